@@ -1,0 +1,48 @@
+# Helix. `make help` explains every target; `make demo` and `make test` are all a newcomer needs.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-serve check test test-fast test-torch test-slow test-long lock clean
+
+BIN := .helix/venv/bin
+PYTEST := $(BIN)/python -m pytest
+export HELIX_STATE := $(CURDIR)/.helix
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help:  ## Explain every target
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup:  ## Install what is missing (apt, Python by hash, cosign and olareg built from source); safe to run twice
+	@bash platform/setup/bootstrap.sh
+
+demo: setup  ## The main job, end to end: a commit becomes an image, a prediction, a trace and a replay
+	@$(BIN)/helix demo
+
+demo-serve: setup  ## The same, and leave the server running until Ctrl-C
+	@$(BIN)/helix demo --serve
+
+check: setup  ## Linters, types and import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check test-fast test-torch test-slow  ## Every test, fast ones first
+
+test-fast: setup  ## Tests that need no image
+	$(PYTEST) -m "not slow and not long and not torch" tests
+
+test-torch: setup  ## Tests beside torch and the upstream package, in the Nix build environment
+	$(BIN)/helix env proteinmpnn build -- python -m pytest -m "torch" tests/models
+
+test-slow: setup  ## Tests on the built, signed and running image
+	$(PYTEST) -m "slow and not long and not torch" tests
+
+test-long: setup  ## Tests that take longer than `make test` may
+	$(PYTEST) -m "long" tests
+
+lock: setup  ## Resolve every lock again
+	$(BIN)/helix lock
+
+clean:  ## Remove the state of this checkout (store, log, keys, images, downloads)
+	rm -rf .helix

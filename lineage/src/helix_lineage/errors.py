@@ -1,0 +1,64 @@
+"""The errors of `helix_lineage`.
+
+LineageError
+├── CanonicalError      a value has no canonical form, or bytes are not canonical
+├── RecordError         a record is malformed, of an unknown type, or misses a parent or parameter
+├── StoreError          a blob or record is absent or does not match its digest
+├── TrustError          a key, role, signature or validity period does not hold
+├── ShardError          a shard cannot be written or read
+├── PredictionNotFound  no entry with that prediction id
+└── ReplayError         a prediction cannot be replayed (its payload, image or release is missing)
+
+Every error says what happened, and where and how to mend it when that is known.
+"""
+
+from __future__ import annotations
+
+
+class LineageError(Exception):
+    """Root of the package's errors.
+
+    Args:
+        what: one sentence that says what happened.
+        where: the file, digest or id concerned.
+        fix: the one command that mends it.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        mend = f"; run: {self.fix}" if self.fix else ""
+        return f"{self.what}{place}{mend}"
+
+
+class CanonicalError(LineageError):
+    """A value has no canonical form, or bytes are not in canonical form."""
+
+
+class RecordError(LineageError):
+    """A record is malformed, of an unknown type, or misses a parent or parameter."""
+
+
+class StoreError(LineageError):
+    """A blob or record is absent, or its bytes do not match its digest."""
+
+
+class TrustError(LineageError):
+    """A key, role, signature or validity period does not hold."""
+
+
+class ShardError(LineageError):
+    """A shard cannot be written or read."""
+
+
+class PredictionNotFound(LineageError):
+    """No entry has that prediction id."""
+
+
+class ReplayError(LineageError):
+    """A prediction cannot be replayed: its payload, image or release is missing."""

@@ -1,0 +1,97 @@
+"""The journal: frames of entries and of the checkpoints that cover them (FORMAT.md 8.5). Pure."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+MAGIC = b"helix-journal-1\n"
+ENTRY = 1
+CHECKPOINT = 2
+
+_HEAD = struct.Struct("<IB")
+_CRC = struct.Struct("<I")
+
+
+def frame(kind: int, data: bytes) -> bytes:
+    """One frame."""
+    body = _HEAD.pack(len(data), kind) + data
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A checkpoint frame."""
+
+    size: int
+    """Entry frames before it."""
+    note: bytes
+    """The signed note."""
+    end: int
+    """Offset of the first byte after the frame."""
+
+
+@dataclass(slots=True)
+class Journal:
+    """What could be read of a journal, up to the first damaged frame."""
+
+    entries: list[bytes] = field(default_factory=list)
+    checkpoints: list[Covered] = field(default_factory=list)
+    length: int = 0
+    """Bytes of the file."""
+    damage: str | None = None
+    """Why reading stopped before the end, with the offset."""
+
+    @property
+    def covered(self) -> int:
+        """Entries under the last checkpoint: those that may have been acknowledged."""
+        return self.checkpoints[-1].size if self.checkpoints else 0
+
+    @property
+    def intact(self) -> int:
+        """Offset after the last checkpoint."""
+        return self.checkpoints[-1].end if self.checkpoints else 0
+
+    @property
+    def tail(self) -> int:
+        """Bytes after the last checkpoint."""
+        return self.length - self.intact
+
+
+def parse(data: bytes) -> Journal:
+    """Read frames until the end or the first damage. Never raises."""
+    journal = Journal(length=len(data))
+    if not data.startswith(MAGIC):
+        journal.damage = "byte 0: no journal of version 1 starts like this"
+        return journal
+    position = len(MAGIC)
+    while position < len(data):
+        damage, end = _check_frame(data, position)
+        if damage:
+            journal.damage = f"byte {position} (entry {len(journal.entries)}): {damage}"
+            return journal
+        kind = data[position + 4]
+        body = data[position + _HEAD.size : end - _CRC.size]
+        if kind == ENTRY:
+            journal.entries.append(body)
+        else:
+            journal.checkpoints.append(Covered(len(journal.entries), body, end))
+        position = end
+    return journal
+
+
+def _check_frame(data: bytes, position: int) -> tuple[str | None, int]:
+    """What is wrong with the frame at `position`, and where it ends."""
+    if position + _HEAD.size > len(data):
+        return "the frame is cut short", 0
+    length, kind = _HEAD.unpack_from(data, position)
+    end = position + _HEAD.size + length + _CRC.size
+    if end > len(data):
+        return "the frame is cut short", 0
+    (crc,) = _CRC.unpack_from(data, end - _CRC.size)
+    if zlib.crc32(memoryview(data)[position : end - _CRC.size]) != crc:
+        return "the frame's checksum does not match", 0
+    if kind not in (ENTRY, CHECKPOINT):
+        return f"unknown frame type {kind}", 0
+    return None, end

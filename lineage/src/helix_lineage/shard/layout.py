@@ -1,0 +1,105 @@
+"""Where a shard's files lie (FORMAT.md 8): the one module that knows these paths. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+TILE_WIDTH = 256
+TILE_HEIGHT = 8
+"""A hash tile spans this many levels of the tree."""
+
+NEW_PREFIX = ".new-"
+"""Folders of shards whose header was never synced."""
+_SHARD = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFolder:
+    """The folder of one shard."""
+
+    root: Path
+
+    @property
+    def id(self) -> str:
+        """The shard id."""
+        return self.root.name.removeprefix(NEW_PREFIX)
+
+    @property
+    def lock(self) -> Path:
+        """Held by the writer."""
+        return self.root / "lock"
+
+    @property
+    def journal(self) -> Path:
+        """The truth."""
+        return self.root / "journal"
+
+    @property
+    def torn(self) -> Path:
+        """What recovery cut off the journal."""
+        return self.root / "journal.torn"
+
+    @property
+    def recovered(self) -> Path:
+        """Names the entry that tells of the recovery."""
+        return self.root / "recovered"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The published checkpoint."""
+        return self.root / "checkpoint"
+
+    @property
+    def release(self) -> Path:
+        """Copy of the server's release bundle."""
+        return self.root / "release.sigstore.json"
+
+    @property
+    def payload(self) -> Path:
+        """Folder of the segments."""
+        return self.root / "payload"
+
+    @property
+    def tiles(self) -> Path:
+        """Folder of the tiles."""
+        return self.root / "tile"
+
+    def segment(self, number: int) -> Path:
+        """Payload segment `number`."""
+        return self.payload / f"{number:06d}.seg"
+
+    def segments(self) -> list[Path]:
+        """The payload segments that are there, in order."""
+        return sorted(self.payload.glob("*.seg"))
+
+    def hash_tile(self, level: int, index: int, width: int = TILE_WIDTH) -> Path:
+        """Hash tile `index` of tile level `level`, partial when narrower than 256."""
+        return self._tile(str(level), index, width)
+
+    def bundle(self, index: int, width: int = TILE_WIDTH) -> Path:
+        """Entry bundle `index`, partial when narrower than 256."""
+        return self._tile("entries", index, width)
+
+    def _tile(self, kind: str, index: int, width: int) -> Path:
+        name = tile_name(index)
+        return self.tiles / kind / (name if width == TILE_WIDTH else f"{name}.p/{width}")
+
+
+def tile_name(index: int) -> str:
+    """A tile's number in groups of three digits, all but the last prefixed `x` (C2SP tlog-tiles).
+
+    >>> tile_name(1234067)
+    'x001/x234/067'
+    """
+    name = f"{index % 1000:03d}"
+    while index >= 1000:
+        index //= 1000
+        name = f"x{index % 1000:03d}/{name}"
+    return name
+
+
+def is_shard_id(name: str) -> bool:
+    """Is this the name of a shard's folder?"""
+    return _SHARD.fullmatch(name) is not None

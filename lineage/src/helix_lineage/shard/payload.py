@@ -1,0 +1,130 @@
+"""Payload records: inputs, outputs and salts in segment files (FORMAT.md 8.6). Pure."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, replace
+
+import zstandard
+
+from helix_lineage.errors import ShardError
+
+MAGIC = b"helix-payload-1\n"
+INPUT = 1
+OUTPUT = 2
+BODY_ERASED = 1
+SALT_ERASED = 2
+SEGMENT_BYTES = 64 * 2**20
+"""A new segment starts with the first group after this many bytes."""
+MAX_BODY_BYTES = 2**30
+"""Largest typed value that a record may hold, uncompressed: no decompression bombs."""
+
+_HEAD = struct.Struct("<IBBHQIQ32s")
+_SEGMENT = struct.Struct("<16s16sQ")
+_CRC = struct.Struct("<I")
+SEGMENT_HEAD_BYTES = _SEGMENT.size + _CRC.size
+RECORD_HEAD_BYTES = _HEAD.size
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadRecord:
+    """One record of a segment."""
+
+    kind: int
+    """INPUT or OUTPUT."""
+    sequence: int
+    """Of the item; for an input, of the first item that uses it."""
+    salt: bytes
+    """32 bytes; zero when erased."""
+    body: bytes
+    """One zstd frame of the typed value; zeros when erased."""
+    state: int = 0
+    input_segment: int = 0
+    input_offset: int = 0
+    """Where an output's input lies."""
+
+    def to_bytes(self) -> bytes:
+        """The record as it stands in a segment."""
+        head = _HEAD.pack(
+            len(self.body), self.kind, self.state, 0, self.sequence, self.input_segment, self.input_offset, self.salt
+        )
+        return head + self.body + _CRC.pack(zlib.crc32(self.body, zlib.crc32(head)))
+
+    @property
+    def value(self) -> bytes | None:
+        """The typed value, or None when erased. Raises ShardError."""
+        if self.state & BODY_ERASED:
+            return None
+        try:
+            size = zstandard.frame_content_size(self.body)
+            if not 0 <= size <= MAX_BODY_BYTES:
+                raise ShardError(f"payload of item {self.sequence}: the size {size} is out of bounds")
+            value = zstandard.ZstdDecompressor().decompressobj(read_across_frames=False)
+            data = value.decompress(self.body) + value.flush()
+        except zstandard.ZstdError as error:
+            raise ShardError(f"payload of item {self.sequence}: {error}") from error
+        if value.unused_data or len(data) != size:
+            raise ShardError(f"payload of item {self.sequence}: not exactly one zstd frame")
+        return data
+
+    def erased(self, salt: bool) -> PayloadRecord:
+        """The record without its body and, if asked, without its salt; of the same length."""
+        gone = replace(self, body=bytes(len(self.body)), state=self.state | BODY_ERASED)
+        return replace(gone, salt=bytes(32), state=gone.state | SALT_ERASED) if salt else gone
+
+
+def compress(value: bytes) -> bytes:
+    """A body. Raises ShardError when the value is too large."""
+    if len(value) > MAX_BODY_BYTES:
+        raise ShardError(f"a payload has at most {MAX_BODY_BYTES} bytes, not {len(value)}")
+    return zstandard.ZstdCompressor(level=3, write_content_size=True).compress(value)
+
+
+def segment_head(shard_id: str, first_sequence: int) -> bytes:
+    """The first bytes of a segment."""
+    head = _SEGMENT.pack(MAGIC, bytes.fromhex(shard_id), first_sequence)
+    return head + _CRC.pack(zlib.crc32(head))
+
+
+def parse_segment_head(data: bytes, shard_id: str) -> int:
+    """The first sequence of the segment. Raises ShardError."""
+    if len(data) < SEGMENT_HEAD_BYTES:
+        raise ShardError("the segment's head is cut short")
+    magic, shard, first = _SEGMENT.unpack_from(data)
+    (crc,) = _CRC.unpack_from(data, _SEGMENT.size)
+    if magic != MAGIC or zlib.crc32(data[: _SEGMENT.size]) != crc:
+        raise ShardError("no payload segment of version 1, or its head is damaged")
+    if shard.hex() != shard_id:
+        raise ShardError(f"the segment belongs to shard {shard.hex()}")
+    return int(first)
+
+
+def parse_record(data: bytes | memoryview, offset: int) -> tuple[PayloadRecord, int]:
+    """The record at `offset`, and the offset after it. Raises ShardError."""
+    if offset + _HEAD.size > len(data):
+        raise ShardError(f"byte {offset}: the payload record is cut short")
+    length, kind, state, zero, sequence, segment, input_offset, salt = _HEAD.unpack_from(data, offset)
+    end = offset + _HEAD.size + length + _CRC.size
+    if end > len(data):
+        raise ShardError(f"byte {offset}: the payload record is cut short")
+    (crc,) = _CRC.unpack_from(data, end - _CRC.size)
+    if zlib.crc32(data[offset : end - _CRC.size]) != crc:
+        raise ShardError(f"byte {offset}: the payload record's checksum does not match")
+    if kind not in (INPUT, OUTPUT) or zero or state > BODY_ERASED | SALT_ERASED:
+        raise ShardError(f"byte {offset}: unknown kind {kind} or state {state} of a payload record")
+    body = bytes(data[offset + _HEAD.size : end - _CRC.size])
+    record = PayloadRecord(kind, sequence, salt, body, state, segment, input_offset)
+    # What is marked as gone must be gone, and what is not marked must not be zero by accident of a tool.
+    if (state & BODY_ERASED and any(body)) or (state & SALT_ERASED and any(salt)):
+        raise ShardError(f"byte {offset}: a payload record is marked as erased and is not")
+    return record, end
+
+
+def record_span(data: bytes | memoryview, offset: int) -> tuple[int, int, int] | None:
+    """`(kind, sequence, end)` of the record at `offset`, unchecked; None when it is cut short."""
+    if offset + _HEAD.size > len(data):
+        return None
+    length, kind, _, _, sequence, _, _, _ = _HEAD.unpack_from(data, offset)
+    end = offset + _HEAD.size + length + _CRC.size
+    return (kind, sequence, end) if end <= len(data) else None

@@ -1,0 +1,142 @@
+"""Start-up recovery of shards whose process died (FORMAT.md 9).
+
+Nothing acknowledged is touched: only what follows the last intact checkpoint is cut off,
+and what is cut off is kept beside the journal.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from helix_lineage import checkpoint, merkle
+from helix_lineage.errors import LineageError, ShardError
+from helix_lineage.shard import entries, journal
+from helix_lineage.shard.files import FolderLock, replace_file, sync_folder
+from helix_lineage.shard.header import ShardHeader, shard_id
+from helix_lineage.shard.layout import NEW_PREFIX, TILE_WIDTH, ShardFolder, is_shard_id
+from helix_lineage.shard.tile_writer import TileWriter
+from helix_lineage.shard.tiles import decode_bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What was found of a dead shard."""
+
+    shard: str
+    entry: entries.Recovered | None
+    """What the new shard says of it; None when the dead one is damaged."""
+    problem: str | None = None
+    """Why it was left alone."""
+
+
+def recover_others(log_dir: Path, own: str, now: Callable[[], int]) -> Iterator[Recovery]:
+    """Recover every dead shard under `log_dir` but `own`. Raises ShardError when a folder cannot be written."""
+    for path in sorted(log_dir.iterdir()):
+        folder = ShardFolder(path)
+        if path.name.startswith(NEW_PREFIX) and path.is_dir():
+            _remove_unborn(folder)
+        if not is_shard_id(path.name) or path.name == own or folder.recovered.exists():
+            continue
+        try:
+            lock = FolderLock(folder.lock)
+        except BlockingIOError:
+            continue  # its process lives
+        except OSError as error:
+            raise ShardError(f"cannot lock the shard: {error}", where=str(path)) from error
+        try:
+            if not _is_closed(folder) and not folder.recovered.exists():
+                found = _recover(folder, now)
+                if found is not None:
+                    yield found
+        except OSError as error:
+            raise ShardError(f"cannot recover the shard: {error}", where=str(path)) from error
+        finally:
+            lock.release()
+
+
+def mark_recovered(folder: ShardFolder, where: str) -> None:
+    """Name, in the recovered shard, the entry that tells of it. Raises ShardError."""
+    try:
+        replace_file(folder.recovered, f"{where}\n".encode(), durable=True)
+    except OSError as error:
+        raise ShardError(f"cannot mark the shard as recovered: {error}", where=str(folder.root)) from error
+
+
+def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
+    """Cut the torn tail off, and derive tiles and checkpoint again; None when only the tiles were missing."""
+    data = folder.journal.read_bytes()
+    found = journal.parse(data)
+    try:
+        last = _check(folder, found)
+    except LineageError as error:
+        return Recovery(folder.id, None, str(error))
+    if found.tail:
+        replace_file(folder.torn, data[found.intact :], durable=True)
+        _cut(folder.journal, found.intact)
+    covered = found.entries[: found.covered]
+    shutil.rmtree(folder.tiles, ignore_errors=True)
+    tiles = TileWriter(folder)
+    for entry in covered:
+        tiles.add(entry, merkle.leaf_hash(entry))
+    tiles.publish(found.checkpoints[-1].note, durable=True)
+    if isinstance(entries.decode(covered[-1]), entries.Close):
+        return None
+    told = entries.Recovered(bytes.fromhex(folder.id), last.size, last.root, found.tail, now())
+    return Recovery(folder.id, told)
+
+
+def _check(folder: ShardFolder, found: journal.Journal) -> checkpoint.Checkpoint:
+    """The last checkpoint, if the journal holds together up to it. Raises LineageError."""
+    if not found.checkpoints:
+        raise ShardError(f"the journal holds no checkpoint: {found.damage}")
+    if shard_id(found.entries[0]) != folder.id:
+        raise ShardError("the journal belongs to another shard")
+    header = ShardHeader.from_bytes(found.entries[0])
+    origin = checkpoint.SHARD_ORIGIN + folder.id
+    last = checkpoint.verify(found.checkpoints[-1].note, origin, header.public_key)
+    root = merkle.root([merkle.leaf_hash(entry) for entry in found.entries[: found.covered]])
+    if (last.size, last.root) != (found.covered, root):
+        raise ShardError("the journal's entries are not those of its last checkpoint")
+    if folder.checkpoint.exists():
+        published = checkpoint.verify(folder.checkpoint.read_bytes(), origin, header.public_key)
+        if published.size > last.size:
+            raise ShardError(
+                f"the journal is intact up to entry {last.size}, but {published.size} entries were published"
+            )
+    return last
+
+
+def _is_closed(folder: ShardFolder) -> bool:
+    """Is the last published entry a close entry? (A process publishes it as its last act.)"""
+    try:
+        size = checkpoint.parse(folder.checkpoint.read_bytes()).size
+        index, rest = divmod(size - 1, TILE_WIDTH)
+        width = TILE_WIDTH if rest == TILE_WIDTH - 1 else rest + 1
+        bundle = decode_bundle(folder.bundle(index, width).read_bytes())
+        return isinstance(entries.decode(bundle[rest]), entries.Close)
+    except (OSError, LineageError, IndexError):
+        return False
+
+
+def _cut(path: Path, size: int) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.ftruncate(fd, size)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    sync_folder(path.parent)
+
+
+def _remove_unborn(folder: ShardFolder) -> None:
+    """Remove a shard whose header was never synced, unless somebody is making it right now."""
+    try:
+        lock = FolderLock(folder.lock)
+    except OSError:
+        return
+    shutil.rmtree(folder.root, ignore_errors=True)
+    lock.release()

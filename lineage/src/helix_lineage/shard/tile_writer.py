@@ -1,0 +1,65 @@
+"""Writes the tiles of a growing log, from synced entries only."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from helix_lineage import merkle
+from helix_lineage.shard.files import replace_file
+from helix_lineage.shard.layout import TILE_WIDTH, ShardFolder
+from helix_lineage.shard.tiles import encode_bundle
+
+
+class TileWriter:
+    """Collects entries, and publishes tiles and the checkpoint that they are for."""
+
+    def __init__(self, folder: ShardFolder) -> None:
+        self._folder = folder
+        self._bundle: list[bytes] = []
+        self._levels: list[list[bytes]] = []
+        self._full: list[tuple[Path, bytes]] = []
+        self.size = 0
+        """Entries taken."""
+        self.published = 0
+        """Entries under the published checkpoint."""
+
+    def add(self, entry: bytes, leaf: bytes) -> None:
+        """Take a synced entry."""
+        self._bundle.append(entry)
+        if len(self._bundle) == TILE_WIDTH:
+            self._full.append((self._folder.bundle(self.size // TILE_WIDTH), encode_bundle(self._bundle)))
+            self._bundle = []
+        self._add_hash(0, leaf, self.size)
+        self.size += 1
+
+    def publish(self, note: bytes, *, durable: bool) -> None:
+        """Write what is new, then the checkpoint `note` of the current size. Raises OSError; may be tried again."""
+        while self._full:
+            path, data = self._full[0]
+            replace_file(path, data, durable=True)
+            shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
+            self._full.pop(0)
+        if self._bundle:
+            path = self._folder.bundle(self.size // TILE_WIDTH, len(self._bundle))
+            replace_file(path, encode_bundle(self._bundle), durable=durable)
+        nodes = self.size
+        for level, hashes in enumerate(self._levels):
+            if hashes:
+                replace_file(
+                    self._folder.hash_tile(level, nodes // TILE_WIDTH, len(hashes)), b"".join(hashes), durable=durable
+                )
+            nodes //= TILE_WIDTH
+        replace_file(self._folder.checkpoint, note, durable=durable)
+        self.published = self.size
+
+    def _add_hash(self, level: int, node: bytes, index: int) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        hashes = self._levels[level]
+        hashes.append(node)
+        if len(hashes) == TILE_WIDTH:
+            tile = index // TILE_WIDTH
+            self._full.append((self._folder.hash_tile(level, tile), b"".join(hashes)))
+            self._levels[level] = []
+            self._add_hash(level + 1, merkle.root(hashes), tile)

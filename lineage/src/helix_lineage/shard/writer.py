@@ -1,0 +1,349 @@
+"""Writes a shard: what `append` returns for is on the disk, signed, and stays.
+
+Callers prepare their items in their own threads; one committer thread writes what has come
+together as one group: payload, sync, entries and a signed checkpoint, sync, answer. Tiles
+follow from synced entries only.
+
+>>> import tempfile, time
+>>> header = ShardHeader(release=None, image=None, machine_class="x86-64-v3", libraries={}, model="m")
+>>> item = Prediction(bytes(16), 0, 1, b"in", b"out", 7, "strict", 1, 2)
+>>> with tempfile.TemporaryDirectory() as log, ShardWriter.create(Path(log), header, now=time.time_ns) as writer:
+...     writer.append([item]) == [f"{writer.shard_id}.1"]
+True
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from helix_lineage.checkpoint import SHARD_ORIGIN, Checkpoint, raw_public_key, sign
+from helix_lineage.errors import ShardError
+from helix_lineage.merkle import Frontier, leaf_hash
+from helix_lineage.shard import journal
+from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close, PredictionEntry
+from helix_lineage.shard.files import AppendFile, FolderLock, replace_file, sync_folder
+from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
+from helix_lineage.shard.layout import NEW_PREFIX, ShardFolder
+from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
+from helix_lineage.shard.recovery import Recovery, mark_recovered, recover_others
+from helix_lineage.shard.tile_writer import TileWriter
+
+_log = logging.getLogger(__name__)
+
+MAX_GROUP_ITEMS = 1024
+PUBLISH_SECONDS = 0.25
+"""Tiles lag behind the journal by about this much at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One item as the server hands it over."""
+
+    request_id: bytes
+    """16 bytes."""
+    index: int
+    count: int
+    input: bytes
+    """The request's resolved typed input."""
+    output: bytes
+    """The item's typed answer."""
+    seed: int | None
+    lane: str
+    started_ns: int
+    finished_ns: int
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Entries that wait for the committer; `items` is None for entries without payload."""
+
+    entries: list[bytes]
+    items: list[PreparedOutput] | None
+    done: Future[int]
+    """Gives the sequence of the first entry."""
+
+
+class ShardWriter:
+    """The one writer of a new shard. Thread-safe; not to be carried over a fork."""
+
+    def __init__(
+        self, folder: ShardFolder, key: Ed25519PrivateKey, file: AppendFile, lock: FolderLock, now: Callable[[], int]
+    ) -> None:
+        """Use `create`."""
+        self.shard_id = folder.id
+        self.recovered: tuple[Recovery, ...] = ()
+        """What start-up found of dead shards in the same log folder."""
+        self._origin = SHARD_ORIGIN + folder.id
+        self._folder, self._key, self._journal, self._lock, self._now = folder, key, file, lock, now
+        self._payload = PayloadWriter(folder)
+        self._tiles = TileWriter(folder)
+        self._frontier = Frontier()
+        self._note = b""
+        self._published_at = 0.0
+        self._queue: list[_Pending] = []
+        self._wake = threading.Condition()
+        self._closing = False
+        self._broken: str | None = None
+        self._thread = threading.Thread(target=self._run, name=f"shard-{folder.id[:8]}", daemon=True)
+
+    @classmethod
+    def create(
+        cls, log_dir: Path, header: ShardHeader, *, now: Callable[[], int] = time.time_ns, release: bytes | None = None
+    ) -> ShardWriter:
+        """Open a new shard under `log_dir`, and recover dead ones there. Raises ShardError.
+
+        Args:
+            now: nanoseconds since 1970.
+            release: the release bundle that the server verified; a copy stays with the shard.
+        """
+        key = Ed25519PrivateKey.generate()
+        header = replace(header, public_key=raw_public_key(key), started_ns=now())
+        entry = header.to_bytes()
+        if len(entry) > MAX_ENTRY_BYTES:
+            raise ShardError(f"the shard's header has {len(entry)} bytes, more than {MAX_ENTRY_BYTES}")
+        try:
+            writer = cls._open(log_dir, key, entry, release, now)
+        except OSError as error:
+            raise ShardError(f"cannot open a shard: {error}", where=str(log_dir)) from error
+        writer._thread.start()
+        writer._recover(log_dir)
+        return writer
+
+    @classmethod
+    def _open(
+        cls, log_dir: Path, key: Ed25519PrivateKey, entry: bytes, release: bytes | None, now: Callable[[], int]
+    ) -> ShardWriter:
+        """Make the folder under a name that readers ignore; rename it when the header is on the disk."""
+        log_dir.mkdir(parents=True, exist_ok=True)
+        final = ShardFolder(log_dir / shard_id(entry))
+        new = ShardFolder(log_dir / (NEW_PREFIX + final.id))
+        new.root.mkdir()
+        lock = FolderLock(new.lock)
+        if release is not None:
+            replace_file(new.release, release, durable=True)
+        file = AppendFile(new.journal)
+        file.write(journal.MAGIC)
+        writer = cls(final, key, file, lock, now)
+        writer._append_group([entry])
+        sync_folder(new.root)
+        new.root.rename(final.root)
+        sync_folder(log_dir)
+        writer._publish(durable=True)
+        return writer
+
+    def append(self, predictions: Sequence[Prediction]) -> list[str]:
+        """Record items; returns their ids when everything is on the disk.
+
+        Raises ShardError when it is not: then none of these items was recorded, and none may be answered.
+        """
+        items = [self._payload.prepare(item.request_id, item.input, item.output) for item in predictions]
+        entries = [_entry(item, prepared).to_bytes() for item, prepared in zip(predictions, items, strict=True)]
+        if not entries:
+            return []
+        first = self._submit(entries, items)
+        return [prediction_id(self.shard_id, first + offset) for offset in range(len(entries))]
+
+    def close(self) -> None:
+        """Write what waits, then the close entry, and let go of the shard. Raises ShardError; safe to call twice."""
+        with self._wake:
+            already, self._closing = self._closing, True
+            self._wake.notify_all()
+        self._thread.join()
+        if already:
+            return
+        try:
+            self._close_files()
+        except OSError as error:
+            raise ShardError(f"cannot close the shard: {error}", where=self.shard_id) from error
+        if self._broken:
+            raise ShardError(f"the shard ended without a close entry: {self._broken}", where=self.shard_id)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _submit(self, entries: list[bytes], items: list[PreparedOutput] | None) -> int:
+        """Hand over to the committer; gives the first sequence."""
+        pending = _Pending(entries, items, Future())
+        with self._wake:
+            if self._closing or self._broken:
+                raise ShardError(f"the shard takes no entries: {self._broken or 'closed'}", where=self.shard_id)
+            self._queue.append(pending)
+            self._wake.notify_all()
+        return pending.done.result()
+
+    def _run(self) -> None:
+        """The committer thread."""
+        try:
+            while self._step():
+                pass
+        except BaseException as error:  # a dead committer must not leave callers waiting
+            self._break(f"{type(error).__name__}: {error}")
+            _log.exception("shard %s: the committer died", self.shard_id)
+
+    def _step(self) -> bool:
+        """Wait, commit one group, publish when due; False when closed."""
+        with self._wake:
+            behind = self._tiles.published < self._tiles.size
+            self._wake.wait_for(lambda: self._queue or self._closing, timeout=PUBLISH_SECONDS if behind else None)
+            group = self._take()
+            closing = self._closing and not self._queue
+        if group:
+            self._commit(group)
+        if closing:
+            self._finish()
+            return False
+        late = time.monotonic() - self._published_at >= PUBLISH_SECONDS
+        if self._tiles.published < self._tiles.size and (late or not group):
+            self._try_publish()
+        return True
+
+    def _take(self) -> list[_Pending]:
+        """The next group; at least one when any waits."""
+        taken, count = 0, 0
+        while taken < len(self._queue) and (not taken or count + len(self._queue[taken].entries) <= MAX_GROUP_ITEMS):
+            count += len(self._queue[taken].entries)
+            taken += 1
+        group, self._queue = self._queue[:taken], self._queue[taken:]
+        return group
+
+    def _commit(self, group: list[_Pending]) -> None:
+        """Write a group; answers its callers either way."""
+        first = self._frontier.size
+        sequence, items = first, []
+        for pending in group:
+            items += [(sequence + offset, item) for offset, item in enumerate(pending.items or ())]
+            sequence += len(pending.entries)
+        try:
+            if self._broken:
+                raise ShardError(f"the shard takes no entries: {self._broken}", where=self.shard_id)
+            self._write(items, [entry for pending in group for entry in pending.entries])
+        except Exception as error:
+            failure = error if isinstance(error, ShardError) else ShardError(str(error), where=self.shard_id)
+            for pending in group:
+                pending.done.set_exception(failure)
+            return
+        for pending in group:
+            pending.done.set_result(first)
+            first += len(pending.entries)
+
+    def _write(self, items: list[tuple[int, PreparedOutput]], entries: list[bytes]) -> None:
+        """Payload, sync, entries and checkpoint, sync. Raises ShardError with nothing of it left behind."""
+        mark = None
+        try:
+            mark = self._payload.write(items) if items else None
+        except OSError as error:
+            raise ShardError(f"cannot write the payload: {error}", where=self.shard_id) from error
+        try:
+            self._payload.sync()
+        except OSError as error:
+            raise self._break(f"cannot sync the payload: {error}") from error
+        try:
+            self._append_group(entries)
+        except OSError as error:
+            if mark is not None:
+                self._undo_payload(mark)
+            raise ShardError(f"cannot write the journal: {error}", where=self.shard_id) from error
+        self._payload.settle()
+
+    def _append_group(self, entries: list[bytes]) -> None:
+        """Entry frames and one checkpoint in one write, then sync. Raises OSError when nothing of it was kept."""
+        frontier, leaves = self._frontier.copy(), [leaf_hash(entry) for entry in entries]
+        for leaf in leaves:
+            frontier.append(leaf)
+        note = sign(Checkpoint(self._origin, frontier.size, frontier.root), self._key)
+        frames = b"".join(journal.frame(journal.ENTRY, entry) for entry in entries)
+        before = self._journal.size
+        try:
+            self._journal.write(frames + journal.frame(journal.CHECKPOINT, note))
+        except OSError:
+            try:
+                self._journal.cut(before)
+            except OSError as error:
+                raise self._break(f"cannot cut the journal back: {error}") from error
+            raise
+        try:
+            self._journal.sync()
+        except OSError as error:
+            # After a failed sync nobody knows what the disk holds: nothing more may be promised.
+            raise self._break(f"cannot sync the journal: {error}") from error
+        self._frontier, self._note = frontier, note
+        for entry, leaf in zip(entries, leaves, strict=True):
+            self._tiles.add(entry, leaf)
+
+    def _undo_payload(self, mark: Mark) -> None:
+        try:
+            self._payload.undo(mark)
+        except OSError as error:
+            raise self._break(f"cannot cut the payload back: {error}") from error
+
+    def _break(self, why: str) -> ShardError:
+        """Accept nothing more; whoever waits is told."""
+        with self._wake:
+            self._broken = self._broken or why
+            waiting, self._queue = self._queue, []
+        error = ShardError(f"the shard takes no more entries: {why}", where=self.shard_id, fix="restart the server")
+        for pending in waiting:
+            pending.done.set_exception(error)
+        return error
+
+    def _try_publish(self) -> None:
+        try:
+            self._publish(durable=False)
+        except OSError as error:
+            # Tiles are derived: they may come later. The journal holds what was acknowledged.
+            _log.warning("shard %s: cannot publish tiles: %s", self.shard_id, error)
+
+    def _publish(self, *, durable: bool) -> None:
+        self._published_at = time.monotonic()
+        self._tiles.publish(self._note, durable=durable)
+
+    def _finish(self) -> None:
+        """The close entry, and the last tiles."""
+        try:
+            if not self._broken:
+                self._append_group([Close(self._now()).to_bytes()])
+                self._publish(durable=True)
+        except (OSError, ShardError) as error:
+            self._break(str(error))
+
+    def _close_files(self) -> None:
+        self._payload.close()
+        self._journal.close()
+        self._lock.release()
+
+    def _recover(self, log_dir: Path) -> None:
+        """Recover dead shards, and say so in this one."""
+        self.recovered = tuple(recover_others(log_dir, self.shard_id, self._now))
+        for recovery in self.recovered:
+            if recovery.entry is None:
+                _log.error("shard %s is damaged and was left alone: %s", recovery.shard, recovery.problem)
+                continue
+            sequence = self._submit([recovery.entry.to_bytes()], None)
+            mark_recovered(ShardFolder(log_dir / recovery.shard), prediction_id(self.shard_id, sequence))
+
+
+def _entry(item: Prediction, prepared: PreparedOutput) -> PredictionEntry:
+    return PredictionEntry(
+        request_id=item.request_id,
+        index=item.index,
+        count=item.count,
+        input_commitment=prepared.given.commitment,
+        output_commitment=prepared.commitment,
+        seed=item.seed,
+        lane=item.lane,
+        batch_plan=None,
+        row=None,
+        started_ns=item.started_ns,
+        finished_ns=item.finished_ns,
+    )

@@ -1,0 +1,152 @@
+"""Runs the graphs: a backbone is encoded once, then each design chooses residue after residue.
+
+Takes arrays and a `Runner`; no torch, no files, no random numbers of its own. Every call of the
+decoder's graph has a batch of one, so an answer's bits don't depend on what else is asked for.
+
+Shape suffixes as in `network`: l residues, k neighbours, c channels, a amino acids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from helixserve.sampling import choose
+from proteinmpnn_model.portable import exp
+from proteinmpnn_model.structure import ALPHABET
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+    from helixserve.runners.interface import Runner
+    from proteinmpnn_model.featurize import Backbone
+
+LAYERS = 3
+"""Of the decoder; one `messages_<layer>`, `shared_<layer>` and `table_<layer>` each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What all designs on one backbone share."""
+
+    nodes_lc: NDArray[np.float32]
+    neighbours_lk: NDArray[np.int64]
+    shared_lkc: tuple[NDArray[np.float32], ...]
+    """By layer: the part of each neighbour's message that no choice changes."""
+    unseen_lc: tuple[NDArray[np.float32], ...]
+    """By layer: what a residue adds to its neighbours' messages until it is decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How the free residues of one design are chosen."""
+
+    free_l: NDArray[np.bool_]
+    """The residues to choose; the others keep theirs."""
+    uniforms_l: NDArray[np.float64]
+    """The random number in [0, 1) of each residue."""
+    temperature: float
+    allowed_a: NDArray[np.bool_]
+    """The amino acids that may be chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A sequence and its log-probabilities."""
+
+    residues_l: NDArray[np.int64]
+    log_probabilities_la: NDArray[np.float32]
+    """At temperature 1, given the residues decoded before; 0 where the backbone is not whole."""
+
+
+class Decoder:
+    """The network, behind a runner.
+
+    Args:
+        runner: holds the graphs `encoder`, `decoder_step` and `residue_tables`.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        tables = runner.run("residue_tables", {"residues": np.arange(len(ALPHABET), dtype=np.int64)})
+        self._tables_ac = [tables[f"table_{layer}"] for layer in range(LAYERS)]
+
+    def encode(self, backbone: Backbone) -> Encoded:
+        """Run the encoder on a backbone."""
+        found = self._runner.run(
+            "encoder",
+            {
+                "coordinates": backbone.coordinates,
+                "mask": backbone.mask,
+                "residue_index": backbone.residue_index,
+                "chain": backbone.chain,
+            },
+        )
+        first_unseen = np.zeros_like(found["nodes"])
+        return Encoded(
+            nodes_lc=found["nodes"],
+            neighbours_lk=found["neighbours"],
+            shared_lkc=tuple(found[f"shared_{layer}"] for layer in range(LAYERS)),
+            unseen_lc=(first_unseen, *(found[f"unseen_{layer}"] for layer in range(1, LAYERS))),
+        )
+
+    def decode(
+        self,
+        backbone: Backbone,
+        encoded: Encoded,
+        residues_l: NDArray[np.int64],
+        order_l: NDArray[np.int64],
+        choice: Choice | None = None,
+    ) -> Decoded:
+        """Decode in the given order; without a `choice`, every residue keeps what `residues_l` says."""
+        residues_l = residues_l.copy()
+        log_probabilities_la = np.zeros((len(backbone), len(ALPHABET)), dtype=np.float32)
+        sent_lc = [part.copy() for part in encoded.unseen_lc]
+        for position in order_l.tolist():
+            seen_c: list[NDArray[np.float32] | None] = [None] * LAYERS
+            if backbone.mask[position]:
+                log_probabilities_a, seen_c = self._step(encoded, sent_lc, position)
+                log_probabilities_la[position] = log_probabilities_a
+                if choice is not None and choice.free_l[position]:
+                    residues_l[position] = _choose(log_probabilities_a, choice, position)
+            for layer, (table_ac, seen) in enumerate(zip(self._tables_ac, seen_c, strict=True)):
+                # The nodes of a residue without a whole backbone are zero: only its amino acid is sent.
+                part = table_ac[residues_l[position]]
+                sent_lc[layer][position] = part if seen is None else seen + part
+        return Decoded(residues_l, log_probabilities_la)
+
+    def _step(
+        self, encoded: Encoded, sent_lc: list[NDArray[np.float32]], position: int
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.float32] | None]]:
+        """Log-probabilities [a] of one residue, and what it sends by layer, less its amino acid's part."""
+        neighbours_k = encoded.neighbours_lk[position]
+        inputs = {
+            f"messages_{layer}": (encoded.shared_lkc[layer][position] + sent_lc[layer][neighbours_k])[None]
+            for layer in range(LAYERS)
+        }
+        inputs["nodes"] = encoded.nodes_lc[position][None]
+        found = self._runner.run("decoder_step", inputs)
+        return found["log_probabilities"][0], [None, *(found[f"seen_{layer}"][0] for layer in range(1, LAYERS))]
+
+
+def decoding_order(permutation_l: NDArray[np.int64], free_l: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """`permutation_l` with the residues that are kept before those that are chosen."""
+    is_free = free_l[permutation_l]
+    return np.concatenate([permutation_l[~is_free], permutation_l[is_free]])
+
+
+def allowed(omit: Collection[str]) -> NDArray[np.bool_]:
+    """[a] the amino acids that are not in `omit`."""
+    return np.array([letter not in omit for letter in ALPHABET], dtype=np.bool_)
+
+
+def _choose(log_probabilities_a: NDArray[np.float32], choice: Choice, position: int) -> int:
+    scaled_a = log_probabilities_a.astype(np.float64) / choice.temperature
+    # The largest allowed weight is exactly 1, so low temperatures cannot underflow to no weight at all.
+    largest = scaled_a[choice.allowed_a].max()
+    weights_a = np.where(choice.allowed_a, exp(np.minimum(scaled_a - largest, 0.0)), 0.0)
+    return choose(weights_a, float(choice.uniforms_l[position]))

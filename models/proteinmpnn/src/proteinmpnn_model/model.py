@@ -1,0 +1,177 @@
+"""The tasks `design` and `score` behind `helixserve.contract.Model`.
+
+Takes typed tensors as `model.toml` declares them, gives typed tensors; holds nothing that a
+request changes. Item i draws its decoding order and random numbers from `item_seed(seed, i)`
+alone, and a backbone is encoded once for all items that are asked for together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from helixserve import sampling, tensors as typed
+from helixserve.contract import Contract, Model
+from helixserve.errors import InvalidInputError, TooLargeError
+from helixserve.runners import open_runner
+from proteinmpnn_model import featurize
+from proteinmpnn_model.decode import Choice, Decoded, Decoder, allowed, decoding_order
+from proteinmpnn_model.structure import ALPHABET, Structure, read_structure, sniff_format
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from helix_lineage.typed import Tensor
+
+FORMATS = ("pdb", "mmcif")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A resolved request, read once for all of its items."""
+
+    task: str
+    structure: Structure
+    backbone: featurize.Backbone
+    free_l: NDArray[np.bool_]
+    """The residues that the task is about: to be chosen, or to be scored."""
+    seed: int
+    fields: Mapping[str, Tensor]
+
+
+class ProteinMPNN(Model):
+    """ProteinMPNN on ONNX graphs."""
+
+    name = "proteinmpnn"
+
+    def __init__(self, decoder: Decoder, contract: Contract) -> None:
+        self.contract = contract
+        self._decoder = decoder
+
+    @classmethod
+    def load(cls, artifacts: Mapping[str, bytes], contract: Contract) -> ProteinMPNN:
+        """Open the graphs `<name>.onnx` with the contract's runner."""
+        graphs = {name.removesuffix(".onnx"): data for name, data in artifacts.items() if name.endswith(".onnx")}
+        return cls(Decoder(open_runner(contract.runner, graphs)), contract)
+
+    def resolve(self, task: str, tensors: Sequence[Tensor], draw_seed: Callable[[], int]) -> tuple[Tensor, ...]:
+        """The canonical input: chains and positions in file order, letters sorted, defaults filled in."""
+        fields = self.contract.task(task).resolve(tensors, draw_seed)
+        text = str(typed.scalar(fields["structure"]))
+        file_format = str(typed.scalar(fields["format"])).lower() if "format" in fields else sniff_format(text)
+        if file_format not in FORMATS:
+            raise InvalidInputError(f"format is {file_format[:20]!r}", where="format", fix="use pdb or mmcif")
+        structure = read_structure(text, file_format, residue_limit=self.contract.limits["residues"])
+        names = typed.texts(fields["chains"]) if "chains" in fields else [chain.name for chain in structure.chains]
+        fields["format"] = typed.from_texts("format", [file_format])
+        fields["chains"] = typed.from_texts("chains", featurize.check_chains(structure, names))
+        if task == "design":
+            fields["omit"] = typed.from_texts("omit", [_check_omit(str(typed.scalar(fields["omit"])))])
+            labels = featurize.check_positions(structure, typed.texts(fields["fixed_positions"]))
+            fields["fixed_positions"] = typed.from_texts("fixed_positions", labels)
+            self._check_work(structure, int(typed.scalar(fields["num_sequences"])))
+        else:
+            given = str(typed.scalar(fields["sequence"])) if "sequence" in fields else structure.sequence
+            fields["sequence"] = typed.from_texts("sequence", [featurize.check_sequence(structure, given)])
+        if not self._read(fields, structure).free_l.any():
+            raise InvalidInputError(
+                f"no residue is left to {task}: all are fixed, in other chains, or without a whole backbone",
+                where="chains",
+                fix="name a chain that has residues with all of N, CA, C and O, and fix fewer positions",
+            )
+        return tuple(fields[name] for name in sorted(fields))
+
+    def count(self, resolved: Sequence[Tensor]) -> int:
+        """One item a sequence."""
+        wanted = typed.find(resolved, "num_sequences")
+        return 1 if wanted is None else int(typed.scalar(wanted))
+
+    def predict(self, resolved: Sequence[Tensor], items: Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
+        """The task's outputs for each item, made one after another."""
+        fields = {tensor.name: tensor for tensor in resolved}
+        text, file_format = str(typed.scalar(fields["structure"])), str(typed.scalar(fields["format"]))
+        structure = read_structure(text, file_format, residue_limit=self.contract.limits["residues"])
+        request = self._read(fields, structure)
+        encoded = self._decoder.encode(request.backbone)
+        for item in items:
+            seed = sampling.item_seed(request.seed, item)
+            order_l = decoding_order(sampling.permutation(seed, len(request.backbone)), request.free_l)
+            residues_l, choice = request.backbone.native, None
+            if request.task == "design":
+                choice = _choice(request, sampling.uniforms(seed, len(request.backbone)))
+            else:
+                residues_l = featurize.encode_sequence(str(typed.scalar(fields["sequence"])).replace("/", ""))
+            decoded = self._decoder.decode(request.backbone, encoded, residues_l, order_l, choice)
+            yield _outputs(request, decoded)
+
+    def _read(self, fields: Mapping[str, Tensor], structure: Structure) -> _Request:
+        backbone = featurize.featurize(structure)
+        fixed = typed.texts(fields["fixed_positions"]) if "fixed_positions" in fields else []
+        return _Request(
+            task=str(typed.scalar(fields["task"])),
+            structure=structure,
+            backbone=backbone,
+            free_l=featurize.designed_mask(structure, backbone, typed.texts(fields["chains"]), fixed),
+            seed=int(typed.scalar(fields["seed"])),
+            fields=fields,
+        )
+
+    def _check_work(self, structure: Structure, sequences: int) -> None:
+        limit = self.contract.limits["designed_residues"]
+        if sequences * len(structure) > limit:
+            raise TooLargeError(
+                f"{sequences} sequences of {len(structure)} residues are more than the {limit} residues served at once",
+                where="num_sequences",
+                fix=f"ask for at most {limit // len(structure)} sequences",
+            )
+
+
+def _check_omit(letters: str) -> str:
+    """`letters` in capitals, sorted, each once. Raises InvalidInputError."""
+    wanted = set(letters.upper())
+    unknown = sorted(wanted - set(ALPHABET))
+    if unknown:
+        raise InvalidInputError(f"omit has the letters {', '.join(unknown)[:40]}", where="omit", fix=f"use {ALPHABET}")
+    if wanted == set(ALPHABET):
+        raise InvalidInputError("omit leaves no amino acid to choose", where="omit")
+    return "".join(sorted(wanted))
+
+
+def _choice(request: _Request, uniforms_l: NDArray[np.float64]) -> Choice:
+    return Choice(
+        free_l=request.free_l,
+        uniforms_l=uniforms_l,
+        temperature=float(typed.scalar(request.fields["temperature"])),
+        allowed_a=allowed(str(typed.scalar(request.fields["omit"]))),
+    )
+
+
+def _outputs(request: _Request, decoded: Decoded) -> tuple[Tensor, ...]:
+    valid_l = request.backbone.mask > 0
+    chosen_l = np.take_along_axis(decoded.log_probabilities_la, decoded.residues_l[:, None], axis=1)[:, 0]
+    chosen_l = np.where(valid_l, chosen_l, np.float32(0))
+    outputs = [
+        typed.from_texts("sequence", [featurize.decode_sequence(request.structure, decoded.residues_l)]),
+        _number("score", -_mean(chosen_l[request.free_l])),
+        _number("global_score", -_mean(chosen_l[valid_l])),
+    ]
+    if request.task == "design":
+        same_l = decoded.residues_l == request.backbone.native
+        outputs.append(_number("recovery", _mean(same_l[request.free_l])))
+        outputs.append(typed.from_array("log_probability", chosen_l))
+    else:
+        outputs.append(typed.from_array("log_probabilities", decoded.log_probabilities_la))
+    return tuple(outputs)
+
+
+def _mean(values: NDArray[np.float32] | NDArray[np.bool_]) -> float:
+    # fsum rounds once, whatever the order: no vector width can change the last bit.
+    return math.fsum(values.tolist()) / len(values)
+
+
+def _number(name: str, value: float) -> Tensor:
+    return typed.from_array(name, np.array([value], dtype=np.float32))

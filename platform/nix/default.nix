@@ -1,0 +1,45 @@
+# Wires: for each folder of models/ that has locks, its environments, its stages and its image.
+{ root }:
+let
+  system = "x86_64-linux";
+  lib = import ./lib.nix;
+  locks = import ./locks.nix { inherit lib; };
+  seed = import ./seed.nix { inherit system locks; };
+  fixed = import ./fixed.nix { inherit system lib seed; };
+  base = import ./base.nix { inherit system lib locks seed fixed; };
+  python = import ./python.nix { inherit system lib locks fixed base; };
+  sources = import ./sources.nix { inherit root lib python; };
+  oci = import ./oci.nix { inherit lib python; };
+
+  folders = builtins.readDir (root + "/models");
+  isModel = name:
+    folders.${name} == "directory"
+    && builtins.pathExists (root + "/models/${name}/environment/serve.lock");
+  models = builtins.filter isModel (builtins.attrNames folders);
+
+  packagesOf = model:
+    let
+      folder = root + "/models/${model}";
+      environment = kind: python.environment {
+        name = "${model}-${kind}-env";
+        wheels = locks.wheels (folder + "/environment/${kind}.lock");
+      };
+      serve = environment "serve";
+      build = environment "build";
+      stages = import ./stages.nix { inherit lib locks fixed python sources model folder build; };
+      image = import ./image.nix { inherit base sources oci model serve; inherit (stages) exported; };
+    in
+    {
+      "${model}-serve-env" = serve;
+      "${model}-build-env" = build;
+      "${model}-data" = stages.data;
+      "${model}-weights" = stages.weights;
+      "${model}-exported" = stages.exported;
+      "${model}-files" = image.files;
+      "${model}-image" = image.image;
+    };
+in
+{
+  packages.${system} = builtins.foldl' (all: model: all // packagesOf model) { inherit base; } models;
+  checks.${system} = import ./checks.nix { inherit lib python base models packagesOf; };
+}

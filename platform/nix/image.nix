@@ -1,0 +1,62 @@
+# The serve image of a model: what lies where, and how it starts. Everything of ours is under
+# /opt/helix; no path of the Nix store is in it (layers.py refuses one).
+{ base, sources, oci, model, serve, exported }:
+let
+  home = "/opt/helix";
+  layer = name: source: prefix: oci.layers { name = "${model}-${name}"; inherit source prefix; };
+
+  platform = sources.compiled {
+    name = "platform";
+    home = "${home}/platform";
+    trees = {
+      helixserve = sources.package { at = "platform/src/helixserve"; };
+      helix_lineage = sources.package { at = "lineage/src/helix_lineage"; };
+    };
+  };
+
+  code = sources.compiled {
+    name = "${model}-code";
+    home = "${home}/model";
+    trees.model = sources.model model;
+  };
+
+  # From what changes least to what changes most: a registry and a node keep what they have.
+  content = [
+    (oci.layers { name = "base"; source = base; prefix = ""; })
+    (oci.layers {
+      name = "${model}-serve-env";
+      source = "${serve}/site-packages";
+      prefix = "opt/helix/site-packages";
+      wheels = "${serve}/wheels.json";
+    })
+    (layer "platform" platform "opt/helix/platform")
+    (layer "code" "${code}/model" "opt/helix/model")
+    (layer "artifacts" exported "opt/helix/artifacts")
+  ];
+
+  files = oci.files { name = model; layers = content; };
+in
+{
+  inherit files;
+
+  image = oci.image {
+    name = model;
+    layers = content ++ [ (layer "files" files "") ];
+    config = {
+      User = "65532:65532";
+      WorkingDir = "${home}/model";
+      Entrypoint = [ "/usr/bin/python3.11" "-m" "helixserve" ];
+      Cmd = [ "serve" ];
+      Env = [
+        "PATH=/usr/bin:/bin"
+        "PYTHONPATH=${home}/platform:${home}/model/src:${home}/site-packages"
+        "PYTHONDONTWRITEBYTECODE=1"
+        "PYTHONHASHSEED=0"
+        "HOME=/tmp"
+        "BENTOML_HOME=/tmp/bentoml"
+        "BENTOML_DO_NOT_TRACK=True"
+        "OMP_NUM_THREADS=1"
+      ];
+    };
+  };
+}

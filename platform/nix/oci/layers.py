@@ -1,0 +1,134 @@
+"""Packs a folder into OCI layers that have the same bytes whenever and wherever they are made.
+
+Takes `$source` (a folder), `$prefix` (where it lies in the image) and `$wheels` (optionally a
+file that maps each distribution to its files: then every large one gets a layer of its own).
+Gives, under `$out`, `blobs/sha256/<hex>` and `layers.json`: a list, bottom first, of
+`{"digest", "size", "diff_id", "files"}`, where a file is `{"path", "digest", "size", "mode"}` or
+`{"path", "link"}`. Runs inside the Nix build, standard library only.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+LARGE_BYTES = 16 << 20
+"""A distribution of this size gets its own layer."""
+
+STORE_PATH = re.compile(rb"/nix/store/[0-9a-df-np-sv-z]{32}-")
+SHARED_FOLDERS = {"tmp": 0o1777}
+"""Folders whose mode the Nix store forgets."""
+
+
+def main() -> None:
+    """Pack `$source`."""
+    source, out = Path(os.environ["source"]), Path(os.environ["out"])
+    (out / "blobs/sha256").mkdir(parents=True)
+    names = sorted(path.relative_to(source).as_posix() for path in walk(source))
+    layers = [pack(source, part, out) for part in split(source, names, os.environ["wheels"])]
+    (out / "layers.json").write_text(json.dumps(layers, sort_keys=True))
+
+
+def walk(folder: Path) -> Iterable[Path]:
+    """Every file, link and folder below `folder`, itself left out."""
+    for path in folder.iterdir():
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from walk(path)
+
+
+def split(source: Path, names: list[str], wheels: str) -> list[list[str]]:
+    """The names by layer: each large distribution alone (by name), before them all the rest."""
+    if not wheels:
+        return [names]
+    owner = {file: dist for dist, files in json.loads(Path(wheels).read_text()).items() for file in files}
+    sizes: dict[str, int] = {}
+    of: dict[str, str] = {}
+    for name in names:
+        path = source / name
+        if path.is_dir() and not path.is_symlink():
+            continue
+        of[name] = owner.get(origin(name), "")
+        sizes[of[name]] = sizes.get(of[name], 0) + path.lstat().st_size
+    large = sorted(dist for dist, size in sizes.items() if dist and size >= LARGE_BYTES)
+    rest = [name for name in names if of.get(name) not in large and name in of]
+    return [part for part in ([[n for n in names if of.get(n) == dist] for dist in large] + [rest]) if part]
+
+
+def origin(name: str) -> str:
+    """The source file that a byte code file was compiled from; any other name as it is."""
+    folder, cache, file = name.rpartition("__pycache__/")
+    return f"{folder}{file.split('.', 1)[0]}.py" if cache and file.endswith(".pyc") else name
+
+
+def pack(source: Path, names: list[str], out: Path) -> dict[str, Any]:
+    """Write one layer; gives its entry of `layers.json`."""
+    prefix = os.environ["prefix"]
+    files: list[dict[str, Any]] = []
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in folders_of(names, prefix):
+            archive.addfile(entry(name, tarfile.DIRTYPE, SHARED_FOLDERS.get(name, 0o755)))
+        for name in names:
+            path = source / name
+            inside = f"{prefix}/{name}".lstrip("/")
+            if path.is_symlink():
+                link = entry(inside, tarfile.SYMTYPE, 0o777)
+                link.linkname = str(path.readlink())
+                refuse_store_path(link.linkname.encode(), inside)
+                archive.addfile(link)
+                files.append({"path": inside, "link": link.linkname})
+            elif path.is_dir():
+                archive.addfile(entry(inside, tarfile.DIRTYPE, SHARED_FOLDERS.get(inside, 0o755)))
+            else:
+                data = path.read_bytes()
+                refuse_store_path(data, inside)
+                mode = 0o755 if path.stat().st_mode & 0o111 else 0o644
+                regular = entry(inside, tarfile.REGTYPE, mode)
+                regular.size = len(data)
+                archive.addfile(regular, io.BytesIO(data))
+                files.append({"path": inside, "digest": digest(data), "size": len(data), "mode": mode})
+    raw = buffer.getvalue()
+    # Level and time are fixed; zlib is the base's.
+    blob = gzip.compress(raw, 6, mtime=0)
+    name = digest(blob)
+    (out / "blobs/sha256" / name.removeprefix("sha256:")).write_bytes(blob)
+    return {"digest": name, "size": len(blob), "diff_id": digest(raw), "files": files}
+
+
+def folders_of(names: list[str], prefix: str) -> list[str]:
+    """Folders above the names that the names do not contain themselves, upper ones first."""
+    parents = {str(parent) for name in names for parent in Path(prefix, name).parents}
+    if prefix:
+        parents |= {prefix}
+    return sorted(parents - {".", "", *(f"{prefix}/{name}".lstrip("/") for name in names)})
+
+
+def entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
+    """A tar header without anything that differs from one build to the next."""
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.mtime = kind, mode, 1
+    info.uname = info.gname = "root"
+    return info
+
+
+def refuse_store_path(data: bytes, where: str) -> None:
+    """Ends the build when a file names a path of the Nix store, which an image does not have."""
+    if found := STORE_PATH.search(data):
+        sys.exit(f"{where} names a path of the Nix store: {found[0].decode()}")
+
+
+def digest(data: bytes) -> str:
+    """`sha256:<64 hex>`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+if __name__ == "__main__":
+    main()

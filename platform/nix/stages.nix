@@ -1,0 +1,47 @@
+# The stages that are builds: data, import and export, each by the command that also runs elsewhere.
+{ lib, locks, fixed, python, sources, model, folder, build }:
+let
+  contract = builtins.fromTOML (builtins.readFile (folder + "/model.toml"));
+
+  # "package.module:function" → "package.module"
+  hook = stage:
+    let found = builtins.match "([A-Za-z0-9_.]+):[A-Za-z0-9_]+" (contract.stages.${stage} or ""); in
+    if found == null then throw "models/${model}/model.toml: [stages] ${stage} is not module:function"
+    else builtins.head found;
+
+  run = { stage, module, inputs }:
+    let
+      name = "${model}-${stage}";
+      code = sources.stage { inherit name model; modules = [ "model_to_metal.stage" module (hook stage) ]; };
+      input = role: [ "--input" "${role}=${inputs.${role}}" ];
+    in
+    python.run {
+      inherit name;
+      PYTHONPATH = builtins.concatStringsSep ":" (code.path ++ [ "${code.model}/src" "${build}/site-packages" ]);
+      args = [ "-m" "model_to_metal.stage" stage "--model" code.model "--output" (placeholder "out") ]
+        ++ builtins.concatMap input (builtins.attrNames inputs);
+    };
+
+  upstream = locks.wheels (folder + "/data/upstream.lock");
+
+  # The data stage reads upstream's files by their own names, from one folder.
+  downloads = python.run {
+    name = "${model}-upstream";
+    args = [ ./python/folder.py ];
+    files = builtins.toJSON (builtins.listToAttrs (map (pin: { inherit (pin) name; value = fixed pin; }) upstream));
+  };
+
+  data =
+    let code = sources.stage { name = "${model}-data"; inherit model; modules = [ (hook "data") ]; }; in
+    python.run {
+      name = "${model}-data";
+      PYTHONPATH = builtins.concatStringsSep ":" (code.path ++ [ "${code.model}/src" ]);
+      args = [ "-m" (hook "data") "weights" "--downloads" downloads "--output" (placeholder "out") ];
+    };
+
+  weights = run { stage = "import"; module = "model_to_metal.stages.import_weights"; inputs = { inherit data; }; };
+  exported = run { stage = "export"; module = "model_to_metal.stages.export"; inputs = { inherit weights; }; };
+in
+{
+  inherit data weights exported;
+}

@@ -1,0 +1,73 @@
+"""`python -m helixserve serve | replay`: the entry point of every image."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from helix_lineage.errors import LineageError
+from helixserve import machine
+from helixserve.errors import HelixServeError, NotReadyError
+from helixserve.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; errors go to standard error, with exit status 1."""
+    parser = argparse.ArgumentParser(prog="helixserve", description="Serve a model, or replay what it served.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="verify the release, then serve over HTTP and gRPC")
+    commands.add_parser("replay", help="answer one request from standard input again (CBOR in, CBOR out)")
+    command = parser.parse_args(arguments).command
+    # Before anything loads numpy; a process that this one starts inherits it.
+    try:
+        machine_class = machine.pin_numpy()
+        return serve(Settings.read()) if command == "serve" else replay(Settings.read(), machine_class)
+    except (HelixServeError, LineageError) as error:
+        print(f"helixserve {command}: {error}", file=sys.stderr)  # noqa: T201  # a command's output
+        return 1
+
+
+def serve(settings: Settings) -> int:
+    """Run BentoML's worker on the service that bentofile.yaml names, in this very process.
+
+    `bentoml serve` would put a supervisor in front of the only worker: twice the memory, a control
+    socket on the loopback without a password, and a worker that outlives it. The container's
+    runtime is the supervisor here.
+    """
+    signal.signal(signal.SIGTERM, _leave)  # until the server takes over: process 1 would ignore TERM
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    from _bentoml_impl.worker.service import main as worker  # noqa: PLC0415  # after the pin
+
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.http_port))
+    except OSError as error:
+        raise NotReadyError(
+            f"cannot listen on port {settings.http_port}: {error.strerror}", where="HELIX_HTTP_PORT"
+        ) from error
+    listener.set_inheritable(True)
+    os.chdir(settings.model)
+    worker([".", "--fd", str(listener.detach())], standalone_mode=False)
+    return 0
+
+
+def replay(settings: Settings, machine_class: str) -> int:
+    """Answer one replay request."""
+    from helixserve import replay as again  # noqa: PLC0415  # loads numpy, so after the pin
+
+    sys.stdout.buffer.write(again.run(settings, machine_class, sys.stdin.buffer.read()))
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _leave(signum: int, frame: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,191 @@
+"""The BentoML door: typed JSON, one route a task.
+
+A model's `service.py` makes a `@bentoml.service` of a subclass of `BentoDoor`:
+
+    CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
+
+    @bentoml.service(**options(CONTRACT))
+    class Tiny(BentoDoor):
+        server = Server(CONTRACT)
+        double = route(server, "double")
+
+    attach(Tiny)
+
+Request and response models come from the contract, so `/docs.json` and `bentoml.SyncHTTPClient`
+know every field; values are checked by the same code as at the other doors, so that an error is
+the same sentence everywhere. A scalar stands for shape [1], nested lists for others.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import bentoml
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from helix_lineage.typed import Tensor
+from helixserve import tensors as plain
+from helixserve.contract import Contract, Task
+from helixserve.contract import Field as TensorField
+from helixserve.core import Answer
+from helixserve.doors.gate import REQUEST_ID, Gate, error_body
+from helixserve.doors.json_body import read_json
+from helixserve.doors.open_inference_http import application
+from helixserve.errors import HelixServeError, InvalidInputError
+from helixserve.grpc.server import GrpcDoor
+from helixserve.process import die_with_parent
+from helixserve.server import Server
+
+_JSON_TYPES = {"BOOL": "boolean", "BYTES": "string", "FP16": "number", "FP32": "number", "FP64": "number"}
+_TIMEOUT_S = 3600
+"""BentoML's own deadline would answer 504 and compute on; clients keep deadlines of their own."""
+
+
+class Body(BaseModel):
+    """A request as it came: the platform parses it, with its own messages."""
+
+    body: bytes
+
+
+class BentoDoor:
+    """Base of a model's service: starts and stops the server and its other doors."""
+
+    server: ClassVar[Server]
+
+    def __init__(self) -> None:
+        self._grpc = GrpcDoor(self.server)
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]  # bentoml publishes no types
+    async def helix_start(self) -> None:
+        """Verify, load and open the gRPC door; runs in the worker before it accepts."""
+        die_with_parent()
+        await self.server.start()
+        await self._grpc.start()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml publishes no types
+    async def helix_stop(self) -> None:
+        """Drain what was accepted and close the shard; runs on TERM, after HTTP has drained."""
+        await self._grpc.stop()
+        await self.server.stop()
+
+    async def __is_ready__(self) -> bool:
+        """BentoML's `/readyz`; 503 with the reason until the release is verified."""
+        try:
+            self.server.core()
+        except HelixServeError as error:
+            raise HTTPException(503, detail=str(error)) from None
+        return True
+
+
+def options(contract: Contract) -> dict[str, Any]:
+    """Arguments of `@bentoml.service`: one worker, for it alone owns the shard and the compute thread."""
+    return {"name": contract.name, "workers": 1, "traffic": {"timeout": _TIMEOUT_S}}
+
+
+def route(server: Server, task: str) -> Any:
+    """The `@bentoml.api` of a task, at `/<task>`."""
+    described = server.contract.task(task)
+
+    async def endpoint(self: BentoDoor, body: bytes) -> Response:  # noqa: ARG001  # BentoML calls it as a method
+        return await answer(server, described, body)
+
+    endpoint.__name__ = endpoint.__qualname__ = task
+    endpoint.__doc__ = described.summary
+    request, response = request_model(described), response_model(described)
+    return bentoml.api(route=f"/{task}", input_spec=request, output_spec=response)(endpoint)
+
+
+def attach(service: Any) -> None:
+    """Put the gate in front of a service, and the Open Inference Protocol beside its routes."""
+    server: Server = service.inner.server
+    service.mount_asgi_app(application(server), path="/v2", name="open_inference")
+    service.add_asgi_middleware(Gate, limit=server.contract.limits["request_bytes"])
+
+
+async def answer(server: Server, task: Task, body: bytes) -> Response:
+    """Parse a request, ask the core, and give the JSON of answer or error."""
+    try:
+        given = await server.core().infer(task.name, parse(task, body), REQUEST_ID.get())
+        return JSONResponse(render(given))
+    except HelixServeError as error:
+        headers = {"retry-after": "1"} if error.http_status in (429, 503) else None
+        return JSONResponse(error_body(error), status_code=error.http_status, headers=headers)
+
+
+def parse(task: Task, body: bytes) -> list[Tensor]:
+    """The tensors of a JSON object. null means: not given. Raises InvalidInputError."""
+    value = read_json(body)
+    if not isinstance(value, dict):
+        raise InvalidInputError("the body is not a JSON object", where="body", fix=f"fields: {', '.join(task.inputs)}")
+    found = []
+    for name, given in value.items():
+        field = task.inputs.get(name)
+        if field is None:
+            raise InvalidInputError(
+                f"{task.name} has no input {name[:80]!r}",
+                where=name[:80],
+                fix=f"known inputs: {', '.join(task.inputs)}",
+            )
+        if given is not None:
+            found.append(plain.from_value(name, field.datatype, given, rank=len(field.shape)))
+    return found
+
+
+def render(given: Answer) -> dict[str, Any]:
+    """The JSON of an answer."""
+    return {
+        "request_id": given.request_id,
+        "seed": given.seed,
+        "predictions": [
+            {"prediction_id": prediction, **{tensor.name: plain.to_value(tensor) for tensor in item}}
+            for prediction, item in zip(given.prediction_ids, given.items, strict=True)
+        ],
+    }
+
+
+def request_model(task: Task) -> type[BaseModel]:
+    """What `/schema.json` and `/docs.json` say of a task's request; checks nothing, for `parse` does."""
+    fields = {name: _described(field, optional=not field.required) for name, field in task.inputs.items()}
+    title = f"{task.name.title()}Request"
+    base: Any = create_model(title, __base__=_Request, __doc__=task.summary, **fields)
+    return base  # type: ignore[no-any-return]  # made at run time
+
+
+def response_model(task: Task) -> type[BaseModel]:
+    """What the schemas say of a task's answer."""
+    fields = {name: _described(field, optional=False) for name, field in task.outputs.items()}
+    title = task.name.title()
+    item: Any = create_model(f"{title}Prediction", prediction_id=(str, Field(description=_ID)), **fields)
+    given: Any = create_model(
+        f"{title}Response",
+        request_id=(str, Field(description="32 hex digits; also in the header x-request-id.")),
+        seed=(int | None, Field(description="The root seed that was used.")),
+        predictions=(list[item], Field(description="One an item.")),
+    )
+    return given  # type: ignore[no-any-return]  # made at run time
+
+
+_ID = "Trace and replay this item by this id."
+
+
+class _Request(bentoml.IODescriptor):  # type: ignore[misc]  # bentoml publishes no types
+    model_config = ConfigDict(protected_namespaces=())
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: object) -> Body:  # noqa: ARG003  # JSON only, whatever was sent
+        """Hand the body on unparsed."""
+        return Body.model_construct(body=await request.body())
+
+
+def _described(field: TensorField, *, optional: bool) -> tuple[Any, Any]:
+    schema: dict[str, Any] = {"type": _JSON_TYPES.get(field.datatype, "integer")}
+    if field.shape != (1,):
+        for _ in field.shape:
+            schema = {"type": "array", "items": schema}
+    if optional:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    default: Any = ... if not optional else (plain.to_value(field.default) if field.default is not None else None)
+    return Annotated[Any, WithJsonSchema(schema)], Field(default, description=field.summary)

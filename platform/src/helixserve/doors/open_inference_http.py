@@ -1,0 +1,233 @@
+"""The Open Inference Protocol v2 over HTTP, with the binary tensor extension; mounted at `/v2`.
+
+Tensors come and go as JSON, or after the JSON as raw bytes: then the header
+`Inference-Header-Content-Length` holds the JSON's length, and each such tensor the parameter
+`binary_data_size`. `tritonclient.http` speaks both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from helix_lineage.typed import Tensor
+from helixserve import open_inference as protocol
+from helixserve import tensors as plain
+from helixserve.contract import Task
+from helixserve.core import Answer
+from helixserve.doors.gate import REQUEST_ID, error_body
+from helixserve.doors.json_body import read_json
+from helixserve.errors import HelixServeError, InvalidInputError
+from helixserve.server import Server
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """A parsed request."""
+
+    id: str
+    tensors: list[Tensor]
+    outputs: list[str]
+    """Names to answer with."""
+    binary: frozenset[str]
+    """Those of them that go as raw bytes."""
+
+
+def application(server: Server) -> Starlette:
+    """The ASGI application of one server's tasks."""
+
+    async def metadata(request: Request) -> Response:
+        return JSONResponse(
+            {"name": "helix", "version": server.contract.version, "extensions": list(protocol.EXTENSIONS)}
+        )
+
+    async def live(request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def ready(request: Request) -> Response:
+        server.core()
+        return JSONResponse({"ready": True})
+
+    async def model_metadata(request: Request) -> Response:
+        return JSONResponse(describe(server, _task(server, request)))
+
+    async def model_ready(request: Request) -> Response:
+        task = _task(server, request)
+        server.core()
+        return JSONResponse({"name": protocol.model_name(server.contract, task), "ready": True})
+
+    async def infer(request: Request) -> Response:
+        task = _task(server, request)
+        core = server.core()
+        wanted = parse(task, await request.body(), request.headers.get(HEADER_LENGTH))
+        return render(server, wanted, await core.infer(task.name, wanted.tensors, REQUEST_ID.get()))
+
+    routes = [
+        Route("/", guarded(metadata)),
+        Route("/health/live", guarded(live)),
+        Route("/health/ready", guarded(ready)),
+    ]
+    for path in ("/models/{model}", "/models/{model}/versions/{version}"):
+        routes += [
+            Route(path, guarded(model_metadata)),
+            Route(f"{path}/ready", guarded(model_ready)),
+            Route(f"{path}/infer", guarded(infer), methods=["POST"]),
+        ]
+    return Starlette(routes=routes)
+
+
+def guarded(endpoint: Endpoint) -> Endpoint:
+    """The endpoint, with errors as the protocol's JSON."""
+
+    async def safe(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except HelixServeError as error:
+            headers = {"retry-after": "1"} if error.http_status in (429, 503) else None
+            return JSONResponse(error_body(error), status_code=error.http_status, headers=headers)
+
+    return safe
+
+
+def describe(server: Server, task: Task) -> dict[str, Any]:
+    """The protocol's model metadata."""
+    return {
+        "name": protocol.model_name(server.contract, task),
+        "versions": [server.contract.version],
+        "platform": f"helix_{server.contract.runner}",
+        "inputs": [_tensor_metadata(metadata) for metadata in protocol.inputs_of(task)],
+        "outputs": [_tensor_metadata(metadata) for metadata in protocol.outputs_of(task)],
+    }
+
+
+def parse(task: Task, body: bytes, header_length: str | None) -> InferRequest:
+    """Read a request's JSON and what follows it. Raises InvalidInputError."""
+    size = len(body) if header_length is None else _size("body", header_length, len(body))
+    document = read_json(body[:size])
+    if not isinstance(document, dict):
+        raise InvalidInputError("the body is not a JSON object", where="body")
+    raw = _Raw(body[size:])
+    tensors = [_tensor(entry, raw) for entry in _objects(document, "inputs")]
+    if raw.left:
+        raise InvalidInputError(f"{raw.left} bytes follow the JSON that no tensor claims", where="binary_data_size")
+    parameters = dict(_parameters(document))
+    all_binary = parameters.pop("binary_data_output", False) is True
+    requested = {}
+    for entry in _objects(document, "outputs"):
+        requested[_name(entry, "outputs")] = _parameters(entry).get("binary_data", all_binary) is True
+    outputs = protocol.wanted_outputs(task, list(requested))
+    return InferRequest(
+        id=str(document.get("id", "")),
+        tensors=protocol.with_parameters(task, tensors, parameters),
+        outputs=outputs,
+        binary=frozenset(name for name in outputs if requested.get(name, all_binary)),
+    )
+
+
+def render(server: Server, wanted: InferRequest, answer: Answer) -> Response:
+    """The protocol's response; raw tensors after the JSON."""
+    outputs, raw = [], []
+    for tensor in protocol.stack(answer):
+        if tensor.name not in wanted.outputs:
+            continue
+        entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+        if tensor.name in wanted.binary:
+            raw.append(protocol.to_raw(tensor))
+            entry["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            entry["data"] = plain.unpack(tensor)
+        outputs.append(entry)
+    document = {
+        "model_name": protocol.model_name(server.contract, answer.task),
+        "model_version": server.contract.version,
+        "id": wanted.id or answer.request_id,
+        "parameters": protocol.parameters_of(answer),
+        "outputs": outputs,
+    }
+    if not raw:
+        return JSONResponse(document)
+    head = json.dumps(document).encode()
+    headers = {HEADER_LENGTH: str(len(head))}
+    return Response(b"".join([head, *raw]), headers=headers, media_type="application/octet-stream")
+
+
+class _Raw:
+    """The bytes after the JSON, taken from the front."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._offset = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._offset
+
+    def take(self, size: int) -> bytes:
+        start, self._offset = self._offset, self._offset + size
+        return self._data[start : self._offset]
+
+
+def _task(server: Server, request: Request) -> Task:
+    return protocol.find_task(server.contract, request.path_params["model"], request.path_params.get("version", ""))
+
+
+def _tensor(entry: Mapping[str, Any], raw: _Raw) -> Tensor:
+    name = _name(entry, "inputs")
+    datatype, shape = entry.get("datatype"), entry.get("shape")
+    if not isinstance(datatype, str) or not isinstance(shape, list):
+        raise InvalidInputError(f"{name} needs a datatype and a shape", where=name)
+    parameters = _parameters(entry)
+    size = parameters.get("binary_data_size")
+    unknown = sorted(set(parameters) - {"binary_data_size"})
+    if unknown:
+        raise InvalidInputError(f"{name}: the parameter {unknown[0][:80]!r} is not served", where=name)
+    if size is None:
+        if "data" not in entry:
+            raise InvalidInputError(f"{name} has no data", where=name)
+        return protocol.from_elements(name, datatype, shape, plain.flatten(entry["data"]))
+    if "data" in entry:
+        raise InvalidInputError(f"{name} has data and binary_data_size; send one of them", where=name)
+    return protocol.from_raw(name, datatype, shape, raw.take(_size(name, size, raw.left)))
+
+
+def _size(name: str, value: object, most: int) -> int:
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+        raise InvalidInputError(f"{name}: {str(value)[:20]!r} is no size within the body", where=name)
+    return number
+
+
+def _objects(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    found = document.get(key, [])
+    if not isinstance(found, list) or any(not isinstance(entry, dict) for entry in found):
+        raise InvalidInputError(f"{key} is not a list of objects", where=key)
+    return found
+
+
+def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
+    found = entry.get("parameters", {})
+    if not isinstance(found, dict):
+        raise InvalidInputError("parameters is not an object", where="parameters")
+    return found
+
+
+def _name(entry: Mapping[str, Any], where: str) -> str:
+    name = entry.get("name")
+    if not isinstance(name, str) or not name:
+        raise InvalidInputError("a tensor has no name", where=where)
+    return name
+
+
+def _tensor_metadata(metadata: protocol.Metadata) -> dict[str, Any]:
+    return {"name": metadata.name, "datatype": metadata.datatype, "shape": list(metadata.shape)}

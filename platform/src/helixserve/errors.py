@@ -1,0 +1,96 @@
+"""The errors of `helixserve`, and what each is called at every door.
+
+HelixServeError              500  INTERNAL             a fault of ours
+├── ContractError            500  INTERNAL             `model.toml` is malformed, or a model breaks its contract
+├── InvalidInputError        400  INVALID_ARGUMENT     the request cannot be understood or is out of range
+├── NotFoundError            404  NOT_FOUND            no such model, version or task here
+├── TooLargeError            413  INVALID_ARGUMENT     the request exceeds a limit of `model.toml`
+├── MediaTypeError           415  INVALID_ARGUMENT     the body's media type is not served
+├── BusyError                429  RESOURCE_EXHAUSTED   too many requests are waiting
+└── NotReadyError            503  UNAVAILABLE          the release is not verified, or the server is stopping
+    └── UnrecordedError      503  UNAVAILABLE          the answer could not be written to the log, so it is withheld
+
+This module imports nothing, so that every door can map errors without loading the others.
+
+>>> TooLargeError("812 residues, at most 500 are served", where="structure").http_status
+413
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HelixServeError(Exception):
+    """Root of the package's errors.
+
+    Args:
+        what: one sentence that says what happened.
+        where: the field, file or digest concerned.
+        fix: what the caller can do about it.
+    """
+
+    http_status: ClassVar[int] = 500
+    grpc_status: ClassVar[str] = "INTERNAL"
+    """Name of the gRPC status code."""
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        mend = f"; {self.fix}" if self.fix else ""
+        return f"{self.what}{place}{mend}"
+
+
+class ContractError(HelixServeError):
+    """`model.toml` is malformed, or a model's answer breaks its contract."""
+
+
+class InvalidInputError(HelixServeError):
+    """The request cannot be understood, or a value is out of range."""
+
+    http_status = 400
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class NotFoundError(HelixServeError):
+    """No such model, version or task here."""
+
+    http_status = 404
+    grpc_status = "NOT_FOUND"
+
+
+class TooLargeError(HelixServeError):
+    """The request exceeds a limit of `model.toml`."""
+
+    http_status = 413
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class MediaTypeError(HelixServeError):
+    """The body's media type is not served; pickle never is."""
+
+    http_status = 415
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class BusyError(HelixServeError):
+    """Too many requests are waiting."""
+
+    http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class NotReadyError(HelixServeError):
+    """The release is not verified, or the server is stopping."""
+
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class UnrecordedError(NotReadyError):
+    """The answer could not be written to the log, so it is withheld."""

@@ -1,0 +1,149 @@
+"""The gRPC door: Open Inference Protocol v2 and gRPC health v1, in the process and event loop of the HTTP doors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from helixserve import open_inference as protocol
+from helixserve.errors import HelixServeError, TooLargeError
+from helixserve.grpc import codec
+from helixserve.grpc import open_inference_pb2 as pb
+from helixserve.server import Server
+
+logger = logging.getLogger("helixserve.grpc")
+
+SERVICE = "inference.GRPCInferenceService"
+_GRACE_S = 3600.0
+"""How long accepted calls may take after TERM; an orchestrator's own limit is shorter."""
+_SLACK = 4
+"""gRPC itself refuses messages beyond this many times the limit, with RESOURCE_EXHAUSTED; below, we say why."""
+
+Handler = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Any]]
+
+
+class _Health(health.aio.HealthServicer):
+    """gRPC health that asks the server at each check, for a log that breaks makes it unready at once."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self._server = server
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
+        """One answer; after TERM it stays NOT_SERVING."""
+        await self.tell()
+        return await super().Check(request, context)
+
+    async def tell(self) -> None:
+        """Set what watchers see."""
+        status = health_pb2.HealthCheckResponse
+        for name in ("", SERVICE):
+            await self.set(name, status.SERVING if self._server.ready() else status.NOT_SERVING)
+
+
+class GrpcDoor:
+    """Serves one server's tasks over gRPC."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._health = _Health(server)
+        self._grpc: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen. Health says SERVING if the server is ready, else NOT_SERVING."""
+        limit = self._server.contract.limits["request_bytes"]
+        self._grpc = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", _SLACK * limit),
+                ("grpc.max_send_message_length", -1),
+                # Two processes on one port would split the calls between two shards unseen.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        self._grpc.add_generic_rpc_handlers((self._handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        settings = self._server.settings
+        self._grpc.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+        await self._health.tell()
+        await self._grpc.start()
+        logger.info("gRPC listens on %s:%d", settings.host, settings.grpc_port)
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING, refuse new calls, finish those accepted."""
+        if self._grpc is not None:
+            await self._health.enter_graceful_shutdown()
+            await self._grpc.stop(_GRACE_S)
+
+    def _handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+        methods: dict[str, tuple[Handler, Any]] = {
+            "ServerLive": (self._live, pb.ServerLiveRequest),
+            "ServerReady": (self._ready, pb.ServerReadyRequest),
+            "ModelReady": (self._model_ready, pb.ModelReadyRequest),
+            "ServerMetadata": (self._metadata, pb.ServerMetadataRequest),
+            "ModelMetadata": (self._model_metadata, pb.ModelMetadataRequest),
+            "ModelInfer": (self._infer, pb.ModelInferRequest),
+        }
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                name: grpc.unary_unary_rpc_method_handler(
+                    guarded(handler),
+                    request_deserializer=request.FromString,
+                    response_serializer=lambda message: message.SerializeToString(),
+                )
+                for name, (handler, request) in methods.items()
+            },
+        )
+
+    async def _live(self, request: pb.ServerLiveRequest, context: Any) -> pb.ServerLiveResponse:
+        return pb.ServerLiveResponse(live=True)
+
+    async def _ready(self, request: pb.ServerReadyRequest, context: Any) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=self._server.ready())
+
+    async def _model_ready(self, request: pb.ModelReadyRequest, context: Any) -> pb.ModelReadyResponse:
+        protocol.find_task(self._server.contract, request.name, request.version)
+        return pb.ModelReadyResponse(ready=self._server.ready())
+
+    async def _metadata(self, request: pb.ServerMetadataRequest, context: Any) -> pb.ServerMetadataResponse:
+        return pb.ServerMetadataResponse(name="helix", version=self._server.contract.version)
+
+    async def _model_metadata(self, request: pb.ModelMetadataRequest, context: Any) -> pb.ModelMetadataResponse:
+        contract = self._server.contract
+        return codec.metadata(contract, protocol.find_task(contract, request.name, request.version))
+
+    async def _infer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
+        contract, core = self._server.contract, self._server.core()
+        limit = contract.limits["request_bytes"]
+        if request.ByteSize() > limit:
+            raise TooLargeError(f"the message exceeds {limit} bytes", where="message", fix="send a smaller structure")
+        task = protocol.find_task(contract, request.model_name, request.model_version)
+        wanted = protocol.wanted_outputs(task, [output.name for output in request.outputs])
+        tensors = codec.read(task, request)
+        request_id = secrets.token_bytes(16)
+        await context.send_initial_metadata((("x-request-id", request_id.hex()),))
+        return codec.write(contract, request, wanted, await core.infer(task.name, tensors, request_id))
+
+
+def guarded(handler: Handler) -> Handler:
+    """The handler, with errors as gRPC statuses of the same sentence."""
+
+    async def safe(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await handler(request, context)
+        except HelixServeError as error:
+            code = grpc.StatusCode[error.grpc_status]
+            await context.abort(code, str(error))
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception:
+            logger.exception("a gRPC handler failed")
+            await context.abort(grpc.StatusCode.INTERNAL, "the server failed; this is a fault of the server")
+
+    return safe

@@ -1,0 +1,197 @@
+"""May this process serve? Its release must be signed and complete, and its files must be the release's.
+
+`verify` takes bytes and decides; `load` reads. A server can't measure its own image digest: it
+hashes the files that it loads against files.json, whose digest the release names, and records
+the image digest as the scheduler claims it. A file that is loaded as bytes is hashed from those
+very bytes; code, which the interpreter opens by itself, is hashed where it lies (in an image the
+root is read-only).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from helix_lineage.canonical import digest_bytes, loads
+from helix_lineage.errors import LineageError
+from helix_lineage.records import ExportedModel, ImageBuild, Release
+from helix_lineage.release import verify_release
+from helix_lineage.trust import Trust
+from helixserve.contract import Contract
+from helixserve.errors import NotReadyError
+from helixserve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a server that may serve knows about itself."""
+
+    release: Release
+    image: str
+    """Manifest digest, claimed by the scheduler and named by the release."""
+    bundle: bytes
+    """The signed release, as read."""
+    contract: Contract
+    artifacts: Mapping[str, bytes]
+
+
+class Files:
+    """The files of an image, as files.json lists them.
+
+    Args:
+        manifest: the bytes of files.json.
+        root: the folder that its paths are relative to.
+    """
+
+    def __init__(self, manifest: bytes, root: Path) -> None:
+        self._root = root
+        self._entries = _entries(manifest)
+
+    def read(self, path: Path) -> bytes:
+        """The bytes of a listed file, hashed as they were read. Raises NotReadyError naming the file."""
+        name = path.relative_to(self._root).as_posix()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise NotReadyError(f"cannot read a file of the image: {error.strerror}", where=name) from error
+        self._compare(name, digest_bytes(data))
+        return data
+
+    def check_tree(self, folder: Path) -> None:
+        """Every file below `folder` is listed and unchanged, and none is missing. Raises NotReadyError."""
+        prefix = folder.relative_to(self._root).as_posix() + "/"
+        present = {path.relative_to(self._root).as_posix() for path in _walk(folder)}
+        listed = {name for name in self._entries if name.startswith(prefix)}
+        own = f"{prefix}files.json"  # which can't list itself
+        for name in sorted(present - listed - {own}):
+            raise NotReadyError("the release does not list this file", where=name)
+        for name in sorted(listed - present):
+            raise NotReadyError("a file of the release is missing", where=name)
+        for name in sorted(listed):
+            self.check(self._root / name)
+
+    def check(self, path: Path) -> None:
+        """The file is listed and unchanged. Raises NotReadyError naming it."""
+        name = path.relative_to(self._root).as_posix()
+        entry = self._entries.get(name)
+        if entry is not None and "link" in entry:
+            if not path.is_symlink() or str(path.readlink()) != entry["link"]:
+                raise NotReadyError("a link is not the one that the release lists", where=name)
+            return
+        with path.open("rb") as file:
+            self._compare(name, "sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+
+    def _compare(self, name: str, digest: str) -> None:
+        entry = self._entries.get(name)
+        if entry is None or "digest" not in entry:
+            raise NotReadyError("the release does not list this file", where=name)
+        if entry["digest"] != digest:
+            raise NotReadyError(f"the file is {digest}, but the release lists {entry['digest']}", where=name)
+
+
+def verify(
+    bundle: bytes, trust: Trust, manifest: bytes, image: str | None, at: datetime
+) -> tuple[Release, ExportedModel]:
+    """Check the signed release against the trust root, the claimed image and files.json.
+
+    Gives the release and the exported model that it serves. Raises NotReadyError naming the field.
+    """
+    if image is None:
+        raise NotReadyError("the scheduler claims no image digest", where="HELIX_IMAGE_DIGEST")
+    try:
+        verified = verify_release(bundle, trust, image=image, at=at)
+    except LineageError as error:
+        raise NotReadyError(f"the release does not hold: {error.what}", where=error.where or "release") from error
+    release = verified.release
+    build = verified.records[release.parents["image"]]
+    exported = verified.records[release.parents["exported"]]
+    if not isinstance(build, ImageBuild) or not isinstance(exported, ExportedModel):
+        raise NotReadyError("the release's parents are of the wrong type", where="release.parents")
+    named = build.parameters["filesystem"]
+    if digest_bytes(manifest) != named:
+        raise NotReadyError(
+            f"files.json is {digest_bytes(manifest)}, but the release names {named}", where="files.json"
+        )
+    return release, exported
+
+
+def load(settings: Settings, at: datetime) -> Verified:
+    """Read and check everything that a server needs. Raises NotReadyError or ContractError naming what fails."""
+    bundle = _read(settings.release, "HELIX_RELEASE", "the signed release")
+    manifest = _read(settings.files, "files.json", "the list of the image's files")
+    try:
+        trust = Trust.load(settings.trust)
+    except (LineageError, OSError) as error:
+        raise NotReadyError(f"cannot read the trust root: {error}", where=str(settings.trust)) from error
+    release, exported = verify(bundle, trust, manifest, settings.image_digest, at)
+    files = Files(manifest, settings.root)
+    contract = Contract.parse(files.read(settings.model / "model.toml").decode())
+    if contract.name != release.parameters["model"]:
+        raise NotReadyError(f"the release is of {release.parameters['model']!r}", where="model.toml name")
+    artifacts = {name: files.read(settings.artifacts / name) for name in contract.artifacts}
+    for name, data in artifacts.items():
+        check_artifact(exported, name, digest_bytes(data))
+    files.check_tree(settings.home)
+    assert settings.image_digest is not None  # verify() refuses None
+    return Verified(release, settings.image_digest, bundle, contract, artifacts)
+
+
+def check_artifact(exported: ExportedModel, name: str, digest: str) -> None:
+    """The artifact is the one that the release's export gave. Raises NotReadyError."""
+    given = {output.name: output.digest for output in exported.outputs}
+    if given.get(name) != digest:
+        raise NotReadyError(f"the release's export gave {given.get(name, 'no such file')}, not {digest}", where=name)
+
+
+def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None) -> None:
+    """Every file of the root that this process has loaded, outside its home too, is the release's.
+
+    `loaded` defaults to the modules and mapped files of this process. Raises NotReadyError.
+    """
+    files = Files(settings.files.read_bytes(), settings.root)
+    for path in sorted(set(loaded_files() if loaded is None else loaded)):
+        if path.is_relative_to(settings.root) and path != settings.files and path.is_file():
+            files.check(path)
+
+
+def loaded_files() -> Iterator[Path]:
+    """Python modules, their compiled forms, and what is mapped executable or from a library, as real paths."""
+    for module in list(sys.modules.values()):
+        for name in (getattr(module, "__file__", None), getattr(module, "__cached__", None)):
+            if isinstance(name, str) and Path(name).is_file():
+                yield Path(name).resolve()
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and fields[5].startswith("/") and "x" in fields[1]:  # proc(5): six columns
+            yield Path(fields[5])
+
+
+def _entries(manifest: bytes) -> dict[str, dict[str, Any]]:
+    try:
+        document = loads(manifest)
+        if document["version"] != 1:
+            raise NotReadyError(f"files.json has version {document['version']!r}, not 1", where="files.json")
+        return {entry["path"]: entry for entry in document["files"]}
+    except (LineageError, KeyError, TypeError) as error:
+        raise NotReadyError(f"files.json is malformed: {error}", where="files.json") from error
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        for name in names:
+            yield Path(parent, name)
+        # A link to a folder is a link, not a folder.
+        yield from (Path(parent, name) for name in folders if Path(parent, name).is_symlink())
+
+
+def _read(path: Path, where: str, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotReadyError(f"cannot read {what}: {error.strerror}", where=f"{where} = {path}") from error

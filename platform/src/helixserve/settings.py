@@ -1,0 +1,80 @@
+"""Where a server finds its files and ports: the one module that reads the environment.
+
+| variable | default | what |
+|---|---|---|
+| HELIX_HOME | /opt/helix | model, artifacts, files.json; its grandparent is the root that files.json lists |
+| HELIX_RELEASE | /etc/helix/release.sigstore.json | the signed release |
+| HELIX_TRUST | /etc/helix/trust.json | whose signatures count |
+| HELIX_LOG | /var/lib/helix/log | shards |
+| HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
+| HELIX_HOST | 127.0.0.1 | address to listen on |
+| HELIX_HTTP_PORT | 3000 | BentoML JSON and Open Inference Protocol over HTTP |
+| HELIX_GRPC_PORT | 3001 | Open Inference Protocol over gRPC |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from helixserve.errors import NotReadyError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The environment of a server, read once."""
+
+    home: Path
+    """The folder `opt/helix` of an image."""
+    release: Path
+    trust: Path
+    log: Path
+    image_digest: str | None
+    """As the scheduler claims it."""
+    host: str
+    http_port: int
+    grpc_port: int
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """From the process environment, or the mapping given. Raises NotReadyError naming the variable."""
+        env = os.environ if environment is None else environment
+        return cls(
+            home=Path(env.get("HELIX_HOME", "/opt/helix")),
+            release=Path(env.get("HELIX_RELEASE", "/etc/helix/release.sigstore.json")),
+            trust=Path(env.get("HELIX_TRUST", "/etc/helix/trust.json")),
+            log=Path(env.get("HELIX_LOG", "/var/lib/helix/log")),
+            image_digest=env.get("HELIX_IMAGE_DIGEST") or None,
+            host=env.get("HELIX_HOST", "127.0.0.1"),
+            http_port=_port(env, "HELIX_HTTP_PORT", 3000),
+            grpc_port=_port(env, "HELIX_GRPC_PORT", 3001),
+        )
+
+    @property
+    def root(self) -> Path:
+        """The root of the file system that files.json lists: `/` in an image."""
+        return self.home.parent.parent
+
+    @property
+    def model(self) -> Path:
+        """The model's folder: model.toml, bentofile.yaml, src/."""
+        return self.home / "model"
+
+    @property
+    def artifacts(self) -> Path:
+        """What the export stage gave."""
+        return self.home / "artifacts"
+
+    @property
+    def files(self) -> Path:
+        """The list of the image's files."""
+        return self.home / "files.json"
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**16:
+        raise NotReadyError(f"{text!r} is no port number", where=name)
+    return int(text)

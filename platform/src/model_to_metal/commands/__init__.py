@@ -1,0 +1,1 @@
+"""The commands of `helix`, one file each: parse, call one function, print."""

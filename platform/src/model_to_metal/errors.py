@@ -1,0 +1,129 @@
+"""The errors of `model_to_metal`.
+
+PipelineError
+├── CheckoutError     the working folder is no Helix checkout, or its state forbids the step
+├── ContractError     `model.toml` or a lock is malformed or absent
+├── StageError        a stage could not be run to its end
+│   └── GateRefused   a gate's verdict is no; the verdict is recorded
+├── WorkflowError     a workflow uses what the local engine does not know
+├── NotReproducible   made again, a stage gave other bytes
+├── SandboxError      a sandbox could not be set up
+├── BuildError        Nix, a lock or an image's files do not hold
+├── LockError         a requirement cannot be locked, or a lock file is malformed
+├── FetchError        a locked file cannot be downloaded, or is not the one that was locked
+├── NixError          Nix is absent, or a derivation fails
+├── ImageError        an image is malformed, or was not the same when built again
+├── KeysError         a signing key is absent, or making one would overwrite another
+├── RegistryError     the registry does not answer, refuses, or holds other bytes than asked for
+├── AttestError       a release cannot be signed
+├── VerifyError       an image cannot be verified as asked (a check that fails is a result, not an error)
+├── RuntimeStartError the image did not start, or did not become ready
+├── ToolError         a tool cannot be built, started, or fails
+└── ToolMissing       a tool of the machine is absent
+
+Every error says what happened, and where and how to mend it when that is known.
+A failed gate is a fact that gets recorded; `GateRefused` only ends the workflow after that.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Root of the package's errors.
+
+    Args:
+        what: one sentence that says what happened.
+        where: the file, digest or stage concerned.
+        fix: the one command that mends it.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        mend = f"; run: {self.fix}" if self.fix else ""
+        return f"{self.what}{place}{mend}"
+
+
+class CheckoutError(PipelineError):
+    """The working folder is no Helix checkout, or its state forbids the step."""
+
+
+class ContractError(PipelineError):
+    """`model.toml` or a lock is malformed or absent."""
+
+
+class StageError(PipelineError):
+    """A stage could not be run to its end."""
+
+
+class GateRefused(StageError):
+    """A gate's verdict is no; the verdict is recorded under `digest`."""
+
+    def __init__(self, what: str, *, digest: str, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.digest = digest
+
+
+class WorkflowError(PipelineError):
+    """A workflow uses what the local engine does not know."""
+
+
+class NotReproducible(PipelineError):
+    """Made again, a stage gave other bytes."""
+
+
+class SandboxError(PipelineError):
+    """A sandbox could not be set up."""
+
+
+class BuildError(PipelineError):
+    """Nix, a lock or an image's files do not hold."""
+
+
+class AttestError(PipelineError):
+    """A release cannot be signed."""
+
+
+class RuntimeStartError(PipelineError):
+    """The image did not start, or did not become ready."""
+
+
+class ToolMissing(PipelineError):
+    """A tool of the machine is absent."""
+
+
+class ToolError(PipelineError):
+    """A tool cannot be built, started, or fails."""
+
+
+class RegistryError(PipelineError):
+    """The registry does not answer, refuses, or holds other bytes than asked for."""
+
+
+class KeysError(PipelineError):
+    """A signing key is absent, or making one would overwrite another."""
+
+
+class VerifyError(PipelineError):
+    """An image cannot be verified as asked; a check that fails is a result, not an error."""
+
+
+class LockError(PipelineError):
+    """A requirement cannot be locked, or a lock file is malformed."""
+
+
+class FetchError(PipelineError):
+    """A locked file cannot be downloaded, or is not the one that was locked."""
+
+
+class NixError(PipelineError):
+    """Nix is absent, or a derivation fails."""
+
+
+class ImageError(PipelineError):
+    """An image is malformed, or was not the same when it was built again."""

@@ -1,0 +1,321 @@
+"""Runs Nix: the one module that does.
+
+The store is a chroot store, a folder that holds `nix/store`; it needs no root and no daemon.
+Builds have no network and no binary cache: their inputs are put in place by `helix fetch`.
+
+>>> fixed_output_path("a.whl", "sha256:" + "0" * 64).endswith("-a.whl")
+True
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helix_lineage.paths import State
+from model_to_metal.errors import NixError
+
+PREFIX = "/nix/store"
+_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
+_UNSAFE = re.compile(r"[^A-Za-z0-9+._?=-]")
+_TAIL = 4000  # characters of Nix's complaint that an error carries
+
+_SETTINGS = """\
+experimental-features = nix-command flakes
+substituters =
+build-users-group =
+sandbox = true
+sandbox-fallback = false
+flake-registry =
+warn-dirty = false
+"""
+"""No cache to ask (each call would wait for it), no build users, no build outside a sandbox."""
+
+Tell = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """A step of a build."""
+
+    path: str
+    """Its `.drv` in the store."""
+    output: str
+    """Store path of its output."""
+    fixed: bool
+    """Is it a locked file (its output is known by hash, its builder never runs)?"""
+    inputs: tuple[str, ...]
+    """The `.drv`s that it needs."""
+
+    @property
+    def name(self) -> str:
+        return self.output.split("-", 1)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A chroot store."""
+
+    root: Path
+    """The folder that holds `nix/store`."""
+
+    @classmethod
+    def of(cls, state: State) -> Store:
+        """The store of a checkout."""
+        return cls(state.nix)
+
+    def real(self, store_path: str) -> Path:
+        """Where a store path lies on disk."""
+        return self.root / store_path.lstrip("/")
+
+    def valid(self, paths: Iterable[str]) -> set[str]:
+        """Those of `paths` that are in the store."""
+        # Nix registers a path before it is visible at its place, so what is not there needs no asking.
+        there = sorted(path for path in set(paths) if self.real(path).exists())
+        if not there:
+            return set()
+        invalid = self._run(["nix-store", "--check-validity", "--print-invalid", *there]).split()
+        return set(there) - set(invalid)
+
+    def add_fixed(self, files: Sequence[Path], *, recursive: bool = False) -> list[str]:
+        """Add files (or folders) by their content under their own names; gives their store paths."""
+        if not files:
+            return []
+        mode = ["--recursive"] if recursive else []
+        return self._run(["nix-store", "--add-fixed", *mode, "sha256", *map(str, files)]).split()
+
+    def build(
+        self, installable: str, *, cores: int | None = None, rebuild: bool = False, tell: Tell = silent
+    ) -> str:
+        """Build `FLAKE#ATTRIBUTE`; gives the store path of its output. Raises NixError."""
+        options = ["--json", "--no-link", "--no-write-lock-file", "-L"]
+        options += ["--rebuild"] if rebuild else []
+        options += ["--cores", str(cores)] if cores else []
+        answer = json.loads(self._run(["nix", "build", *options, installable], tell=tell, cores=cores))
+        return str(answer[0]["outputs"]["out"])
+
+    def derivations(self, installable: str) -> dict[str, Derivation]:
+        """Every step that `FLAKE#ATTRIBUTE` takes, by `.drv`, each after those that it needs."""
+        options = ["--recursive", "--no-write-lock-file"]
+        table = json.loads(self._run(["nix", "show-derivation", *options, installable]))
+        found = {path: _derivation(path, fields) for path, fields in table.items()}
+        ordered: dict[str, Derivation] = {}
+
+        def visit(path: str) -> None:
+            if path not in ordered:
+                for needed in found[path].inputs:
+                    visit(needed)
+                ordered[path] = found[path]
+
+        for path in sorted(found):
+            visit(path)
+        return ordered
+
+    def remove(self) -> None:
+        """Delete the whole store."""
+        if self.root.exists():
+            for folder, _, _ in os.walk(self.root):
+                Path(folder).chmod(0o700)  # everything in a store is read-only
+            shutil.rmtree(self.root)
+
+    def _run(self, argv: list[str], *, tell: Tell = silent, cores: int | None = None) -> str:
+        tool = shutil.which(argv[0])
+        if tool is None:
+            raise NixError(f"{argv[0]} is not installed", fix="make setup")
+        self.root.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen(
+            [tool, "--store", str(self.root), *argv[1:]] if argv[0] != "nix" else [tool, *argv[1:], "--store", str(self.root)],
+            env=self._environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, errors="replace", preexec_fn=None if cores is None else _use(cores),
+        )  # fmt: skip
+        lines: list[str] = []
+        reader = threading.Thread(target=_follow, args=(process, lines, tell), daemon=True)
+        reader.start()
+        try:
+            assert process.stdout is not None
+            output = process.stdout.read()
+            status = process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # lets Nix end its builders
+            process.wait()
+            raise
+        finally:
+            reader.join()
+        if status:
+            raise NixError(f"{' '.join(argv[:2])} failed: {_reason(lines)}", where=argv[-1], fix=_fix(lines))
+        return output
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("NIX_")}
+        # Nix's own caches stay in the store's folder too, so that they vanish with it.
+        caches = {"XDG_CACHE_HOME": str(self.root / "cache"), "XDG_CONFIG_HOME": str(self.root / "config")}
+        return {**kept, **caches, "NIX_CONFIG": _SETTINGS, "NIX_REMOTE": ""}
+
+
+def store_name(filename: str) -> str:
+    """The name of a file in the store, which holds fewer characters than a file name may."""
+    return _UNSAFE.sub("_", filename)
+
+
+def fixed_output_path(name: str, digest: str, *, recursive: bool = False) -> str:
+    """The store path of what has this name and SHA-256 (of its bytes, or of its Nix archive)."""
+    hexadecimal = digest.removeprefix("sha256:")
+    if recursive:
+        kind, inner = "source", hexadecimal
+    else:
+        kind, inner = "output:out", hashlib.sha256(f"fixed:out:sha256:{hexadecimal}:".encode()).hexdigest()
+    whole = hashlib.sha256(f"{kind}:sha256:{inner}:{PREFIX}:{name}".encode()).digest()
+    folded = bytearray(20)
+    for place, byte in enumerate(whole):
+        folded[place % 20] ^= byte
+    number = int.from_bytes(folded, "little")
+    return f"{PREFIX}/{''.join(_BASE32[number >> shift & 31] for shift in range(155, -1, -5))}-{name}"
+
+
+def archive_digest(path: Path) -> str:
+    """`sha256:<64 hex>` of the Nix archive of a file or folder. Raises NixError."""
+    with tempfile.TemporaryDirectory() as folder:
+        digest = Store(Path(folder))._run(["nix-hash", "--type", "sha256", str(path)]).strip()
+    return f"sha256:{digest}"
+
+
+@contextmanager
+def sources(checkout: Path, scratch: Path) -> Iterator[str]:
+    """A flake reference to the checkout as it is now: every file that Git tracks or would track.
+
+    The files are copied to a folder below `scratch` for as long as the context lasts: a Git flake
+    leaves out what is not yet tracked, and a path flake of the checkout would copy `.helix` too.
+    Raises NixError when `checkout` is no Git checkout.
+    """
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        raise NixError(f"not a Git checkout: {listed.stderr.strip()}", where=str(checkout))
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="flake-", dir=scratch) as folder:
+        for name in filter(None, listed.stdout.split("\0")):
+            source, target = checkout / name, Path(folder, name)
+            if source.is_file() or source.is_symlink():  # else it was deleted, and Git was not told
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target, follow_symlinks=False)
+        yield f"path:{folder}"
+
+
+def build(attribute: str, state: State, *, tell: Tell = silent) -> Path:
+    """Build an attribute of the checkout's flake; gives its output on disk. Raises NixError."""
+    store = Store.of(state)
+    with sources(state.checkout, state.root / "scratch") as flake:
+        return store.real(store.build(f"{flake}#{attribute}", tell=tell))
+
+
+def environment_command(
+    store: Store,
+    environment: str,
+    argv: Sequence[str],
+    *,
+    read: Mapping[Path, str] | None = None,
+    write: Mapping[Path, str] | None = None,
+    variables: Mapping[str, str] | None = None,
+    folder: str = "/",
+) -> list[str]:
+    """The command line that runs `argv` in a Python environment, shut off from machine and network.
+
+    Args:
+        store: where the environment lies.
+        environment: store path of a `<model>-serve-env` or `<model>-build-env`.
+        argv: what to run; `python` is the environment's.
+        read: host path → path inside, read-only.
+        write: host path → path inside, writable.
+        variables: environment variables; no others are there but the usual few.
+        folder: working folder inside.
+    """
+    home = store.real(environment)
+    base = store.real(str((home / "base").readlink()))
+    if not (base / "usr/bin/python3.11").is_file():
+        raise NixError("not a Python environment", where=str(home))
+    command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    for name in ("usr", "lib", "lib64", "etc"):
+        command += ["--ro-bind", str(base / name), f"/{name}"]
+    command += ["--ro-bind", str(store.root / "nix"), "/nix", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
+    settings = {
+        "PATH": f"{environment}/bin:/usr/bin",
+        "PYTHONPATH": f"{environment}/site-packages",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "HOME": "/tmp",  # noqa: S108  a tmpfs of its own
+        "LC_ALL": "C.UTF-8",
+        **(variables or {}),
+    }
+    for name, value in settings.items():
+        command += ["--setenv", name, value]
+    for flag, binds in (("--ro-bind", read or {}), ("--bind", write or {})):
+        for host, inside in binds.items():
+            command += [flag, str(host), inside]
+    return [*command, "--chdir", folder, "--", *argv]
+
+
+def run_in_env(
+    store: Store,
+    environment: str,
+    argv: Sequence[str],
+    *,
+    read: Mapping[Path, str] | None = None,
+    write: Mapping[Path, str] | None = None,
+    variables: Mapping[str, str] | None = None,
+    folder: str = "/",
+) -> int:
+    """Run `argv` as `environment_command` says, with this process's streams; gives the exit status."""
+    command = environment_command(
+        store, environment, argv, read=read, write=write, variables=variables, folder=folder
+    )
+    if shutil.which(command[0]) is None:
+        raise NixError("bwrap (bubblewrap) is not installed", fix="make setup")
+    return subprocess.run(command, check=False).returncode
+
+
+def _derivation(path: str, fields: Mapping[str, Any]) -> Derivation:
+    output = fields["outputs"]["out"]
+    return Derivation(path, output["path"], "hash" in output, tuple(sorted(fields["inputDrvs"])))
+
+
+def _use(cores: int) -> Callable[[], None]:
+    """What makes a process (and its children) see that many cores only."""
+
+    def limit() -> None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+    return limit
+
+
+def _follow(process: subprocess.Popen[str], into: list[str], tell: Tell) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        into.append(line)
+        tell(line.rstrip("\n"))
+
+
+def _reason(lines: Sequence[str]) -> str:
+    return "".join(lines).strip()[-_TAIL:]
+
+
+def _fix(lines: Sequence[str]) -> str | None:
+    """The command that a builder of ours names."""
+    found = re.findall(r"run: (helix [a-z -]+)", "".join(lines))
+    return found[-1].strip() if found else None

@@ -1,0 +1,1 @@
+"""The stages: each takes frozen records and gives one; none imports another."""

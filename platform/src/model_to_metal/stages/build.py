@@ -1,0 +1,92 @@
+"""Build: an OCI layout that Nix made → `ImageBuild`.
+
+Takes the layout's folder; gives the manifest's digest and the digest of the list of the
+image's files, after re-hashing every blob. The image must carry the exported model's files.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from helix_lineage.canonical import Json, check_digest, digest_bytes
+from helix_lineage.errors import CanonicalError
+from helix_lineage.records import ImageBuild
+from model_to_metal.errors import ImageError
+from model_to_metal.stage import Made, Task, file_digest
+
+FILES = "opt/helix/files.json"
+ARTIFACTS = "opt/helix/artifacts/"
+
+
+def make(task: Task) -> dict[str, Json]:
+    """Check the layout; writes the image's `manifest.json` and `files.json`. Raises ImageError."""
+    layout = task.input("layout")
+    image = manifest_digest(layout)
+    manifest = _blob(layout, image)
+    config = json.loads(manifest)
+    for blob in (config["config"], *config["layers"]):
+        _check_blob(layout, blob["digest"])
+    files = _files(layout, config["layers"][-1]["digest"])
+    _check_artifacts(json.loads(files), task.input("model"))
+    (task.output / "manifest.json").write_bytes(manifest)
+    (task.output / "files.json").write_bytes(files)
+    return {"image": image, "filesystem": digest_bytes(files)}
+
+
+def record(made: Made) -> ImageBuild:
+    """The image by digest, and what it was made from."""
+    return ImageBuild(
+        parents=made.digests,
+        parameters={**made.pick("model", "source", "environment"), **made.found},
+        outputs=made.outputs,
+        target=made.plan.target,
+    )
+
+
+def manifest_digest(layout: Path) -> str:
+    """The digest of the one manifest in an OCI layout. Raises ImageError."""
+    try:
+        manifests = json.loads((layout / "index.json").read_bytes())["manifests"]
+        (only,) = manifests
+        return check_digest(only["digest"])
+    except (OSError, ValueError, KeyError, TypeError, CanonicalError) as error:
+        raise ImageError(f"no OCI layout with exactly one image: {error}", where=str(layout)) from error
+
+
+def _blob(layout: Path, digest: str) -> bytes:
+    _check_blob(layout, digest)
+    return _path(layout, digest).read_bytes()
+
+
+def _path(layout: Path, digest: str) -> Path:
+    return layout / "blobs" / "sha256" / check_digest(digest).removeprefix("sha256:")
+
+
+def _check_blob(layout: Path, digest: str) -> None:
+    path = _path(layout, digest)
+    if not path.is_file() or file_digest(path) != digest:
+        raise ImageError("a blob of the layout is absent or has other bytes", where=str(path))
+
+
+def _files(layout: Path, layer: str) -> bytes:
+    with tarfile.open(_path(layout, layer)) as tar:
+        for member in tar:
+            if member.name.removeprefix("./").lstrip("/") == FILES and (file := tar.extractfile(member)):
+                return file.read()
+    raise ImageError(f"the image's last layer does not hold /{FILES}", where=str(layout))
+
+
+def _check_artifacts(files: Any, model: Path) -> None:
+    """The image must hold exactly the exported files: Nix and the record chain may not part ways."""
+    inside = {
+        row["path"].removeprefix(ARTIFACTS): row.get("digest")
+        for row in files["files"]
+        if row["path"].startswith(ARTIFACTS)
+    }
+    exported = {path.relative_to(model).as_posix(): file_digest(path) for path in model.rglob("*") if path.is_file()}
+    for name in sorted(set(inside) | set(exported)):
+        if inside.get(name) != exported.get(name):
+            raise ImageError("the image's artifacts are not those that were exported", where=ARTIFACTS + name)

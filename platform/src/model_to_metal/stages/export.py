@@ -1,0 +1,29 @@
+"""Export: weights → `ExportedModel`, graphs and tables that a runner loads.
+
+Takes the weights' folder; the model's hook writes the graphs. Runs as a Nix derivation.
+"""
+
+from __future__ import annotations
+
+from helix_lineage.canonical import Json
+from helix_lineage.records import ExportedModel
+from model_to_metal.errors import StageError
+from model_to_metal.stage import Made, Task, hook
+
+
+def make(task: Task) -> dict[str, Json]:
+    """Call the hook `export(weights, output)`. Raises StageError when it writes nothing."""
+    hook(task.model, "export")(task.input("weights"), task.output)
+    if not any(task.output.iterdir()):
+        raise StageError("the hook [stages] export wrote nothing", where=str(task.model / "model.toml"))
+    return {}
+
+
+def record(made: Made) -> ExportedModel:
+    """The graphs, by digest, and the weights, code and environment that gave them."""
+    return ExportedModel(
+        parents=made.digests,
+        parameters=made.pick("model", "source", "environment"),
+        outputs=made.outputs,
+        target=made.plan.target,
+    )

@@ -1,0 +1,28 @@
+"""Import: locked upstream weights → `TrainedWeights(origin=imported)`.
+
+Takes the data folder; the model's hook writes safetensors. Runs as a Nix derivation.
+"""
+
+from __future__ import annotations
+
+from helix_lineage.canonical import Json
+from helix_lineage.records import TrainedWeights
+from model_to_metal.errors import StageError
+from model_to_metal.stage import Made, Task, hook
+
+
+def make(task: Task) -> dict[str, Json]:
+    """Call the hook `import(data, output)`. Raises StageError when it gives no safetensors."""
+    hook(task.model, "import")(task.input("data"), task.output)
+    if not any(task.output.glob("*.safetensors")):
+        raise StageError("the hook [stages] import wrote no .safetensors file", where=str(task.model / "model.toml"))
+    return {}
+
+
+def record(made: Made) -> TrainedWeights:
+    """The weights, by digest, and the data, code and environment that gave them."""
+    return TrainedWeights(
+        parents=made.digests,
+        parameters={**made.pick("model", "source", "environment"), "origin": "imported"},
+        outputs=made.outputs,
+    )

@@ -1,0 +1,74 @@
+"""Regress: may this artifact go on? Candidate, weights, data, golden cases → `RegressionVerdict`.
+
+The model's hook measures; `judge` decides. A refusal is recorded like a pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from helix_lineage.canonical import Json, dumps, encode_number
+from helix_lineage.records import RegressionVerdict
+from model_to_metal.errors import StageError
+from model_to_metal.stage import Made, Task, hook
+
+KEYS = frozenset({"case", "metric", "value", "allowed"})
+
+
+def make(task: Task) -> dict[str, Json]:
+    """Measure with the hook `evaluate(artifacts, weights, data, golden)` and judge; writes `cases.json`."""
+    measured = hook(task.model, "evaluate")(
+        task.input("candidate"), task.input("weights"), task.input("data"), task.model / "golden"
+    )
+    if not isinstance(measured, Sequence):
+        raise StageError("the hook [stages] evaluate gives a list of cases", where=str(task.model / "model.toml"))
+    verdict = judge(measured)
+    (task.output / "cases.json").write_bytes(dumps(verdict["cases"]))
+    return verdict
+
+
+def judge(measured: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    """Compare each measured value with what is allowed; pure.
+
+    Gives `passed` and the cases, each with its own `passed`. A NaN on either side fails, and
+    so does an empty list: no evidence is not good evidence. Raises StageError for a case that
+    is not {case, metric, value, allowed}.
+    """
+    cases = [_case(case) for case in measured]
+    return {"passed": bool(cases) and all(case["passed"] for case in cases), "cases": cases}
+
+
+def record(made: Made) -> RegressionVerdict:
+    """The verdict, the cases, and what was judged with which code, environment and machine class."""
+    return RegressionVerdict(
+        parents=made.digests,
+        parameters={**made.pick("model", "source", "environment"), **made.found},
+        target=made.plan.target,
+        machine_class=made.plan.machine_class,
+    )
+
+
+def _case(case: Mapping[str, Any]) -> dict[str, Json]:
+    if not isinstance(case, Mapping) or not set(case) >= KEYS:
+        raise StageError(f"a case needs {sorted(KEYS)}, not {case!r}")
+    value, allowed = _number(case["value"]), _number(case["allowed"])
+    return {
+        "case": str(case["case"]),
+        "metric": str(case["metric"]),
+        "value": encode_number(value),
+        "allowed": encode_number(allowed),
+        # Comparisons with NaN are false, so a NaN cannot pass; max() would have skipped it.
+        "passed": value <= allowed and not math.isinf(allowed),
+    }
+
+
+def _number(value: Any) -> int | float:
+    # numpy scalars and booleans become plain numbers; anything else is the hook's mistake.
+    if isinstance(value, bool | int):
+        return int(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise StageError(f"a case's value and allowed are numbers, not {value!r}") from error

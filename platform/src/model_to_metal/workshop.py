@@ -1,0 +1,167 @@
+"""The workshop of the local engine: how each stage is made on this machine.
+
+- import, export: Nix derivations that run the stage's own command; what came out is recorded.
+- guard, regress: the stage's command in the Nix-built environment, in a sandbox.
+- data, build: the stage's command in the host environment, in a sandbox (DVC is there; no model code runs).
+- attest: in this process, with the keys; platform code only.
+
+A stage is shown a copy of exactly those sources that its cache key covers.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from helix_lineage.canonical import dumps
+from helix_lineage.paths import State
+from helix_lineage.records import Record, parse
+from model_to_metal import nix, process, sandbox
+from model_to_metal import stage as stages
+from model_to_metal.engine import Job
+from model_to_metal.errors import StageError
+
+Sign = Callable[[Job, Record], None]
+"""Signs a release and pushes its image; see `model_to_metal.attest`."""
+
+Tell = Callable[[str], None]
+
+_DERIVATIONS = {"import": "weights", "export": "exported"}
+_ENVIRONMENTS = {"guard": "serve-env", "regress": "build-env"}
+
+
+class LocalWorkshop:
+    """Makes stages with Nix and bubblewrap."""
+
+    def __init__(self, state: State, *, sign: Sign, is_signed: Callable[[Record], bool], tell: Tell = nix.silent) -> None:
+        self._state = state
+        self._sign = sign
+        self._is_signed = is_signed
+        self._tell = tell
+
+    def make(self, job: Job) -> tuple[Record, Path]:
+        """Make the stage; gives the record and the folder with its files. Raises StageError and others."""
+        name = job.plan.stage
+        if name in _DERIVATIONS:
+            return self._derived(job, _DERIVATIONS[name])
+        if name in _ENVIRONMENTS:
+            return self._in_environment(job, _ENVIRONMENTS[name])
+        if name == "attest":
+            return self._attested(job)
+        return self._on_host(job)
+
+    def is_complete(self, job: Job, record: Record) -> bool:
+        """A release counts as recorded only while its signature is there and its image in the registry."""
+        return job.plan.stage != "attest" or self._is_signed(record)
+
+    def build(self, job: Job, attribute: str) -> str:
+        """Ask Nix for `<model>-<attribute>` of the job's checkout; gives its store path."""
+        store = nix.Store.of(self._state)
+        with nix.sources(job.checkout.root, self._state.root / "scratch") as flake:
+            installable = f"{flake}#{job.model}-{attribute}"
+            made = store.build(installable, tell=self._tell)
+            return store.build(installable, rebuild=True, tell=self._tell) if job.again else made
+
+    def _derived(self, job: Job, attribute: str) -> tuple[Record, Path]:
+        folder = nix.Store.of(self._state).real(self.build(job, attribute))
+        if job.plan.stage == "import":
+            self._check_data(job)
+        made = stages.Made(plan=job.plan.plan, parents=job.parents, outputs=stages.artifacts(folder))
+        return stages.load(job.plan.stage).record(made), folder
+
+    def _check_data(self, job: Job) -> None:
+        """Nix derives the data too: what it took must be what `DataCommit` names."""
+        folder = nix.Store.of(self._state).real(self.build(job, "data"))
+        taken = {artifact.name: artifact.digest for artifact in stages.artifacts(folder)}
+        named = {output.name: output.digest for output in job.parents["data"].outputs}
+        for name, digest in taken.items():
+            if named.get(name) != digest:
+                raise StageError("the data that Nix derived is not what DVC derived", where=f"data/{name}")
+
+    def _in_environment(self, job: Job, attribute: str) -> tuple[Record, Path]:
+        environment = self.build(job, attribute)
+        home, output = self._stage_folder(job), _empty(job.scratch / "output")
+        words = self._arguments(job, "/task", "/output")
+        paths = ["/source/lineage/src", "/source/platform/src", f"/source/models/{job.model}/src"]
+        argv = nix.environment_command(
+            nix.Store.of(self._state),
+            environment,
+            ["python", "-P", "-m", "model_to_metal.stage", *words],
+            read={job.scratch / "source": "/source", home: "/task", **self._inputs(job)},
+            write={output: "/output"},
+            variables={"PYTHONPATH": ":".join([*paths, f"{environment}/site-packages"]), "OMP_NUM_THREADS": "1"},
+        )
+        return _result(job, process.attempt(argv), output)
+
+    def _on_host(self, job: Job) -> tuple[Record, Path]:
+        home, output = self._stage_folder(job), _empty(job.scratch / "output")
+        read_only = {inside: outside for outside, inside in self._inputs(job).items()}
+        if job.plan.stage == "data":
+            read_only["/input/downloads"] = self._state.downloads
+        if job.plan.stage == "build":
+            # A link in a chroot store would point outside the sandbox's view; layouts hold files only.
+            read_only["/input/layout"] = nix.Store.of(self._state).real(self.build(job, "image"))
+        extra = [f"--input={role}={inside}" for inside in read_only if (role := inside.rpartition("/")[2]) in ("downloads", "layout")]
+        box = sandbox.Sandbox(
+            read_only={"/source": job.scratch / "source", "/task": home, **read_only, **_host_python()},
+            writable={"/output": output},
+            env={
+                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+                "PYTHONPATH": f"/source/lineage/src:/source/platform/src:/source/models/{job.model}/src",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONHASHSEED": "0",
+                "HOME": "/tmp",  # noqa: S108  a private tmpfs
+                "LC_ALL": "C.UTF-8",
+            },
+        )
+        words = self._arguments(job, "/task", "/output")
+        argv = [sys.executable, "-P", "-m", "model_to_metal.stage", *words, *extra]
+        return _result(job, sandbox.run(box, argv), output)
+
+    def _attested(self, job: Job) -> tuple[Record, Path]:
+        task = stages.Task(
+            model=job.checkout.model(job.model), output=_empty(job.scratch / "output"), parents=job.parents, plan=job.plan.plan
+        )
+        stage = stages.load("attest")
+        record = stage.record(stages.Made(plan=task.plan, parents=task.parents, found=stage.make(task)))
+        self._sign(job, record)
+        return record, task.output
+
+    def _stage_folder(self, job: Job) -> Path:
+        """A folder with the plan and the parents' records, and beside it the sources."""
+        job.plan.sources.copy(job.checkout.root, job.scratch / "source")
+        home = _empty(job.scratch / "task")
+        (home / "plan.json").write_bytes(dumps(job.plan.plan.to_json()))
+        for role, record in job.parents.items():
+            (home / f"{role}.json").write_bytes(record.to_bytes())
+        return home
+
+    def _inputs(self, job: Job) -> dict[Path, str]:
+        return {folder: f"/input/{role}" for role, folder in job.inputs.items()}
+
+    def _arguments(self, job: Job, task: str, output: str) -> list[str]:
+        words = [job.plan.stage, f"--model=/source/models/{job.model}", f"--plan={task}/plan.json"]
+        for role in job.parents:
+            words += [f"--parent={role}={task}/{role}.json", f"--input={role}=/input/{role}"]
+        return [*words, f"--output={output}/files", f"--record={output}/record.json"]
+
+
+def _result(job: Job, done: subprocess.CompletedProcess[bytes], output: Path) -> tuple[Record, Path]:
+    """The record that a sandboxed stage wrote. Raises StageError when it ended without one."""
+    path = output / "record.json"
+    if done.returncode not in (0, stages.EXIT_REFUSED) or not path.is_file():
+        said = (done.stderr or done.stdout).decode(errors="replace").strip()[-4000:]
+        raise StageError(said or f"ended with status {done.returncode} and said nothing", where=f"stage {job.plan.stage}")
+    return parse(path.read_bytes()), output / "files"
+
+
+def _empty(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _host_python() -> dict[str, Path]:
+    """The host environment and the Python that it stands on, at their own places."""
+    return {prefix: Path(prefix) for prefix in {sys.prefix, sys.base_prefix} if not prefix.startswith("/usr")}

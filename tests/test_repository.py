@@ -1,0 +1,103 @@
+"""The ground rules of this repository, held by a test each."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
+
+
+def tracked(*suffixes: str) -> list[Path]:
+    """Files that Git tracks or would track."""
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")
+    paths = sorted(ROOT / name for name in names if name and name.endswith(suffixes or ("",)))
+    return [path for path in paths if path.is_file()]
+
+
+def python_files() -> list[Path]:
+    return [path for path in tracked(".py") if not GENERATED.search(path.name)]
+
+
+def long_functions(source: str) -> list[str]:
+    """Functions of more than 50 lines, without their docstring."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        docstring = ast.get_docstring(node, clean=False)
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1 - (docstring.count("\n") + 1 if docstring else 0)
+        if lines > 50:
+            found.append(f"{node.name} ({lines} lines)")
+    return found
+
+
+def test_platform_folder_does_not_hide_the_standard_library() -> None:
+    assert not (ROOT / "platform" / "__init__.py").exists()
+    assert not (ROOT / "tests" / "platform").exists()
+    answer = subprocess.run(
+        [sys.executable, "-c", "import platform, uuid; print(platform.python_implementation())"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.stdout.strip() == "CPython"
+
+
+def test_platform_trap_bites_when_the_file_is_there(tmp_path: Path) -> None:
+    (tmp_path / "platform").mkdir()
+    (tmp_path / "platform" / "__init__.py").touch()
+    answer = subprocess.run(
+        [sys.executable, "-c", "import platform; platform.python_implementation()"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert answer.returncode != 0
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    source = path.read_text()
+    assert source.count("\n") <= 400, f"{path.relative_to(ROOT)} has {source.count(chr(10))} lines; split it by idea"
+    assert not long_functions(source)
+
+
+def test_long_functions_are_found() -> None:
+    assert long_functions("def f():\n" + "    x = 1\n" * 60) == ["f (61 lines)"]
+
+
+@pytest.mark.parametrize("path", tracked(".lock"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_locks_carry_hashes_and_no_addresses(path: Path) -> None:
+    text = path.read_text()
+    assert "://" not in text
+    if path.name == "dvc.lock":
+        return
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert lines
+    assert all(re.search(r"sha256:[0-9a-f]{64}", line) for line in lines)
+
+
+def test_no_absolute_path_of_the_machine_stands_in_a_file() -> None:
+    needle = str(ROOT.parent) + "/"
+    if ROOT.parent == Path("/"):
+        needle = str(ROOT) + "/"
+    assert [str(path.relative_to(ROOT)) for path in tracked() if needle.encode() in path.read_bytes()] == []
+
+
+def test_continuous_integration_runs_the_readmes_test_command() -> None:
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert "make demo" in readme
+    assert "make test" in readme
+
+
+def test_documents_name_only_make_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"):
+        used = set(re.findall(r"`?\bmake ([a-z][a-z-]+)`", (ROOT / name).read_text()))
+        assert used <= targets, f"{name} names unknown targets: {sorted(used - targets)}"
