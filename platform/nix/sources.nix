@@ -98,11 +98,11 @@ in
   inherit closure;
 
   # The import closure of `modules` as folders for PYTHONPATH, and the model's folder with its
-  # contract and those of its modules that are in the closure.
-  stage = { name, model, modules }:
+  # contract, those of its modules that are in the closure, and other `files` that they read.
+  stage = { name, model, modules, files ? [ ] }:
     let
-      files = closure { inherit modules model; };
-      part = at: only { inherit at; name = "${name}-${baseNameOf (lib.parent at)}"; files = below at files; };
+      reached = closure { inherit modules model; };
+      part = at: only { inherit at; name = "${name}-${baseNameOf (lib.parent at)}"; files = below at reached; };
       folder = "models/${model}";
     in
     {
@@ -110,7 +110,7 @@ in
       model = only {
         name = "${name}-model";
         at = folder;
-        files = [ "model.toml" ] ++ below folder files;
+        files = [ "model.toml" ] ++ files ++ below folder reached;
       };
     };
 

@@ -32,11 +32,19 @@ let
   };
 
   data =
-    let code = sources.stage { name = "${model}-data"; inherit model; modules = [ (hook "data") ]; }; in
+    let
+      code = sources.stage {
+        name = "${model}-data";
+        inherit model;
+        modules = [ (hook "data") ];
+        files = [ "data/upstream.lock" ];
+      };
+    in
     python.run {
       name = "${model}-data";
       PYTHONPATH = builtins.concatStringsSep ":" (code.path ++ [ "${code.model}/src" ]);
-      args = [ "-m" (hook "data") "weights" "--downloads" downloads "--output" (placeholder "out") ];
+      # As in dvc.yaml: each of the data's parts is a folder; an image is made from this one.
+      args = [ "-m" (hook "data") "weights" "--downloads" downloads "--output" "${placeholder "out"}/weights" ];
     };
 
   weights = run { stage = "import"; module = "model_to_metal.stages.import_weights"; inputs = { inherit data; }; };

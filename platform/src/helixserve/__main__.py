@@ -65,7 +65,7 @@ def replay(settings: Settings, machine_class: str) -> int:
     return 0
 
 
-def _leave(signum: int, frame: object) -> NoReturn:
+def _leave(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 

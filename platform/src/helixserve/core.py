@@ -125,7 +125,8 @@ class Core:
         typed_input = encode(resolved)
         seed_tensor = plain.find(resolved, SEED)
         seed = None if seed_tensor is None else int(plain.scalar(seed_tensor))
-        items, predictions = [], []
+        items: list[tuple[Tensor, ...]] = []
+        predictions: list[Prediction] = []
         started = time.time_ns()
         for index, item in enumerate(self._model.predict(resolved, range(count))):
             items.append(check_item(wanted, item, items[0] if items else None))

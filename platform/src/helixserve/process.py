@@ -1,8 +1,9 @@
-"""A process that must not outlive its parent."""
+"""What a serving process sets up for itself: an end with its parent, and its log."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 
@@ -24,6 +25,12 @@ def die_with_parent() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # it died in between, so no signal will come
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def raise_log_level() -> None:
+    """Let our own loggers be heard through BentoML's handler, whose root logger is silent below WARNING."""
+    for name in ("helixserve", "helix_lineage"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def supervised() -> bool:

@@ -109,8 +109,7 @@ def verify(
     except LineageError as error:
         raise NotReadyError(f"the release does not hold: {error.what}", where=error.where or "release") from error
     release = verified.release
-    build = verified.records[release.parents["image"]]
-    exported = verified.records[release.parents["exported"]]
+    build, exported = verified.parent("image"), verified.parent("exported")
     if not isinstance(build, ImageBuild) or not isinstance(exported, ExportedModel):
         raise NotReadyError("the release's parents are of the wrong type", where="release.parents")
     named = build.parameters["filesystem"]
@@ -138,8 +137,7 @@ def load(settings: Settings, at: datetime) -> Verified:
     for name, data in artifacts.items():
         check_artifact(exported, name, digest_bytes(data))
     files.check_tree(settings.home)
-    assert settings.image_digest is not None  # verify() refuses None
-    return Verified(release, settings.image_digest, bundle, contract, artifacts)
+    return Verified(release, release.parameters["image"], bundle, contract, artifacts)
 
 
 def check_artifact(exported: ExportedModel, name: str, digest: str) -> None:

@@ -30,8 +30,8 @@ class Recorder:
 
     def __init__(self, writer: ShardWriter) -> None:
         self._writer = writer
-        self.broken: str | None = None
-        """Why nothing can be recorded any more; None while it can."""
+        self.failure: str | None = None
+        """Why the last answer could not be recorded; None while all is well."""
 
     @classmethod
     def open(cls, log: Path, verified: Verified, machine: str, *, now: Callable[[], int] = time.time_ns) -> Self:
@@ -48,7 +48,7 @@ class Recorder:
         )
         try:
             log.mkdir(parents=True, exist_ok=True)
-            return cls(ShardWriter.create(log, header, now=now))
+            return cls(ShardWriter.create(log, header, now=now, release=verified.bundle))
         except (LineageError, OSError) as error:
             raise UnrecordedError(f"cannot open a shard: {error}", where=str(log)) from error
 
@@ -60,13 +60,15 @@ class Recorder:
     def append(self, predictions: Sequence[Prediction]) -> list[str]:
         """Prediction ids, once everything is on disk. Raises UnrecordedError when it cannot be."""
         try:
-            return list(self._writer.append(predictions))
+            ids = list(self._writer.append(predictions))
         except (LineageError, OSError) as error:
-            self.broken = str(error)
+            self.failure = str(error)
             logger.exception("the shard %s cannot be written", self.shard)
             raise UnrecordedError(
                 "the answer could not be recorded, so it is withheld", where="log", fix="retry at another replica"
             ) from error
+        self.failure = None
+        return ids
 
     def close(self) -> None:
         """End the shard with its close entry."""

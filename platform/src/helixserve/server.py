@@ -47,14 +47,21 @@ class Server:
         """What answers requests. Raises NotReadyError saying why there is nothing that may."""
         if self._core is None:
             raise self._reason
-        if self._recorder is not None and self._recorder.broken is not None:
-            raise NotReadyError(f"nothing can be recorded any more: {self._recorder.broken}", where="log")
         return self._core
 
+    def check_ready(self) -> None:
+        """Raises NotReadyError when no request should be sent here.
+
+        A log that could not be written makes a server unready until a later request can be recorded.
+        """
+        self.core()
+        if self._recorder is not None and self._recorder.failure is not None:
+            raise NotReadyError(f"the last answer could not be recorded: {self._recorder.failure}", where="log")
+
     def ready(self) -> bool:
-        """Whether requests are answered."""
+        """Whether requests should be sent here."""
         try:
-            self.core()
+            self.check_ready()
         except HelixServeError:
             return False
         return True

@@ -20,12 +20,13 @@ from helix_lineage.errors import LineageError
 from helix_lineage.paths import State
 from helix_lineage.records import Record
 from helix_lineage.store import Store
+from model_to_metal import preflight
 from model_to_metal import stage as stages
 from model_to_metal.cache import Cache, Entry
 from model_to_metal.checkout import Checkout
 from model_to_metal.errors import CheckoutError, GateRefused, NotReproducible, WorkflowError
 from model_to_metal.plans import ReleasePlan, StagePlan, release_plan
-from model_to_metal.workflows.release import release
+from model_to_metal.workflows.release import STEPS, Step, release
 from model_to_metal.workflows.walk import Call, walk
 
 COMMAND = ("python3.11", "-m", "model_to_metal.stage")
@@ -130,12 +131,14 @@ class Engine:
         wanted = set(until) or set(stages.STAGES)
         if "attest" in wanted:
             self.refuse_dirty()
-        commit = self._checkout.commit() if "attest" in wanted or self._has_commit() else None
-        plan = release_plan(self._checkout, model, commit if "attest" in wanted else None)
+        commit = self._commit(needed="attest" in wanted)
+        if refusal := preflight.refusal(self._checkout, self._store, model):
+            raise _refused("guard", refusal, model)
+        steps = _needed(wanted)
+        plan = release_plan(self._checkout, model, [step.stage for step in steps], commit)
         for blob in plan.blobs:
             self._store.put_bytes(blob)
         outcomes: dict[str, Outcome] = {}
-        steps = _needed(wanted)
         template = release(steps=steps)
         arguments = {"model": model, "plan": self._store.put_bytes(plan.to_bytes()), "image": IMAGE}
 
@@ -143,7 +146,7 @@ class Engine:
             outcome = self._stage(call, model, plan, commit, again)
             outcomes[call.task] = outcome
             if outcome.record.parameters.get("passed", True) is not True:
-                raise _refused(outcome, model)
+                raise _refused(call.task, outcome.record, model)
             return {"record": outcome.record.digest}
 
         walk(template, arguments, one)
@@ -159,11 +162,14 @@ class Engine:
                 fix="git add --all && git commit",
             )
 
-    def _has_commit(self) -> bool:
+    def _commit(self, *, needed: bool) -> str | None:
+        """The commit that the run is about; None where the tree differs from it, or there is none yet."""
         try:
-            return bool(self._checkout.commit())
+            return self._checkout.commit() if needed or not self._checkout.changes() else None
         except CheckoutError:
-            return False
+            if needed:
+                raise
+            return None
 
     def _stage(self, call: Call, model: str, plan: ReleasePlan, commit: str | None, again: bool) -> Outcome:
         """Find or make one stage's record."""
@@ -250,10 +256,8 @@ class Engine:
         return self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _needed(wanted: set[str]) -> list[Any]:
+def _needed(wanted: set[str]) -> list[Step]:
     """The workflow's steps up to and with those wanted."""
-    from model_to_metal.workflows.release import STEPS
-
     if unknown := sorted(wanted - {step.stage for step in STEPS}):
         raise WorkflowError(f"the workflow has no stage {', '.join(unknown)}")
     needed = set(wanted)
@@ -263,13 +267,13 @@ def _needed(wanted: set[str]) -> list[Any]:
     return [step for step in STEPS if step.stage in needed]
 
 
-def _refused(outcome: Outcome, model: str) -> GateRefused:
-    command = {"guard": f"helix check {model}", "regress": f"helix regress {model}"}.get(outcome.stage)
+def _refused(stage: str, record: Record, model: str) -> GateRefused:
+    command = {"guard": "helix check", "regress": "helix regress"}[stage]
     return GateRefused(
-        f"the gate {outcome.stage!r} says no; its verdict is recorded",
-        digest=outcome.record.digest,
-        where=outcome.record.digest,
-        fix=f"{command} # for the findings" if command else None,
+        f"the gate {stage!r} says no to {model}; its verdict is recorded",
+        digest=record.digest,
+        where=record.digest,
+        fix=f"mend what is listed, then: {command} {model}",
     )
 
 

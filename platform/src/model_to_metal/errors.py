@@ -16,7 +16,6 @@ PipelineError
 ├── KeysError         a signing key is absent, or making one would overwrite another
 ├── RegistryError     the registry does not answer, refuses, or holds other bytes than asked for
 ├── AttestError       a release cannot be signed
-├── VerifyError       an image cannot be verified as asked (a check that fails is a result, not an error)
 ├── RuntimeStartError the image did not start, or did not become ready
 ├── ToolError         a tool cannot be built, started, or fails
 └── ToolMissing       a tool of the machine is absent
@@ -107,10 +106,6 @@ class RegistryError(PipelineError):
 
 class KeysError(PipelineError):
     """A signing key is absent, or making one would overwrite another."""
-
-
-class VerifyError(PipelineError):
-    """An image cannot be verified as asked; a check that fails is a result, not an error."""
 
 
 class LockError(PipelineError):

@@ -31,7 +31,10 @@ MIRROR_VARIABLE = "HELIX_DEBIAN_MIRROR"
 SEED = "busybox-static"
 """The package that holds the executable that every build starts from."""
 
-_DEBIAN = ("Identifier: Packages", "Label: Debian", "Codename: bookworm", "Component: main", "Architecture: amd64")
+DEBIAN = ("Identifier: Packages", "Label: Debian", "Codename: bookworm", "Component: main", "Architecture: amd64")
+"""What `apt-get indextargets` is asked for."""
+
+APT_HELPER = "/usr/lib/apt/apt-helper"
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many files are done, and how many there are."""
@@ -90,6 +93,7 @@ def locked_files(checkout: Path, models: Sequence[str] | None = None) -> tuple[L
 
 
 def fetch(
+    checkout: Path,
     state: State,
     *,
     models: Sequence[str] | None = None,
@@ -98,7 +102,7 @@ def fetch(
 ) -> Fetched:
     """Bring in every locked file and the seed. Raises FetchError, LockError or NixError."""
     store = store or Store.of(state)
-    files = locked_files(state.checkout, models)
+    files = locked_files(checkout, models)
     valid = store.valid(file.store_path for file in files)
     wanted = [file for file in files if file.store_path not in valid or (file.is_kept and not _at(state, file).exists())]
     absent = [file for file in wanted if not is_intact(_at(state, file), file.digest)]
@@ -106,7 +110,7 @@ def fetch(
         _download(state, absent, progress)
     adding = [file for file in wanted if file.store_path not in valid]
     _add(state, store, adding, progress)
-    add_seed(state, store)
+    add_seed(checkout, state, store)
     return Fetched(len(files), len(absent), len(adding))
 
 
@@ -124,7 +128,7 @@ def debian_mirror() -> str:
     if named := os.environ.get(MIRROR_VARIABLE):
         return named.rstrip("/")
     try:
-        answer = process.run(["apt-get", "indextargets", "--format", "$(REPO_URI)", *_DEBIAN]).decode().split()
+        answer = process.run(["apt-get", "indextargets", "--format", "$(REPO_URI)", *DEBIAN]).decode().split()
     except PipelineError as error:
         raise FetchError(f"apt cannot be asked for its mirror: {error.what}", fix=_SET_MIRROR) from error
     if not answer:
@@ -135,9 +139,9 @@ def debian_mirror() -> str:
 _SET_MIRROR = f"export {MIRROR_VARIABLE}=<address of a Debian mirror>"
 
 
-def add_seed(state: State, store: Store) -> str:
+def add_seed(checkout: Path, state: State, store: Store) -> str:
     """Put the seed into the store, from its package; gives its store path. Raises FetchError or LockError."""
-    path = state.checkout / "platform/nix/seed.lock"
+    path = checkout / "platform/nix/seed.lock"
     try:
         name, digest = locks.requirements(path.read_text())[0].split()
     except (OSError, IndexError, ValueError) as error:
@@ -145,7 +149,7 @@ def add_seed(state: State, store: Store) -> str:
     expected = nix.fixed_output_path(name, digest, recursive=True)
     if store.valid([expected]):
         return expected
-    with seed_tree(state) as tree:
+    with seed_tree(checkout, state) as tree:
         if store.add_fixed([tree], recursive=True) != [expected]:
             raise FetchError("the seed is not the one that was locked", where=str(path), fix="helix lock --debs")
     return expected
@@ -154,12 +158,13 @@ def add_seed(state: State, store: Store) -> str:
 class seed_tree:  # noqa: N801  a context manager that reads as a function
     """A folder `busybox` with `bin/busybox` of the locked package, for as long as the context lasts."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, checkout: Path, state: State) -> None:
+        self._checkout = checkout
         self._state = state
         self._folder = tempfile.TemporaryDirectory()
 
     def __enter__(self) -> Path:
-        pins = locks.read_debs(self._state.checkout / "platform/nix/debs.lock")
+        pins = locks.read_debs(self._checkout / "platform/nix/debs.lock")
         package = next((pin for pin in pins if pin.package == SEED), None)
         if package is None:
             raise FetchError(f"{SEED} is not locked", where="platform/nix/debs.lock", fix="helix lock --debs")
@@ -239,7 +244,7 @@ def _apt(mirror: str, file: Locked, target: Path) -> None:
     half.unlink(missing_ok=True)
     expected = f"SHA256:{file.digest.removeprefix('sha256:')}"
     # As root, apt would download as another user, who cannot write here, and would say so each time.
-    helper = ["/usr/lib/apt/apt-helper", "-qq", "-o", f"APT::Sandbox::User={'root' if os.getuid() == 0 else ''}"]
+    helper = [APT_HELPER, "-qq", "-o", f"APT::Sandbox::User={'root' if os.getuid() == 0 else ''}"]
     try:
         process.run([*helper, "download-file", f"{mirror}/{file.pin.path}", half, expected])
     except PipelineError as error:

@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from helix_lineage.canonical import Json, digest_bytes
+from helix_lineage.errors import TrustError
 from helix_lineage.paths import State
+from helix_lineage.trust import Trust
 from model_to_metal import tools
 from model_to_metal.errors import KeysError
 from model_to_metal.process import run
@@ -56,7 +58,7 @@ def make(state: State, *, now: datetime | None = None) -> bool:
     """
     secret, public = _files(state)
     if secret.exists() and state.trust.exists():
-        signer(state)
+        signer(state, now=now)
         return False
     if secret.exists() != public.exists() or state.trust.exists():
         present = [path.name for path in (secret, public, state.trust) if path.exists()]
@@ -99,7 +101,7 @@ def describe(public_key: bytes) -> tuple[str, str]:
     return pem, digest_bytes(der)
 
 
-def signer(state: State) -> Signer:
+def signer(state: State, *, now: datetime | None = None) -> Signer:
     """The releaser's development key. Raises KeysError when it is absent, readable by others, or not trusted."""
     secret, public = _files(state)
     if not secret.is_file() or not public.is_file():
@@ -108,15 +110,15 @@ def signer(state: State) -> Signer:
         raise KeysError("others can read the releaser's key", where=str(secret), fix=f"chmod 600 {secret}")
     key_id = describe(public.read_bytes())[1]
     try:
-        entries = json.loads(state.trust.read_bytes())["keys"]
-        builder = next(entry["builder"] for entry in entries if (entry["role"], entry["key_id"]) == (ROLE, key_id))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise KeysError(f"the trust root cannot be read: {error}", where=str(state.trust), fix=_MEND) from error
-    except StopIteration:
-        raise KeysError(
-            f"the trust root does not name the releaser's key {key_id}", where=str(state.trust), fix=_MEND
-        ) from None
-    return Signer(str(secret), key_id, builder)
+        root = Trust.load(state.trust)
+    except TrustError as error:
+        raise KeysError(f"the trust root cannot be read: {error.what}", where=str(state.trust), fix=_MEND) from error
+    for key in root.keys_for(ROLE, now or datetime.now(UTC)):
+        if key.key_id == key_id:
+            return Signer(str(secret), key_id, key.builder)
+    raise KeysError(
+        f"the trust root does not name the releaser's key {key_id} as valid now", where=str(state.trust), fix=_MEND
+    )
 
 
 def _files(state: State) -> tuple[Path, Path]:

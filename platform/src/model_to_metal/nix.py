@@ -127,6 +127,18 @@ class Store:
             visit(path)
         return ordered
 
+    def copy(self, paths: Iterable[str], other: Store) -> None:
+        """Put paths of this store, with all that they refer to, into another one."""
+        if wanted := sorted(set(paths)):
+            other.root.mkdir(parents=True, exist_ok=True)
+            self._run(["nix", "copy", "--no-check-sigs", "--to", str(other.root), *wanted])
+
+    def archives(self, paths: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """For each path that is in the store, the hash of its Nix archive and the size (bytes)."""
+        wanted = sorted(set(paths))
+        rows = json.loads(self._run(["nix", "path-info", "--json", *wanted])) if wanted else []
+        return {row["path"]: (row["narHash"], row["narSize"]) for row in rows if row.get("valid", True)}
+
     def remove(self) -> None:
         """Delete the whole store."""
         if self.root.exists():
@@ -218,11 +230,15 @@ def sources(checkout: Path, scratch: Path) -> Iterator[str]:
         yield f"path:{folder}"
 
 
-def build(attribute: str, state: State, *, tell: Tell = silent) -> Path:
-    """Build an attribute of the checkout's flake; gives its output on disk. Raises NixError."""
+def build(attribute: str, checkout: Path, state: State, *, rebuild: bool = False, tell: Tell = silent) -> Path:
+    """Build an attribute of the checkout's flake; gives its output on disk. Raises NixError.
+
+    With `rebuild` its last step is run once more and compared, also when the output was there.
+    """
     store = Store.of(state)
-    with sources(state.checkout, state.root / "scratch") as flake:
-        return store.real(store.build(f"{flake}#{attribute}", tell=tell))
+    with sources(checkout, state.root / "scratch") as flake:
+        made = store.build(f"{flake}#{attribute}", tell=tell)
+        return store.real(store.build(f"{flake}#{attribute}", rebuild=True, tell=tell) if rebuild else made)
 
 
 def environment_command(

@@ -6,11 +6,11 @@ refused here, at the door, with the command that mends it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from helix_lineage.canonical import Json, digest_bytes, dumps
+from helix_lineage.canonical import Json, dumps
 from helix_lineage.records import Record
 from helixserve.machine import machine_class
 from model_to_metal import sources
@@ -55,7 +55,7 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class ReleasePlan:
-    """The plans of all stages, and the sources that they name by digest."""
+    """The plans of the stages, and the sources that they name by digest."""
 
     stages: Mapping[str, StagePlan]
     blobs: tuple[bytes, ...]
@@ -65,89 +65,101 @@ class ReleasePlan:
         """Canonical JSON, as `--plan` takes it."""
         return dumps({"stages": {name: stage.plan.to_json() for name, stage in self.stages.items()}})
 
-    @property
-    def digest(self) -> str:
-        return digest_bytes(self.to_bytes())
 
+def release_plan(checkout: Checkout, model: str, stages: Iterable[str], commit: str | None = None) -> ReleasePlan:
+    """Plan those stages of a release of `model`; attest needs the commit.
 
-def release_plan(checkout: Checkout, model: str, commit: str | None) -> ReleasePlan:
-    """Plan a release of `model`; without a commit (a dirty tree) there is no plan for attest.
-
-    Raises ContractError for what is not locked or not named in `model.toml`.
+    Raises ContractError for what is not locked, or not named in `model.toml`.
     """
-    contract = checkout.contract(model)
-    hooks, target = _hooks(contract, model), _target(contract, model)
-    code = {
-        "data": sources.closure(checkout, model, "data", [hooks["data"]]),
-        "import": sources.closure(checkout, model, "import", [hooks["import"]]),
-        "export": sources.closure(checkout, model, "export", [hooks["export"]]),
-        "guard": sources.closure(checkout, model, "guard", [_served(contract, model)]),
-        "regress": sources.closure(checkout, model, "regress", [hooks["evaluate"]]),
-        "build": sources.closure(checkout, model, "build"),
-        "attest": sources.closure(checkout, model, "attest"),
-    }
-    host, build = sources.host_environment(checkout), sources.environment(checkout, model, "build")
-    serve, image = sources.environment(checkout, model, "serve"), sources.image(checkout, model)
-    tree, folder, locks = sources.tree(checkout, model), f"models/{model}", sources.locks(checkout, model)
-    contract_only, packages = tree.only(f"{folder}/model.toml"), sources.packages(checkout)
-    # What a stage reads of the checkout besides the modules that it imports.
-    reads = dict.fromkeys(code, contract_only) | {
-        "data": contract_only | tree.only(f"{folder}/dvc.yaml", f"{folder}/dvc.lock", f"{folder}/data/"),
-        "guard": tree | packages,
-        "regress": contract_only | tree.only(f"{folder}/golden/"),
-    }
-    environments = {
-        "data": host, "import": build, "export": build, "guard": serve, "regress": build, "build": serve, "attest": host,
-    }  # fmt: skip
+    planner = _Planner(checkout, model, commit)
+    plans = {name: planner.stage(name) for name in stages}
+    return ReleasePlan(plans, tuple(dict.fromkeys(planner.blobs)))
 
-    def made(stage: str, source: Sources | None = None) -> dict[str, Json]:
-        return {"model": model, "source": (source or code[stage]).digest, "environment": environments[stage].digest}
 
-    plans = {
-        "data": Plan({"model": model}),
-        "import": Plan(made("import")),
-        "export": Plan(made("export"), target),
-        "guard": Plan({"model": model, "source": tree.digest, "locks": locks.digest}),
-        "regress": Plan(made("regress"), target, machine_class()),
-        "build": Plan(made("build", image), target),
-    }
-    if commit is not None:
-        plans["attest"] = Plan({"model": model, "commit": commit, "builder": BUILDER}, target)
-    judging = ("data", "guard", "regress")
-    stages = {
-        name: StagePlan(
+class _Planner:
+    """Hashes sources once, and remembers what it named by digest."""
+
+    def __init__(self, checkout: Checkout, model: str, commit: str | None) -> None:
+        self._checkout = checkout
+        self._model = model
+        self._commit = commit
+        self._where = f"models/{model}/model.toml"
+        self._contract = checkout.contract(model)
+        self._tree = sources.tree(checkout, model)
+        self.blobs: list[bytes] = []
+
+    def stage(self, name: str) -> StagePlan:
+        code = sources.closure(self._checkout, self._model, name, self._hooks(name))
+        environment = self._environment(name)
+        read = self._read(name)
+        for named in (code, environment):
+            self._name(named)
+        return StagePlan(
             stage=name,
-            plan=plan,
-            code=code[name].digest,
-            environment=environments[name].digest,
-            sources=code[name] | reads[name],
-            inputs={"read": reads[name].digest} if name in judging else {},
+            plan=self._plan(name, code, environment),
+            code=code.digest,
+            environment=environment.digest,
+            sources=code | read,
+            inputs={"read": read.digest},
         )
-        for name, plan in plans.items()
-    }
-    named = [*code.values(), host, build, serve, image, tree, locks]
-    pinned = [(checkout.root / name).read_bytes() for name in (*locks.files, *host.files)]
-    return ReleasePlan(stages, tuple(dict.fromkeys([*(item.to_bytes() for item in named), *pinned])))
 
+    def _plan(self, name: str, code: Sources, environment: Sources) -> Plan:
+        """What goes into the stage's record."""
+        made: dict[str, Json] = {"model": self._model, "source": code.digest, "environment": environment.digest}
+        if name == "data":
+            return Plan({"model": self._model})
+        if name == "import":
+            return Plan(made)
+        if name == "guard":
+            locks = sources.locks(self._checkout, self._model)
+            self._name(locks)
+            return Plan({"model": self._model, "source": self._name(self._tree), "locks": dict(locks.files)})
+        if name == "regress":
+            return Plan(made, self._target(), machine_class())
+        if name == "build":
+            return Plan({**made, "source": self._name(sources.image(self._checkout, self._model))}, self._target())
+        if name == "attest":
+            return Plan({"model": self._model, "commit": self._commit, "builder": BUILDER}, self._target())
+        return Plan(made, self._target())
 
-def _hooks(contract: Mapping[str, Any], model: str) -> dict[str, str]:
-    table = contract.get("stages")
-    hooks = table if isinstance(table, dict) else {}
-    for name in ("data", "import", "export", "evaluate"):
-        if not isinstance(hooks.get(name), str) or ":" not in hooks[name]:
-            raise ContractError(f"[stages] {name} = 'module:function' is missing", where=f"models/{model}/model.toml")
-    return hooks
+    def _environment(self, name: str) -> Sources:
+        if name in ("data", "attest"):
+            return sources.host_environment(self._checkout)
+        return sources.environment(self._checkout, self._model, "serve" if name in ("guard", "build") else "build")
 
+    def _read(self, name: str) -> Sources:
+        """What the stage reads of the checkout besides the modules that it imports."""
+        folder = f"models/{self._model}"
+        if name == "guard":
+            return self._tree | sources.packages(self._checkout)
+        if name == "data":
+            return self._tree.only(f"{folder}/dvc.yaml", f"{folder}/dvc.lock", f"{folder}/data/")
+        if name == "regress":
+            return self._tree.only(f"{folder}/model.toml", f"{folder}/golden/")
+        if name == "build":
+            return sources.image(self._checkout, self._model)
+        # Of the contract, import and export read the hook's name, which the code digest covers.
+        return Sources({})
 
-def _target(contract: Mapping[str, Any], model: str) -> str:
-    try:
-        return str(contract["target"]["name"])
-    except (KeyError, TypeError) as error:
-        raise ContractError("[target] name is missing", where=f"models/{model}/model.toml") from error
+    def _hooks(self, name: str) -> list[str]:
+        """The model's functions that the stage runs, as `module:function`."""
+        key = {"data": "data", "import": "import", "export": "export", "regress": "evaluate"}.get(name)
+        if name == "guard":
+            return [self._text("serve", "model")]
+        return [self._text("stages", key)] if key else []
 
+    def _target(self) -> str:
+        return self._text("target", "name")
 
-def _served(contract: Mapping[str, Any], model: str) -> str:
-    try:
-        return str(contract["serve"]["model"])
-    except (KeyError, TypeError) as error:
-        raise ContractError("[serve] model is missing", where=f"models/{model}/model.toml") from error
+    def _text(self, table: str, key: str) -> str:
+        found: Any = self._contract.get(table)
+        value = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(value, str) or not value:
+            raise ContractError(f"[{table}] {key} is missing", where=self._where)
+        return value
+
+    def _name(self, named: Sources) -> str:
+        """Remember a list of sources that a record names, and the locks in it; gives its digest."""
+        locks = [name for name in named.files if name.endswith(".lock")]
+        self.blobs += [named.to_bytes(), *((self._checkout.root / name).read_bytes() for name in locks)]
+        return named.digest

@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from helix_lineage.canonical import Json, dumps
+from helix_lineage.canonical import Json, digest_bytes, dumps
+from helix_lineage.errors import RecordError
 from helix_lineage.paths import State
 from helix_lineage.records import Record, parse
 from model_to_metal import tools
@@ -132,19 +133,33 @@ def attached_records(client: Client, image: Image) -> tuple[dict[str, Record], d
     """Records, and the files that they name, that are attached to the image; each by digest.
 
     Both are empty when nothing is attached. Content is what its digest says; who vouches for
-    it is another question (`verify`).
+    it is another question (`verify`), so what somebody else attached and makes no sense is
+    passed over.
     """
     records: dict[str, Record] = {}
     evidence: dict[str, bytes] = {}
-    for entry in client.referrers(image.repository, image.digest, RECORD_SET_TYPE):
-        manifest = client.manifest(image.repository, entry["digest"])
-        for layer in json.loads(manifest or b"{}").get("layers", ()):
-            data = client.blob(image.repository, layer["digest"])
-            if layer["mediaType"] == RECORD_TYPE:
-                records[layer["digest"]] = parse(data)
-            elif layer["mediaType"] == EVIDENCE_TYPE:
-                evidence[layer["digest"]] = data
+    for kind, data in attached(client, image, RECORD_SET_TYPE):
+        if kind == EVIDENCE_TYPE:
+            evidence[digest_bytes(data)] = data
+        elif kind == RECORD_TYPE:
+            with contextlib.suppress(RecordError):
+                records[digest_bytes(data)] = parse(data)
     return records, evidence
+
+
+def attached(client: Client, image: Image, artifact_type: str) -> Iterator[tuple[str, bytes]]:
+    """Media type and bytes of every blob of the image's referrers of one artifact type.
+
+    What is not what its digest says, or no artifact at all, is passed over.
+    """
+    for entry in client.referrers(image.repository, image.digest, artifact_type):
+        try:
+            manifest = json.loads(client.manifest(image.repository, entry["digest"]) or b"{}")
+            layers = [(str(layer["mediaType"]), str(layer["digest"])) for layer in manifest["layers"]]
+            found = [(kind, client.blob(image.repository, digest)) for kind, digest in layers]
+        except (RegistryError, ValueError, KeyError, TypeError):
+            continue
+        yield from found
 
 
 def attach_blob(client: Client, image: Image, kind: str, data: bytes, annotations: Mapping[str, str]) -> str:

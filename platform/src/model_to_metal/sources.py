@@ -73,7 +73,7 @@ def closure(checkout: Checkout, model: str, stage: str, hooks: Sequence[str] = (
     """The import closure of a stage and of the model's hooks (`module:function`).
 
     Imports inside functions count. Modules outside the checkout do not: the environment's
-    lock covers them. Raises ContractError when a hook's module does not exist.
+    lock covers them. `model.toml` is not hashed here, but the hooks' names are. Raises ContractError when a hook's module does not exist.
     """
     roots = [checkout.root / folder for folder in (*PACKAGES, f"models/{model}/src")]
     modules = ["model_to_metal.stage", f"model_to_metal.stages.{STAGES[stage]}"]
@@ -103,8 +103,8 @@ def image(checkout: Checkout, model: str) -> Sources:
 
 
 def locks(checkout: Checkout, model: str) -> Sources:
-    """Every lock that the model's builds read."""
-    names = [name for name in checkout.files(f"models/{model}") if name.endswith(".lock")]
+    """Every lock that the model's builds read (dvc.lock pins data, which `DataCommit` names)."""
+    names = [name for name in checkout.files(f"models/{model}") if name.endswith(".lock") and not name.endswith("/dvc.lock")]
     names += [name for name in checkout.files("platform/nix") if name.endswith(".lock")]
     return _hash(checkout.root, names)
 

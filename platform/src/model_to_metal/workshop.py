@@ -56,16 +56,15 @@ class LocalWorkshop:
         """A release counts as recorded only while its signature is there and its image in the registry."""
         return job.plan.stage != "attest" or self._is_signed(record)
 
-    def build(self, job: Job, attribute: str) -> str:
-        """Ask Nix for `<model>-<attribute>` of the job's checkout; gives its store path."""
-        store = nix.Store.of(self._state)
-        with nix.sources(job.checkout.root, self._state.root / "scratch") as flake:
-            installable = f"{flake}#{job.model}-{attribute}"
-            made = store.build(installable, tell=self._tell)
-            return store.build(installable, rebuild=True, tell=self._tell) if job.again else made
+    def build(self, job: Job, attribute: str, *, again: bool = False) -> Path:
+        """Ask Nix for `<model>-<attribute>` of the job's checkout; gives where its output lies.
+
+        With `again` Nix runs the last step once more and compares.
+        """
+        return nix.build(f"{job.model}-{attribute}", job.checkout.root, self._state, rebuild=again, tell=self._tell)
 
     def _derived(self, job: Job, attribute: str) -> tuple[Record, Path]:
-        folder = nix.Store.of(self._state).real(self.build(job, attribute))
+        folder = self.build(job, attribute, again=job.again)
         if job.plan.stage == "import":
             self._check_data(job)
         made = stages.Made(plan=job.plan.plan, parents=job.parents, outputs=stages.artifacts(folder))
@@ -73,7 +72,7 @@ class LocalWorkshop:
 
     def _check_data(self, job: Job) -> None:
         """Nix derives the data too: what it took must be what `DataCommit` names."""
-        folder = nix.Store.of(self._state).real(self.build(job, "data"))
+        folder = self.build(job, "data")
         taken = {artifact.name: artifact.digest for artifact in stages.artifacts(folder)}
         named = {output.name: output.digest for output in job.parents["data"].outputs}
         for name, digest in taken.items():
@@ -81,7 +80,7 @@ class LocalWorkshop:
                 raise StageError("the data that Nix derived is not what DVC derived", where=f"data/{name}")
 
     def _in_environment(self, job: Job, attribute: str) -> tuple[Record, Path]:
-        environment = self.build(job, attribute)
+        environment = f"{nix.PREFIX}/{self.build(job, attribute).name}"
         home, output = self._stage_folder(job), _empty(job.scratch / "output")
         words = self._arguments(job, "/task", "/output")
         paths = ["/source/lineage/src", "/source/platform/src", f"/source/models/{job.model}/src"]
@@ -101,8 +100,7 @@ class LocalWorkshop:
         if job.plan.stage == "data":
             read_only["/input/downloads"] = self._state.downloads
         if job.plan.stage == "build":
-            # A link in a chroot store would point outside the sandbox's view; layouts hold files only.
-            read_only["/input/layout"] = nix.Store.of(self._state).real(self.build(job, "image"))
+            read_only["/input/layout"] = self.build(job, "image", again=job.again)
         extra = [f"--input={role}={inside}" for inside in read_only if (role := inside.rpartition("/")[2]) in ("downloads", "layout")]
         box = sandbox.Sandbox(
             read_only={"/source": job.scratch / "source", "/task": home, **read_only, **_host_python()},
@@ -113,6 +111,8 @@ class LocalWorkshop:
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONHASHSEED": "0",
                 "HOME": "/tmp",  # noqa: S108  a private tmpfs
+                # DVC asks who it is, and a numbered user has no name.
+                "LOGNAME": "helix",
                 "LC_ALL": "C.UTF-8",
             },
         )

@@ -121,10 +121,9 @@ def parse_record(data: bytes | memoryview, offset: int) -> tuple[PayloadRecord, 
     return record, end
 
 
-def record_span(data: bytes | memoryview, offset: int) -> tuple[int, int, int] | None:
-    """`(kind, sequence, end)` of the record at `offset`, unchecked; None when it is cut short."""
-    if offset + _HEAD.size > len(data):
+def parse_span(head: bytes) -> tuple[int, int, int] | None:
+    """`(kind, sequence, whole length)` by a record's head, unchecked; None when the head is cut short."""
+    if len(head) < _HEAD.size:
         return None
-    length, kind, _, _, sequence, _, _, _ = _HEAD.unpack_from(data, offset)
-    end = offset + _HEAD.size + length + _CRC.size
-    return (kind, sequence, end) if end <= len(data) else None
+    length, kind, _, _, sequence, _, _, _ = _HEAD.unpack_from(head)
+    return kind, sequence, _HEAD.size + length + _CRC.size

@@ -15,11 +15,15 @@ from pathlib import Path
 from helix_lineage import checkpoint, merkle
 from helix_lineage.errors import LineageError, ShardError
 from helix_lineage.shard import entries, journal
+from helix_lineage.shard.entries import VERSION, PredictionEntry, version_and_kind
 from helix_lineage.shard.files import FolderLock, replace_file, sync_folder
 from helix_lineage.shard.header import ShardHeader, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, TILE_WIDTH, ShardFolder, is_shard_id
+from helix_lineage.shard.payload_reader import PayloadReader
 from helix_lineage.shard.tile_writer import TileWriter
 from helix_lineage.shard.tiles import decode_bundle
+
+_PREDICTION = (VERSION, PredictionEntry.KIND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
         replace_file(folder.torn, data[found.intact :], durable=True)
         _cut(folder.journal, found.intact)
     covered = found.entries[: found.covered]
+    _cut_payload(folder, covered)
     shutil.rmtree(folder.tiles, ignore_errors=True)
     tiles = TileWriter(folder)
     for entry in covered:
@@ -120,6 +125,24 @@ def _is_closed(folder: ShardFolder) -> bool:
         return isinstance(entries.decode(bundle[rest]), entries.Close)
     except (OSError, LineageError, IndexError):
         return False
+
+
+def _cut_payload(folder: ShardFolder, covered: list[bytes]) -> None:
+    """Cut off payload of items that were never acknowledged. Leaves damaged payload alone."""
+    sequences = [at for at, entry in enumerate(covered) if at and version_and_kind(entry) == _PREDICTION]
+    reader = PayloadReader(folder)
+    segments, keep, end = reader.segments(), -1, 0
+    if sequences:
+        try:
+            last = reader.output(sequences[-1])
+        except ShardError:
+            return
+        keep, end = last.segment, last.offset + len(last.record.to_bytes())
+    for number in segments:
+        if number > keep:
+            folder.segment(number).unlink()
+        elif number == keep:
+            _cut(folder.segment(number), end)
 
 
 def _cut(path: Path, size: int) -> None:

@@ -9,7 +9,7 @@ Shape suffixes as in `network`: l residues, k neighbours, c channels, a amino ac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -63,6 +63,23 @@ class Decoded:
     """At temperature 1, given the residues decoded before; 0 where the backbone is not whole."""
 
 
+class SequenceDecoder(Protocol):
+    """What encodes backbones and decodes sequences: `Decoder`, or the reference."""
+
+    def encode(self, backbone: Backbone) -> Any:
+        """What all designs on a backbone share; only `decode` looks into it."""
+
+    def decode(
+        self,
+        backbone: Backbone,
+        encoded: Any,
+        residues_l: NDArray[np.int64],
+        order_l: NDArray[np.int64],
+        choice: Choice | None = None,
+    ) -> Decoded:
+        """Decode in the given order; without a `choice`, every residue keeps what `residues_l` says."""
+
+
 class Decoder:
     """The network, behind a runner.
 
@@ -102,7 +119,7 @@ class Decoder:
         order_l: NDArray[np.int64],
         choice: Choice | None = None,
     ) -> Decoded:
-        """Decode in the given order; without a `choice`, every residue keeps what `residues_l` says."""
+        """Log-probabilities and, with a `choice`, new residues: see `SequenceDecoder`."""
         residues_l = residues_l.copy()
         log_probabilities_la = np.zeros((len(backbone), len(ALPHABET)), dtype=np.float32)
         sent_lc = [part.copy() for part in encoded.unseen_lc]
@@ -112,7 +129,7 @@ class Decoder:
                 log_probabilities_a, seen_c = self._step(encoded, sent_lc, position)
                 log_probabilities_la[position] = log_probabilities_a
                 if choice is not None and choice.free_l[position]:
-                    residues_l[position] = _choose(log_probabilities_a, choice, position)
+                    residues_l[position] = choose_residue(log_probabilities_a.astype(np.float64), choice, position)
             for layer, (table_ac, seen) in enumerate(zip(self._tables_ac, seen_c, strict=True)):
                 # The nodes of a residue without a whole backbone are zero: only its amino acid is sent.
                 part = table_ac[residues_l[position]]
@@ -144,8 +161,9 @@ def allowed(omit: Collection[str]) -> NDArray[np.bool_]:
     return np.array([letter not in omit for letter in ALPHABET], dtype=np.bool_)
 
 
-def _choose(log_probabilities_a: NDArray[np.float32], choice: Choice, position: int) -> int:
-    scaled_a = log_probabilities_a.astype(np.float64) / choice.temperature
+def choose_residue(log_probabilities_a: NDArray[np.float64], choice: Choice, position: int) -> int:
+    """Draw an amino acid that is allowed, at the temperature and with the random number of `choice`."""
+    scaled_a = log_probabilities_a / choice.temperature
     # The largest allowed weight is exactly 1, so low temperatures cannot underflow to no weight at all.
     largest = scaled_a[choice.allowed_a].max()
     weights_a = np.where(choice.allowed_a, exp(np.minimum(scaled_a - largest, 0.0)), 0.0)

@@ -19,7 +19,7 @@ from helixserve.contract import Contract, Model
 from helixserve.errors import InvalidInputError, TooLargeError
 from helixserve.runners import open_runner
 from proteinmpnn_model import featurize
-from proteinmpnn_model.decode import Choice, Decoded, Decoder, allowed, decoding_order
+from proteinmpnn_model.decode import Choice, Decoded, Decoder, SequenceDecoder, allowed, decoding_order
 from proteinmpnn_model.structure import ALPHABET, Structure, read_structure, sniff_format
 
 if TYPE_CHECKING:
@@ -44,13 +44,18 @@ class _Request:
 
 
 class ProteinMPNN(Model):
-    """ProteinMPNN on ONNX graphs."""
+    """ProteinMPNN.
+
+    Args:
+        decoder: the network, in whatever form.
+        contract: `model.toml`.
+    """
 
     name = "proteinmpnn"
 
-    def __init__(self, decoder: Decoder, contract: Contract) -> None:
+    def __init__(self, decoder: SequenceDecoder, contract: Contract) -> None:
         self.contract = contract
-        self._decoder = decoder
+        self.decoder = decoder
 
     @classmethod
     def load(cls, artifacts: Mapping[str, bytes], contract: Contract) -> ProteinMPNN:
@@ -96,7 +101,7 @@ class ProteinMPNN(Model):
         text, file_format = str(typed.scalar(fields["structure"])), str(typed.scalar(fields["format"]))
         structure = read_structure(text, file_format, residue_limit=self.contract.limits["residues"])
         request = self._read(fields, structure)
-        encoded = self._decoder.encode(request.backbone)
+        encoded = self.decoder.encode(request.backbone)
         for item in items:
             seed = sampling.item_seed(request.seed, item)
             order_l = decoding_order(sampling.permutation(seed, len(request.backbone)), request.free_l)
@@ -105,7 +110,7 @@ class ProteinMPNN(Model):
                 choice = _choice(request, sampling.uniforms(seed, len(request.backbone)))
             else:
                 residues_l = featurize.encode_sequence(str(typed.scalar(fields["sequence"])).replace("/", ""))
-            decoded = self._decoder.decode(request.backbone, encoded, residues_l, order_l, choice)
+            decoded = self.decoder.decode(request.backbone, encoded, residues_l, order_l, choice)
             yield _outputs(request, decoded)
 
     def _read(self, fields: Mapping[str, Tensor], structure: Structure) -> _Request:

@@ -18,7 +18,7 @@ the same sentence everywhere. A scalar stands for shape [1], nested lists for ot
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import bentoml
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
@@ -35,9 +35,11 @@ from helixserve.doors.gate import REQUEST_ID, Gate, error_body
 from helixserve.doors.json_body import read_json
 from helixserve.doors.open_inference_http import application
 from helixserve.errors import HelixServeError, InvalidInputError
-from helixserve.grpc.server import GrpcDoor
-from helixserve.process import die_with_parent
+from helixserve.process import die_with_parent, raise_log_level
 from helixserve.server import Server
+
+if TYPE_CHECKING:
+    from helixserve.grpc.server import GrpcDoor
 
 _JSON_TYPES = {"BOOL": "boolean", "BYTES": "string", "FP16": "number", "FP32": "number", "FP64": "number"}
 _TIMEOUT_S = 3600
@@ -55,14 +57,18 @@ class BentoDoor:
 
     server: ClassVar[Server]
 
-    def __init__(self) -> None:
-        self._grpc = GrpcDoor(self.server)
+    _grpc: GrpcDoor
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]  # bentoml publishes no types
     async def helix_start(self) -> None:
         """Verify, load and open the gRPC door; runs in the worker before it accepts."""
         die_with_parent()
+        raise_log_level()
+        # Only where it serves: the module registers protobuf names that a client's stubs register too.
+        from helixserve.grpc.server import GrpcDoor  # noqa: PLC0415
+
         await self.server.start()
+        self._grpc = GrpcDoor(self.server)
         await self._grpc.start()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml publishes no types
@@ -74,7 +80,7 @@ class BentoDoor:
     async def __is_ready__(self) -> bool:
         """BentoML's `/readyz`; 503 with the reason until the release is verified."""
         try:
-            self.server.core()
+            self.server.check_ready()
         except HelixServeError as error:
             raise HTTPException(503, detail=str(error)) from None
         return True
@@ -101,7 +107,8 @@ def route(server: Server, task: str) -> Any:
 def attach(service: Any) -> None:
     """Put the gate in front of a service, and the Open Inference Protocol beside its routes."""
     server: Server = service.inner.server
-    service.mount_asgi_app(application(server), path="/v2", name="open_inference")
+    # At the root: a mount at /v2 would not answer `GET /v2` itself. Unknown paths fall through to BentoML.
+    service.mount_asgi_app(application(server), path="/", name="open_inference")
     service.add_asgi_middleware(Gate, limit=server.contract.limits["request_bytes"])
 
 
@@ -149,23 +156,20 @@ def render(given: Answer) -> dict[str, Any]:
 def request_model(task: Task) -> type[BaseModel]:
     """What `/schema.json` and `/docs.json` say of a task's request; checks nothing, for `parse` does."""
     fields = {name: _described(field, optional=not field.required) for name, field in task.inputs.items()}
-    title = f"{task.name.title()}Request"
-    base: Any = create_model(title, __base__=_Request, __doc__=task.summary, **fields)
-    return base  # type: ignore[no-any-return]  # made at run time
+    return _made(f"{task.name.title()}Request", _Request, fields)
 
 
 def response_model(task: Task) -> type[BaseModel]:
     """What the schemas say of a task's answer."""
-    fields = {name: _described(field, optional=False) for name, field in task.outputs.items()}
     title = task.name.title()
-    item: Any = create_model(f"{title}Prediction", prediction_id=(str, Field(description=_ID)), **fields)
-    given: Any = create_model(
-        f"{title}Response",
-        request_id=(str, Field(description="32 hex digits; also in the header x-request-id.")),
-        seed=(int | None, Field(description="The root seed that was used.")),
-        predictions=(list[item], Field(description="One an item.")),
-    )
-    return given  # type: ignore[no-any-return]  # made at run time
+    fields = {name: _described(field, optional=False) for name, field in task.outputs.items()}
+    item: Any = _made(f"{title}Prediction", BaseModel, {"prediction_id": (str, Field(description=_ID)), **fields})
+    given = {
+        "request_id": (str, Field(description="32 hex digits; also in the header x-request-id.")),
+        "seed": (int | None, Field(description="The root seed that was used.")),
+        "predictions": (list[item], Field(description="One an item.")),
+    }
+    return _made(f"{title}Response", BaseModel, given)
 
 
 _ID = "Trace and replay this item by this id."
@@ -178,6 +182,11 @@ class _Request(bentoml.IODescriptor):  # type: ignore[misc]  # bentoml publishes
     async def from_http_request(cls, request: Request, serde: object) -> Body:  # noqa: ARG003  # JSON only, whatever was sent
         """Hand the body on unparsed."""
         return Body.model_construct(body=await request.body())
+
+
+def _made(title: str, base: type[BaseModel], fields: dict[str, tuple[Any, Any]]) -> type[BaseModel]:
+    made: type[BaseModel] = create_model(title, __base__=base, **fields)  # type: ignore[call-overload]  # fields by name
+    return made
 
 
 def _described(field: TensorField, *, optional: bool) -> tuple[Any, Any]:

@@ -45,6 +45,7 @@ class Gate:
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; errors become answers."""
         if scope["type"] != "http":
             # No websockets here; `lifespan` must pass.
             if scope["type"] == "lifespan":

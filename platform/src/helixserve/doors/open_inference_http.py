@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over HTTP, with the binary tensor extension; mounted at `/v2`.
+"""The Open Inference Protocol v2 over HTTP, with the binary tensor extension; its routes begin with `/v2`.
 
 Tensors come and go as JSON, or after the JSON as raw bytes: then the header
 `Inference-Header-Content-Length` holds the JSON's length, and each such tensor the parameter
@@ -47,16 +47,16 @@ class InferRequest:
 def application(server: Server) -> Starlette:
     """The ASGI application of one server's tasks."""
 
-    async def metadata(request: Request) -> Response:
+    async def metadata(_: Request) -> Response:
         return JSONResponse(
             {"name": "helix", "version": server.contract.version, "extensions": list(protocol.EXTENSIONS)}
         )
 
-    async def live(request: Request) -> Response:
+    async def live(_: Request) -> Response:
         return JSONResponse({"live": True})
 
-    async def ready(request: Request) -> Response:
-        server.core()
+    async def ready(_: Request) -> Response:
+        server.check_ready()
         return JSONResponse({"ready": True})
 
     async def model_metadata(request: Request) -> Response:
@@ -64,7 +64,7 @@ def application(server: Server) -> Starlette:
 
     async def model_ready(request: Request) -> Response:
         task = _task(server, request)
-        server.core()
+        server.check_ready()
         return JSONResponse({"name": protocol.model_name(server.contract, task), "ready": True})
 
     async def infer(request: Request) -> Response:
@@ -74,11 +74,11 @@ def application(server: Server) -> Starlette:
         return render(server, wanted, await core.infer(task.name, wanted.tensors, REQUEST_ID.get()))
 
     routes = [
-        Route("/", guarded(metadata)),
-        Route("/health/live", guarded(live)),
-        Route("/health/ready", guarded(ready)),
+        Route("/v2", guarded(metadata)),
+        Route("/v2/health/live", guarded(live)),
+        Route("/v2/health/ready", guarded(ready)),
     ]
-    for path in ("/models/{model}", "/models/{model}/versions/{version}"):
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             Route(path, guarded(model_metadata)),
             Route(f"{path}/ready", guarded(model_ready)),

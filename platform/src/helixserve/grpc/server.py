@@ -28,7 +28,7 @@ _SLACK = 4
 Handler = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Any]]
 
 
-class _Health(health.aio.HealthServicer):
+class _Health(health.aio.HealthServicer):  # type: ignore[misc,name-defined]  # grpc_health publishes no types
     """gRPC health that asks the server at each check, for a log that breaks makes it unready at once."""
 
     def __init__(self, server: Server) -> None:
@@ -101,20 +101,20 @@ class GrpcDoor:
             },
         )
 
-    async def _live(self, request: pb.ServerLiveRequest, context: Any) -> pb.ServerLiveResponse:
+    async def _live(self, _: pb.ServerLiveRequest, __: Any) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
-    async def _ready(self, request: pb.ServerReadyRequest, context: Any) -> pb.ServerReadyResponse:
+    async def _ready(self, _: pb.ServerReadyRequest, __: Any) -> pb.ServerReadyResponse:
         return pb.ServerReadyResponse(ready=self._server.ready())
 
-    async def _model_ready(self, request: pb.ModelReadyRequest, context: Any) -> pb.ModelReadyResponse:
+    async def _model_ready(self, request: pb.ModelReadyRequest, _: Any) -> pb.ModelReadyResponse:
         protocol.find_task(self._server.contract, request.name, request.version)
         return pb.ModelReadyResponse(ready=self._server.ready())
 
-    async def _metadata(self, request: pb.ServerMetadataRequest, context: Any) -> pb.ServerMetadataResponse:
+    async def _metadata(self, _: pb.ServerMetadataRequest, __: Any) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(name="helix", version=self._server.contract.version)
 
-    async def _model_metadata(self, request: pb.ModelMetadataRequest, context: Any) -> pb.ModelMetadataResponse:
+    async def _model_metadata(self, request: pb.ModelMetadataRequest, _: Any) -> pb.ModelMetadataResponse:
         contract = self._server.contract
         return codec.metadata(contract, protocol.find_task(contract, request.name, request.version))
 

@@ -16,7 +16,8 @@ RUNNERS = ("onnxruntime",)
 def open_runner(name: str, graphs: Mapping[str, bytes]) -> Runner:
     """The runner of that name over serialised graphs. Raises ContractError for an unknown name."""
     if name == "onnxruntime":
-        from helixserve.runners.onnxruntime_runner import OnnxRuntimeRunner  # a runner loads its library only when used
+        # A runner loads its library only when it is used.
+        from helixserve.runners.onnxruntime_runner import OnnxRuntimeRunner  # noqa: PLC0415
 
         return OnnxRuntimeRunner(graphs)
     raise ContractError(

@@ -34,6 +34,7 @@ class OnnxRuntimeRunner(Runner):
         }
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+        """Run one session on arrays of its declared types and shapes."""
         session = self._sessions.get(graph)
         if session is None:
             raise ContractError(f"the release holds no graph {graph!r}", where=", ".join(sorted(self._sessions)))

@@ -68,7 +68,7 @@ def _dvc(arguments: list[str], folder: Path) -> None:
         [sys.executable, "-P", "-m", "dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise StageError(f"dvc {arguments[0]} failed: {(done.stderr or done.stdout).strip()[-2000:]}", where="dvc.yaml")
+        raise StageError(f"dvc {arguments[0]} failed: {(done.stdout + done.stderr).strip()[-2000:]}", where="dvc.yaml")
 
 
 def _outs(lock: Path) -> dict[str, str]:

@@ -1,0 +1,151 @@
+"""Re-derive everything that a log says of itself, and name what does not hold (FORMAT.md 13).
+
+An edited, dropped or reordered entry, a shard shorter than a checkpoint that was kept
+elsewhere, tiles that are not the journal's, payloads that miss their commitments, a release
+that the trust root does not know. Reads only. Findings are facts, not exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from helix_lineage import checkpoint
+from helix_lineage.audit.findings import RULES, Finding, Report
+from helix_lineage.audit.payload_audit import audit_payload
+from helix_lineage.audit.shard_audit import AuditedShard, audit_shard
+from helix_lineage.errors import LineageError, ShardError, TrustError
+from helix_lineage.releases import Sources, find_release
+from helix_lineage.shard import entries
+from helix_lineage.shard.header import parse_prediction_id, prediction_id
+from helix_lineage.shard.layout import NEW_PREFIX
+from helix_lineage.shard.reader import Log, Shard
+
+__all__ = ["RULES", "Finding", "Report", "audit"]
+
+
+def audit(
+    log: Log,
+    sources: Sources,
+    *,
+    checkpoints: Iterable[tuple[str, bytes]] = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Audit every shard of a log.
+
+    Args:
+        checkpoints: `(name, signed note)` of checkpoints that were kept elsewhere.
+        progress: told each shard's id before it is read.
+    """
+    report = Report()
+    shards: dict[str, AuditedShard] = {}
+    for name in log.shard_ids():
+        progress(name)
+        shard = audit_shard(log.root / name)
+        if shard.header is not None:
+            audit_payload(shard)
+            _check_release(shard, sources, log)
+        shards[name] = shard
+    for shard in shards.values():
+        _check_recoveries(shard, shards)
+        _check_mark(shard, shards)
+    if log.root.is_dir():
+        unborn = sorted(path.name for path in log.root.iterdir() if path.name.startswith(NEW_PREFIX))
+        report.notes += [f"{name}: a shard that was never opened; nothing was acknowledged from it" for name in unborn]
+    for name, note in checkpoints:
+        report.checkpoints += 1
+        report.findings += [replace(item, message=f"{name}: {item.message}") for item in _check_kept(note, shards)]
+    for shard in shards.values():
+        report.findings += shard.findings
+        report.notes += shard.notes
+        report.entries += len(shard.entries)
+        report.predictions += sum(isinstance(body, entries.PredictionEntry) for body in shard.decoded.values())
+    report.shards = len(shards)
+    return report
+
+
+def _check_release(shard: AuditedShard, sources: Sources, log: Log) -> None:
+    """The header's release verifies against the trust root, and names the header's image and model."""
+    header = shard.header
+    if header is None:
+        return
+    if header.release is None:
+        shard.notes.append(f"{shard.id}: served without a release (mode {header.mode})")
+        return
+    try:
+        opened = Shard(log.root / shard.id)
+        found = find_release(opened, sources)
+    except LineageError as error:
+        shard.find("release", str(error))
+        return
+    if found.verified is None:
+        shard.find("release", f"the release {header.release} is not verified: {found.problem}")
+    if found.release.parameters["model"] != header.model:
+        shard.find(
+            "release", f"the header's model is {header.model}, the release's {found.release.parameters['model']}"
+        )
+    if header.image != found.release.parameters["image"]:
+        shard.find(
+            "release", f"the header's image is {header.image}, the release's {found.release.parameters['image']}"
+        )
+    if header.promotion is None:
+        shard.notes.append(f"{shard.id}: mode {header.mode}, no promotion")
+
+
+def _check_recoveries(shard: AuditedShard, shards: dict[str, AuditedShard]) -> None:
+    """What this shard's `recovered` entries say of other shards still holds."""
+    for sequence, body in shard.decoded.items():
+        if not isinstance(body, entries.Recovered):
+            continue
+        by = f"{shard.id}.{sequence} says that it had {body.size} entries"
+        other = shards.get(body.shard.hex())
+        if other is None:
+            shard.findings.append(Finding("shard-missing", body.shard.hex(), f"the shard is gone: {by}"))
+        elif len(other.leaves) < body.size:
+            other.find("truncated", f"the shard has {len(other.leaves)} entries, but {by}", len(other.leaves))
+        elif other.root_at(body.size) != body.root:
+            other.find("forked", f"the first {body.size} entries are not those that {shard.id}.{sequence} tells of")
+        elif len(other.leaves) > body.size:
+            other.find("forked", f"the shard has {len(other.leaves)} entries after its recovery, but {by}", body.size)
+
+
+def _check_mark(shard: AuditedShard, shards: dict[str, AuditedShard]) -> None:
+    """The file `recovered` names an entry that tells of this shard."""
+    if not shard.folder.recovered.exists():
+        return
+    try:
+        text = shard.folder.recovered.read_bytes().decode()
+        name, sequence = parse_prediction_id(text.removesuffix("\n"))
+    except (OSError, UnicodeDecodeError, ShardError) as error:
+        shard.find("recovery", f"the file recovered cannot be read: {error}")
+        return
+    body = shards[name].decoded.get(sequence) if name in shards else None
+    if text != f"{prediction_id(name, sequence)}\n" or not isinstance(body, entries.Recovered):
+        shard.find("recovery", f"the file recovered names {text.strip()}, which is no recovered entry of this log")
+    elif body.shard.hex() != shard.id:
+        shard.find("recovery", f"the file recovered names {text.strip()}, which tells of {body.shard.hex()}")
+
+
+def _check_kept(note: bytes, shards: dict[str, AuditedShard]) -> list[Finding]:
+    """A checkpoint that was kept elsewhere is still a prefix of the shard."""
+    try:
+        claimed = checkpoint.parse(note)
+    except TrustError as error:
+        return [Finding("checkpoint", "", f"not a checkpoint: {error.what}")]
+    name = claimed.origin.removeprefix(checkpoint.SHARD_ORIGIN)
+    shard = shards.get(name)
+    if shard is None:
+        return [Finding("shard-missing", name, f"no such shard here, but it had {claimed.size} entries")]
+    if shard.header is None:
+        return []  # named already
+    try:
+        checkpoint.verify(note, shard.origin, shard.header.public_key)
+    except TrustError as error:
+        return [Finding("checkpoint", name, error.what)]
+    have = len(shard.leaves)
+    if have < claimed.size:
+        message = f"the shard was truncated: it has {have} entries, but its key signed {claimed.size}"
+        return [Finding("truncated", name, message, have)]
+    if shard.root_at(claimed.size) != claimed.root:
+        return [Finding("forked", name, f"the shard's first {claimed.size} entries are not those that its key signed")]
+    return []

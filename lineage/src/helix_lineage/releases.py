@@ -1,0 +1,95 @@
+"""Find the release that a shard's header names, and check it: from signed bundles, or else from stored records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from helix_lineage import dsse
+from helix_lineage.canonical import digest_bytes, dumps
+from helix_lineage.errors import LineageError, TrustError
+from helix_lineage.records import Record, Release
+from helix_lineage.release import ROLE_TYPES, VerifiedRelease, complete_chain, verify_release
+from helix_lineage.shard.reader import Shard
+from helix_lineage.store import Store
+from helix_lineage.trust import Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where to look for releases."""
+
+    bundles: tuple[Path, ...] = ()
+    """Files; the shard's own copy is looked at first."""
+    store: Store | None = None
+    """Records by digest: they show the chain, without a signature."""
+    trust: Trust | None = None
+    """Without it no signature is believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRelease:
+    """A release and its chain. Its digest is the one that was asked for, whoever signed it."""
+
+    release: Release
+    records: Mapping[str, Record]
+    verified: VerifiedRelease | None
+    """Set when the signature holds."""
+    problem: str | None
+    """Why it does not."""
+
+
+def find_release(shard: Shard, sources: Sources) -> FoundRelease:
+    """The release that the shard's header names. Raises TrustError when it is nowhere to be found.
+
+    Signatures are checked as of the header's start, which is the host's claim.
+    """
+    digest = shard.header.release
+    if digest is None:
+        raise TrustError("the shard was served without a release", where=shard.id)
+    at = datetime.fromtimestamp(shard.header.started_ns / 1e9, UTC)
+    problem = "no signed bundle of this release was found"
+    for path in (shard.folder.release, *sources.bundles):
+        bundle = _bundle_of(path, digest)
+        if bundle is None:
+            continue
+        if sources.trust is None:
+            problem = "no trust root was given"
+            break
+        try:
+            verified = verify_release(bundle, sources.trust, image=shard.header.image, at=at)
+        except LineageError as error:
+            problem = str(error)
+        else:
+            return FoundRelease(verified.release, verified.records, verified, None)
+    return _from_store(digest, sources.store, problem)
+
+
+def _bundle_of(path: Path, digest: str) -> bytes | None:
+    """The file, if it is a bundle that claims to hold that release."""
+    try:
+        bundle = path.read_bytes()
+        statement = json.loads(dsse.parse_bundle(bundle).payload)
+        found = digest_bytes(dumps(statement["predicate"]["release"]))
+    except (OSError, ValueError, KeyError, TypeError, LineageError):
+        return None
+    return bundle if found == digest else None
+
+
+def _from_store(digest: str, store: Store | None, problem: str) -> FoundRelease:
+    if store is None or not store.has(digest):
+        raise TrustError(f"the release cannot be shown: {problem}", where=digest, fix="add --release FILE")
+    records: dict[str, Record] = {}
+    waiting = [digest]
+    while waiting:
+        record = store.get_record(waiting.pop())
+        records[record.digest] = record
+        waiting += [record.parents[role] for role in ROLE_TYPES.get(type(record), {}) if role in record.parents]
+    release = records.pop(digest)
+    if not isinstance(release, Release):
+        raise TrustError(f"the header's release is a {release.TYPE}", where=digest)
+    complete_chain(release, records)
+    return FoundRelease(release, records, None, problem)

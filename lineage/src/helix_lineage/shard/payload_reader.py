@@ -1,0 +1,148 @@
+"""Reads payload records, and erases them in place."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from helix_lineage.errors import ShardError
+from helix_lineage.shard import payload
+from helix_lineage.shard.layout import ShardFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What is kept of one item."""
+
+    input: bytes | None
+    """The request's typed input; None when erased."""
+    output: bytes | None
+    """The item's typed answer; None when erased."""
+    input_salt: bytes | None
+    """32 bytes; None when erased."""
+    output_salt: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A record in a segment."""
+
+    segment: int
+    offset: int
+    record: payload.PayloadRecord
+
+
+class PayloadReader:
+    """The payload of one shard. Sees what was written until the moment of asking."""
+
+    def __init__(self, folder: ShardFolder) -> None:
+        self._folder = folder
+        self._outputs: dict[int, tuple[int, list[int], list[int]]] = {}
+        """Segment → bytes indexed, sequences, offsets of its output records."""
+
+    def read(self, sequence: int) -> Payload:
+        """What is kept of item `sequence`. Raises ShardError when it is absent or damaged."""
+        answer = self.output(sequence).record
+        given = self.record(answer.input_segment, answer.input_offset, payload.INPUT).record
+        return Payload(given.value, answer.value, _salt(given), _salt(answer))
+
+    def output(self, sequence: int) -> Place:
+        """The output record of item `sequence`. Raises ShardError."""
+        for number in self._candidates(sequence):
+            sequences, offsets = self._index(number)
+            at = bisect_left(sequences, sequence)
+            if at < len(sequences) and sequences[at] == sequence:
+                return self.record(number, offsets[at], payload.OUTPUT)
+        raise ShardError(f"no payload is kept of item {sequence}", where=self._folder.id)
+
+    def record(self, segment: int, offset: int, kind: int) -> Place:
+        """The record of that kind at a place. Raises ShardError."""
+        path = self._folder.segment(segment)
+        try:
+            with path.open("rb") as file:
+                head = os.pread(file.fileno(), payload.RECORD_HEAD_BYTES, offset)
+                span = payload.parse_span(head)
+                size = span[2] if span else 0
+                # A damaged length must not make us ask for gigabytes.
+                size = min(size, os.fstat(file.fileno()).st_size - offset)
+                record, _ = payload.parse_record(os.pread(file.fileno(), size, offset), 0)
+        except OSError as error:
+            raise ShardError(f"cannot read the payload: {error}", where=str(path)) from error
+        except ShardError as error:
+            raise ShardError(f"offset {offset}: {error.what}", where=str(path)) from error
+        if record.kind != kind:
+            raise ShardError(f"offset {offset}: the payload record is of kind {record.kind}", where=str(path))
+        return Place(segment, offset, record)
+
+    def scan(self, segment: int) -> Iterator[Place]:
+        """Every record of a segment, checked. Raises ShardError at the first damage."""
+        path = self._folder.segment(segment)
+        data = path.read_bytes()
+        try:
+            payload.parse_segment_head(data, self._folder.id)
+            position = payload.SEGMENT_HEAD_BYTES
+            while position < len(data):
+                record, end = payload.parse_record(memoryview(data), position)
+                yield Place(segment, position, record)
+                position = end
+        except ShardError as error:
+            raise ShardError(error.what, where=str(path)) from error
+
+    def segments(self) -> list[int]:
+        """The numbers of the segments that are there."""
+        return [int(path.stem) for path in self._folder.segments() if path.stem.isdigit()]
+
+    def _candidates(self, sequence: int) -> Iterator[int]:
+        """The segment whose first sequence is the last one not after `sequence`."""
+        for number in reversed(self.segments()):
+            with self._folder.segment(number).open("rb") as file:
+                head = file.read(payload.SEGMENT_HEAD_BYTES)
+            if payload.parse_segment_head(head, self._folder.id) <= sequence:
+                yield number
+                return
+
+    def _index(self, number: int) -> tuple[list[int], list[int]]:
+        """Sequences and offsets of a segment's outputs; continued when the segment has grown."""
+        done, sequences, offsets = self._outputs.get(number, (payload.SEGMENT_HEAD_BYTES, [], []))
+        path = self._folder.segment(number)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            while done < size:
+                span = payload.parse_span(os.pread(file.fileno(), payload.RECORD_HEAD_BYTES, done))
+                if span is None or done + span[2] > size:
+                    break  # being written, or torn
+                if span[0] == payload.OUTPUT:
+                    sequences.append(span[1])
+                    offsets.append(done)
+                done += span[2]
+        self._outputs[number] = (done, sequences, offsets)
+        return sequences, offsets
+
+
+def erase(folder: ShardFolder, sequence: int, *, link: bool = False) -> None:
+    """Overwrite item `sequence`'s output with zeros; with `link`, its input and both salts too.
+
+    An input is shared by all items of its request: with `link`, none of them can be replayed
+    any more, and nobody can tell what they were. Raises ShardError.
+    """
+    reader = PayloadReader(folder)
+    place = reader.output(sequence)
+    places = [place]
+    if link:
+        places.append(reader.record(place.record.input_segment, place.record.input_offset, payload.INPUT))
+    try:
+        for item in places:
+            fd = os.open(folder.segment(item.segment), os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.pwrite(fd, item.record.erased(salt=link).to_bytes(), item.offset)
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+    except OSError as error:
+        raise ShardError(f"cannot erase the payload: {error}", where=folder.id) from error
+
+
+def _salt(record: payload.PayloadRecord) -> bytes | None:
+    return None if record.state & payload.SALT_ERASED else record.salt

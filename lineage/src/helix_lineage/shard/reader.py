@@ -1,0 +1,196 @@
+"""Reads shards: entries, proofs, payloads. Writes nothing, and works beside a living writer.
+
+What is published is read from tiles, as any tlog-tiles client would; what is newer, from the
+journal. Nothing is believed: a header must make the shard's id, and an entry must lie under a
+checkpoint that the header's key signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from helix_lineage import checkpoint, merkle
+from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
+from helix_lineage.shard import entries, journal, tiles
+from helix_lineage.shard.files import is_locked
+from helix_lineage.shard.header import ShardHeader, parse_prediction_id, shard_id
+from helix_lineage.shard.layout import TILE_WIDTH, ShardFolder, is_shard_id
+from helix_lineage.shard.payload_reader import Payload, PayloadReader
+
+
+@dataclass(frozen=True, slots=True)
+class Inclusion:
+    """Why an entry is in the log."""
+
+    sequence: int
+    leaf: bytes
+    """Leaf hash of the entry."""
+    proof: tuple[bytes, ...]
+    """Audit path, from the leaf up."""
+    note: bytes
+    """The signed checkpoint that the proof leads to."""
+    checkpoint: checkpoint.Checkpoint
+
+    @property
+    def holds(self) -> bool:
+        """Does the proof lead to the checkpoint's root?"""
+        log = self.checkpoint
+        return merkle.verify_inclusion(self.sequence, log.size, self.leaf, self.proof, log.root)
+
+
+class Shard:
+    """One shard, as it is at the moment of opening."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the shard's folder. Raises ShardError when its header does not hold."""
+        self.folder = ShardFolder(path)
+        self.payloads = PayloadReader(self.folder)
+        first = self._first_entry()
+        if shard_id(first) != self.folder.id:
+            raise ShardError(f"the header makes the id {shard_id(first)}", where=str(path))
+        self.header = ShardHeader.from_bytes(first)
+
+    @property
+    def id(self) -> str:
+        """32 hex digits."""
+        return self.folder.id
+
+    @property
+    def origin(self) -> str:
+        """The log's name in its checkpoints."""
+        return checkpoint.SHARD_ORIGIN + self.id
+
+    @property
+    def live(self) -> bool:
+        """Does its process hold the lock now?"""
+        return is_locked(self.folder.lock)
+
+    @cached_property
+    def published(self) -> tuple[bytes, checkpoint.Checkpoint]:
+        """The published checkpoint: note and content. Raises ShardError or TrustError."""
+        note = _read(self.folder.checkpoint)
+        return note, checkpoint.verify(note, self.origin, self.header.public_key)
+
+    @cached_property
+    def journal(self) -> journal.Journal:
+        """The journal, parsed."""
+        return journal.parse(_read(self.folder.journal))
+
+    @property
+    def size(self) -> int:
+        """Entries under the last checkpoint of the journal."""
+        return self.journal.covered
+
+    def entry(self, sequence: int) -> bytes:
+        """Entry `sequence`. Raises PredictionNotFound when the shard has no such entry."""
+        if sequence < self._published_size():
+            index, row = divmod(sequence, TILE_WIDTH)
+            width = min(TILE_WIDTH, self._published_size() - index * TILE_WIDTH)
+            bundle = tiles.decode_bundle(self._read_tile("entries", index, width))
+            if row < len(bundle):
+                return bundle[row]
+        if sequence < self.size:
+            return self.journal.entries[sequence]
+        raise PredictionNotFound(f"the shard has {self.size} entries", where=f"{self.id}.{sequence}")
+
+    def prediction(self, sequence: int) -> entries.PredictionEntry:
+        """The prediction entry `sequence`. Raises PredictionNotFound when there is none."""
+        entry = entries.decode(self.entry(sequence)) if sequence else None
+        if not isinstance(entry, entries.PredictionEntry):
+            raise PredictionNotFound("that entry is not a prediction", where=f"{self.id}.{sequence}")
+        return entry
+
+    def inclusion(self, sequence: int) -> Inclusion:
+        """Proof that entry `sequence` is under a checkpoint that the shard's key signed. Raises ShardError."""
+        leaf = merkle.leaf_hash(self.entry(sequence))
+        if sequence < self._published_size():
+            note, signed = self.published
+            subtree = tiles.subtree_of(signed.size, self._hash_tile)
+        else:
+            note = self.journal.checkpoints[-1].note
+            signed = checkpoint.verify(note, self.origin, self.header.public_key)
+            subtree = merkle.from_leaves([merkle.leaf_hash(entry) for entry in self.journal.entries[: self.size]])
+        proof = merkle.prove_inclusion(sequence, signed.size, subtree)
+        found = Inclusion(sequence, leaf, tuple(proof), note, signed)
+        if not found.holds:
+            raise ShardError(
+                "the entry is not the one under the signed checkpoint",
+                where=f"{self.id}.{sequence}",
+                fix="helix-lineage audit",
+            )
+        return found
+
+    def payload(self, sequence: int) -> Payload:
+        """What is kept of item `sequence`. Raises ShardError."""
+        return self.payloads.read(sequence)
+
+    def predictions(self) -> Iterator[tuple[int, entries.PredictionEntry]]:
+        """`(sequence, entry)` of every prediction, in order."""
+        for sequence in range(1, self.size):
+            entry = entries.decode(self.journal.entries[sequence])
+            if isinstance(entry, entries.PredictionEntry):
+                yield sequence, entry
+
+    def _first_entry(self) -> bytes:
+        try:
+            size = checkpoint.parse(_read(self.folder.checkpoint)).size
+            bundle = tiles.decode_bundle(self._read_tile("entries", 0, min(size, TILE_WIDTH)))
+            if bundle and shard_id(bundle[0]) == self.id:
+                return bundle[0]
+        except LineageError:
+            pass  # not published yet, or damaged: the journal decides
+        found = self.journal
+        if not found.entries:
+            raise ShardError(f"the journal holds no header: {found.damage}", where=str(self.folder.root))
+        return found.entries[0]
+
+    def _published_size(self) -> int:
+        return self.published[1].size if self.folder.checkpoint.exists() else 0
+
+    def _hash_tile(self, level: int, index: int, width: int) -> bytes:
+        return self._read_tile(str(level), index, width)[: 32 * width]
+
+    def _read_tile(self, kind: str, index: int, width: int) -> bytes:
+        """A tile of at least that width: the writer may have completed a partial one meanwhile."""
+
+        def path(of_width: int) -> Path:
+            if kind == "entries":
+                return self.folder.bundle(index, of_width)
+            return self.folder.hash_tile(int(kind), index, of_width)
+
+        return _read(path(width)) if path(width).exists() else _read(path(TILE_WIDTH))
+
+
+class Log:
+    """A folder of shards."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def shard_ids(self) -> list[str]:
+        """The shards that are there, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if is_shard_id(path.name) and path.is_dir())
+
+    def shard(self, name: str) -> Shard:
+        """Open a shard. Raises ShardError."""
+        path = self.root / name
+        if not is_shard_id(name) or not path.is_dir():
+            raise PredictionNotFound(f"no shard of that id in {self.root}", where=name)
+        return Shard(path)
+
+    def find(self, prediction: str) -> tuple[Shard, int]:
+        """The shard and the sequence of a prediction id. Raises ShardError or PredictionNotFound."""
+        name, sequence = parse_prediction_id(prediction)
+        return self.shard(name), sequence
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ShardError(f"cannot read the shard: {error.strerror}", where=str(path)) from error

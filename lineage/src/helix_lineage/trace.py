@@ -1,0 +1,162 @@
+"""From a prediction id to everything that made it.
+
+Takes an id and places to look, gives a `Trace`: entry, inclusion proof, shard header, release
+and every record of its chain. Reads only; what does not hold is said, not hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from helix_lineage.canonical import Json, encode_number
+from helix_lineage.errors import LineageError, ShardError
+from helix_lineage.records import Record
+from helix_lineage.releases import FoundRelease, Sources, find_release
+from helix_lineage.shard.entries import PredictionEntry, commitment
+from helix_lineage.shard.header import ShardHeader
+from helix_lineage.shard.reader import Inclusion, Log, Shard
+
+CHAIN = ("image", "exported", "weights", "data", "guard", "regression")
+"""Roles of a release, from what runs to what it was made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One prediction, and what it came from."""
+
+    id: str
+    entry: PredictionEntry
+    inclusion: Inclusion
+    header: ShardHeader
+    payload: dict[str, str]
+    """`input` and `output` → `kept`, `erased`, or what is wrong."""
+    found: FoundRelease | None
+    problem: str | None
+    """Why there is no release to show, or why its signature does not hold."""
+
+    def record(self, name: str) -> Record | None:
+        """A record of the chain by its role in the release."""
+        if self.found is None:
+            return None
+        return self.found.records[self.found.release.parents[name]]
+
+    def to_json(self) -> dict[str, Json]:
+        """Everything, as JSON values."""
+        return {
+            "version": 1,
+            "id": self.id,
+            "model": self.header.model,
+            "prediction": _entry_json(self.entry) | {"payload": dict(self.payload)},
+            "inclusion": _inclusion_json(self.inclusion),
+            "shard": _header_json(self.header),
+            "release": self._release_json(),
+            "code_commit": self._release_parameter("commit"),
+            "data_commit": self._digest("data"),
+            "weights": self._digest("weights"),
+            "seed": None if self.entry.seed is None else str(self.entry.seed),
+            "environments": self._environments(),
+            "image": {
+                "claimed": self.header.image,
+                "released": self._release_parameter("image"),
+                "filesystem": self._parameter("image", "filesystem"),
+            },
+            "batch": None if self.entry.batch_plan is None else {"plan": self.entry.batch_plan, "row": self.entry.row},
+            "records": {} if self.found is None else {d: r.to_json() for d, r in sorted(self.found.records.items())},
+        }
+
+    def _release_json(self) -> dict[str, Json]:
+        verified = self.found.verified if self.found else None
+        return {
+            "digest": self.header.release,
+            "record": None if self.found is None else self.found.release.to_json(),
+            "signed_by": None if verified is None else verified.key_id,
+            "builder": None if verified is None else verified.builder,
+            "problem": self.problem,
+        }
+
+    def _release_parameter(self, name: str) -> Json:
+        return None if self.found is None else self.found.release.parameters.get(name)
+
+    def _parameter(self, role: str, name: str) -> Json:
+        record = self.record(role)
+        return None if record is None else record.parameters.get(name)
+
+    def _digest(self, role: str) -> str | None:
+        record = self.record(role)
+        return None if record is None else record.digest
+
+    def _environments(self) -> dict[str, Json]:
+        return {role: found for role in CHAIN if (found := self._parameter(role, "environment")) is not None}
+
+
+def trace(log: Log, prediction: str, sources: Sources) -> Trace:
+    """Trace a prediction id. Raises PredictionNotFound, ShardError or TrustError when the log itself does not hold."""
+    shard, sequence = log.find(prediction)
+    entry = shard.prediction(sequence)
+    inclusion = shard.inclusion(sequence)
+    found, problem = None, None
+    try:
+        found = find_release(shard, sources)
+        problem = found.problem
+    except LineageError as error:
+        problem = str(error)
+    return Trace(prediction, entry, inclusion, shard.header, _payload(shard, sequence, entry), found, problem)
+
+
+def _payload(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[str, str]:
+    """Is the payload kept, and does it meet its commitments?"""
+    try:
+        kept = shard.payload(sequence)
+    except ShardError as error:
+        return {"input": str(error), "output": str(error)}
+    rows = (
+        ("input", kept.input, kept.input_salt, entry.input_commitment),
+        ("output", kept.output, kept.output_salt, entry.output_commitment),
+    )
+    state = {}
+    for name, value, salt, expected in rows:
+        if value is None or salt is None:
+            state[name] = "erased"
+        else:
+            state[name] = "kept" if commitment(salt, value) == expected else "does not meet its commitment"
+    return state
+
+
+def _entry_json(entry: PredictionEntry) -> dict[str, Any]:
+    return {
+        "request_id": entry.request_id.hex(),
+        "index": entry.index,
+        "count": entry.count,
+        "input_commitment": entry.input_commitment.hex(),
+        "output_commitment": entry.output_commitment.hex(),
+        "seed": None if entry.seed is None else str(entry.seed),
+        "lane": entry.lane,
+        "started_ns": encode_number(entry.started_ns),
+        "finished_ns": encode_number(entry.finished_ns),
+    }
+
+
+def _inclusion_json(inclusion: Inclusion) -> dict[str, Any]:
+    return {
+        "sequence": inclusion.sequence,
+        "leaf": inclusion.leaf.hex(),
+        "proof": [node.hex() for node in inclusion.proof],
+        "checkpoint": inclusion.note.decode(),
+        "holds": inclusion.holds,
+    }
+
+
+def _header_json(header: ShardHeader) -> dict[str, Any]:
+    return {
+        "public_key": header.public_key.hex(),
+        "model": header.model,
+        "mode": header.mode,
+        "release": header.release,
+        "promotion": header.promotion,
+        "generation": header.generation,
+        "image": header.image,
+        "machine_class": header.machine_class,
+        "libraries": dict(sorted(header.libraries.items())),
+        "started_ns": encode_number(header.started_ns),
+    }

@@ -1,0 +1,132 @@
+"""What the regression gate measures: the exported graphs against the reference and the golden cases.
+
+Gives one row a measurement: `{"case", "metric", "value", "allowed"}`. A NaN counts as infinitely far.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from helixserve import sampling, tensors as typed
+from helixserve.contract import Contract
+from proteinmpnn_model.errors import DataError
+from proteinmpnn_model.featurize import Backbone, featurize
+from proteinmpnn_model.model import ProteinMPNN
+from proteinmpnn_model.reference import ReferenceDecoder
+from proteinmpnn_model.structure import read_structure, sniff_format
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from helix_lineage.typed import Tensor
+    from proteinmpnn_model.decode import SequenceDecoder
+
+Row = dict[str, Any]
+
+PARITY = ("pdb1ubi.pdb", "pdb1ejg.pdb", "pdb1ake.pdb", "1A8O.cif", "1LCD.pdb", "2BEG.pdb", "2n0n_M1.pdb", "4ZHL.cif")
+"""Structures on which the graphs are compared with the reference."""
+
+METRICS = {"log_probability": "largest difference of a log-probability (nat)", "golden_mismatches": "residues that differ"}
+
+
+def evaluate(artifacts: Path, weights: Path, data: Path, golden: Path) -> list[Row]:
+    """Measure the graphs in `artifacts`. Raises DataError when structures or golden cases are absent.
+
+    Args:
+        artifacts: output of stage export.
+        weights: output of stage import, for the reference.
+        data: the data folder, with `structures/`.
+        golden: golden cases; `model.toml` lies beside the folder.
+    """
+    contract = Contract.load(golden.parent / "model.toml")
+    model = ProteinMPNN.load({name: (artifacts / name).read_bytes() for name in contract.artifacts}, contract)
+    allowed: Mapping[str, float] = contract.document["tolerances"]
+    return [*_parity(model.decoder, weights, data, allowed), *_golden(model, data, golden, allowed)]
+
+
+def deviation(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest absolute difference; infinite for a NaN, for other shapes, and for no numbers at all."""
+    if found.shape != expected.shape or not found.size:
+        return math.inf
+    with np.errstate(invalid="ignore"):
+        worst = float(np.max(np.abs(found.astype(np.float64) - expected.astype(np.float64))))
+    return worst if math.isfinite(worst) else math.inf
+
+
+def mismatches(found: str, expected: str) -> float:
+    """Letters that differ; infinite for texts of other length."""
+    return sum(a != b for a, b in zip(found, expected, strict=True)) if len(found) == len(expected) else math.inf
+
+
+def ask(model: ProteinMPNN, task: str, values: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+    """The answers to a request of plain values: output name → tensor, for each item."""
+    inputs = model.contract.task(task).inputs
+    given = [typed.from_value(name, inputs[name].datatype, value) for name, value in values.items()]
+    resolved = model.resolve(task, given, lambda: 0)
+    return [{tensor.name: tensor for tensor in item} for item in model.predict(resolved, range(model.count(resolved)))]
+
+
+def golden_cases(golden: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and content of every golden case, sorted by name. Raises DataError when there is none."""
+    paths = sorted(golden.glob("*.json"))
+    if not paths:
+        raise DataError("there are no golden cases", where=str(golden), fix="python -m proteinmpnn_model.golden --help")
+    for path in paths:
+        yield path.stem, json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_text(data: Path, name: str) -> str:
+    """The text of a structure of the data folder. Raises DataError."""
+    path = data / "structures" / name
+    if not path.is_file():
+        raise DataError("the structure is absent", where=str(path), fix="dvc repro models/proteinmpnn/dvc.yaml")
+    return path.read_text(encoding="utf-8")
+
+
+def _parity(decoder: SequenceDecoder, weights: Path, data: Path, allowed: Mapping[str, float]) -> Iterator[Row]:
+    references = {"float32": ReferenceDecoder(weights, double=False), "float64": ReferenceDecoder(weights, double=True)}
+    for name in PARITY:
+        text = read_text(data, name)
+        backbone = featurize(read_structure(text, sniff_format(text), residue_limit=10**6))
+        found = _log_probabilities(decoder, backbone)
+        for precision, reference in references.items():
+            worst = deviation(found, _log_probabilities(reference, backbone))
+            yield _row(f"{name} against the network in {precision}", "log_probability", worst, allowed)
+
+
+def _log_probabilities(decoder: SequenceDecoder, backbone: Backbone) -> NDArray[Any]:
+    """Of the structure's own sequence, in one fixed order."""
+    order_l = sampling.permutation(0, len(backbone))
+    return decoder.decode(backbone, decoder.encode(backbone), backbone.native, order_l).log_probabilities_la
+
+
+def _golden(model: ProteinMPNN, data: Path, golden: Path, allowed: Mapping[str, float]) -> Iterator[Row]:
+    for name, case in golden_cases(golden):
+        items = ask(model, case["task"], {"structure": read_text(data, case["structure"]), **case["inputs"]})
+        expected = case["items"]
+        differing = [
+            mismatches(str(typed.scalar(item["sequence"])), wanted["sequence"])
+            for item, wanted in zip(items, expected, strict=False)
+        ]
+        yield _row(name, "golden_mismatches", _worst(differing, len(items) == len(expected)), allowed)
+        far = [
+            deviation(typed.to_array(item[output]), np.array(wanted[output]))
+            for item, wanted in zip(items, expected, strict=False)
+            for output in ("log_probability", "log_probabilities")
+            if output in wanted
+        ]
+        yield _row(name, "log_probability", _worst(far, len(items) == len(expected)), allowed)
+
+
+def _worst(values: Iterable[float], complete: bool) -> float:
+    return max(values, default=math.inf) if complete else math.inf
+
+
+def _row(case: str, metric: str, value: float, allowed: Mapping[str, float]) -> Row:
+    return {"case": case, "metric": METRICS[metric], "value": value, "allowed": allowed[metric]}

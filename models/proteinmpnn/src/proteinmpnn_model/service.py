@@ -1,0 +1,28 @@
+"""The BentoML service: `/design` and `/score`, with the Open Inference Protocol beside them.
+
+Nothing is decided here: routes, checks and recording are the platform's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bentoml
+
+from helixserve.contract import Contract
+from helixserve.doors.bento import BentoDoor, attach, options, route
+from helixserve.server import Server
+
+CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
+
+
+@bentoml.service(**options(CONTRACT))
+class ProteinMPNN(BentoDoor):
+    """Designs and scores sequences for protein backbones."""
+
+    server = Server(CONTRACT)
+    design = route(server, "design")
+    score = route(server, "score")
+
+
+attach(ProteinMPNN)

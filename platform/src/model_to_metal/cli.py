@@ -1,0 +1,68 @@
+"""The `helix` command: one file a command under `commands/`, and one place where errors end.
+
+Exit status: 0 done; 1 the answer is no (a gate, a check, a verification); 2 wrong usage;
+3 it could not be done (the message says what, where and how to mend it).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+
+import typer
+
+from helix_lineage.errors import LineageError
+from helixserve.errors import HelixServeError
+from model_to_metal.commands import check, doctor, env, export, regress, run, serve, tools
+from model_to_metal.errors import GateRefused, PipelineError
+
+NO, CANNOT = 1, 3
+
+app = typer.Typer(
+    name="helix",
+    help="From a researcher's commit to a served, signed, fully traceable protein model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
+    doctor.register,
+    check.register,
+    export.register,
+    regress.register,
+    run.register,
+    serve.register,
+    env.register,
+    tools.register,
+)
+for _register in COMMANDS:
+    _register(app)
+
+
+def main() -> None:
+    """Run the command line; errors become a message and an exit status, never a traceback."""
+    try:
+        app()
+    except (PipelineError, LineageError, HelixServeError) as error:
+        report(error, as_json="--json" in sys.argv)
+        sys.exit(NO if isinstance(error, GateRefused) else CANNOT)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def report(error: PipelineError | LineageError | HelixServeError, *, as_json: bool) -> None:
+    """Say what happened, where, and how to mend it; as JSON on stdout when that was asked for."""
+    if as_json:
+        typer.echo(json.dumps({"error": {"what": error.what, "where": error.where, "fix": error.fix}}))
+        return
+    typer.echo(f"helix: {error.what}", err=True)
+    if error.where:
+        typer.echo(f"  where: {error.where}", err=True)
+    if error.fix:
+        typer.echo(f"  fix:   {error.fix}", err=True)
+
+
+if __name__ == "__main__":
+    main()

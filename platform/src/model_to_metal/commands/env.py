@@ -1,0 +1,52 @@
+"""`helix env MODEL GROUP -- COMMAND…`: run a command in a model's Nix-built Python environment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from helix_lineage.paths import State
+from model_to_metal import nix
+from model_to_metal.checkout import Checkout
+
+INSIDE = "/checkout"
+STATE = "/state"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the `helix` application."""
+
+    @app.command("env", context_settings={"ignore_unknown_options": True})
+    def env(
+        model: Annotated[str, typer.Argument(help="folder under models/")],
+        group: Annotated[str, typer.Argument(help="build (with torch) or serve (what the image holds)")],
+        command: Annotated[list[str], typer.Argument(help="what to run, after --")],
+    ) -> None:
+        """Run a command beside the locked wheels of a model: no network, the checkout read-only.
+
+        Examples:
+
+          helix env proteinmpnn build -- python -m pytest -m torch tests/models
+
+          helix env proteinmpnn serve -- python -c 'import onnxruntime; print(onnxruntime.__version__)'
+        """
+        raise typer.Exit(run(model, group, command))
+
+
+def run(model: str, group: str, command: list[str]) -> int:
+    """Build the environment if need be, then run `command` in it; gives the exit status."""
+    state = State.find()
+    checkout = Checkout.find()
+    environment = nix.build(f"{model}-{group}-env", checkout.root, state)
+    store = nix.Store.of(state)
+    store_path = f"{nix.PREFIX}/{environment.name}"
+    sources = [f"{INSIDE}/{folder}" for folder in ("lineage/src", "platform/src", f"models/{model}/src")]
+    return nix.run_in_env(
+        store,
+        store_path,
+        command,
+        read={checkout.root: INSIDE, state.downloads: f"{STATE}/downloads"},
+        variables={"PYTHONPATH": ":".join([*sources, f"{store_path}/site-packages"]), "HELIX_STATE": STATE},
+        folder=INSIDE,
+    )

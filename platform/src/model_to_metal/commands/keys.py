@@ -1,0 +1,55 @@
+"""`helix keys`: development keys, and the trust root that names them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from helix_lineage.paths import State
+from helix_lineage.trust import Trust
+from model_to_metal import keys
+
+
+def register(app: typer.Typer) -> None:
+    """Mount `helix keys init` and `helix keys show`."""
+    group = typer.Typer(help="Development keys, and the trust root that names them.", no_args_is_help=True)
+    group.command("init")(init)
+    group.command("show")(show)
+    app.add_typer(group, name="keys")
+
+
+def init() -> None:
+    """Make the releaser's development key and `trust.json`; never overwrites one.
+
+    The key is encrypted with the passphrase in COSIGN_PASSWORD, or with the empty one if that is
+    not set; its builder id is `laptop`, which production environments refuse.
+    """
+    state = State.find()
+    made = keys.make(state)
+    typer.echo(f"{'made' if made else 'already there'}: {state.keys}")
+    typer.echo(f"verifiers take: --trust {state.trust}")
+
+
+def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Who is trusted for what, and until when. Shows no secret."""
+    state, now = State.find(), datetime.now(UTC)
+    rows = [
+        {
+            "role": key.role,
+            "key_id": key.key_id,
+            "builder": key.builder,
+            "not_before": key.not_before.isoformat(),
+            "not_after": key.not_after.isoformat(),
+            "valid": key.holds(now),
+        }
+        for key in Trust.load(state.trust).keys
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        validity = "valid" if row["valid"] else "NOT VALID"
+        typer.echo(f"{row['role']:10} {row['key_id']}  {row['builder']}  {validity} until {row['not_after']}")

@@ -1,0 +1,49 @@
+"""The engine of this machine, put together: checkout, state, workshop, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from helix_lineage.paths import State
+from helix_lineage.records import Record
+from helix_lineage.store import Store
+from model_to_metal import releasing
+from model_to_metal.checkout import Checkout
+from model_to_metal.engine import Engine, Job, Watcher
+from model_to_metal.workshop import LocalWorkshop
+
+Tell = Callable[[str], None]
+
+
+def _silent(_line: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A checkout and its state."""
+
+    checkout: Checkout
+    state: State
+
+    @classmethod
+    def find(cls) -> Local:
+        """Those of the working folder. Raises CheckoutError outside a checkout."""
+        return cls(Checkout.find(), State.find())
+
+    @property
+    def store(self) -> Store:
+        """Where records and files lie."""
+        return Store(self.state.store)
+
+    def engine(self, watcher: Watcher | None = None, tell: Tell = _silent) -> Engine:
+        """The engine; `tell` is given the lines that Nix and the tools write."""
+
+        def sign(job: Job, release: Record) -> None:
+            releasing.sign(self.checkout, self.state, release, job.parents, tell)
+
+        workshop = LocalWorkshop(
+            self.state, sign=sign, is_signed=lambda release: releasing.is_signed(self.state, release), tell=tell
+        )
+        return Engine(self.checkout, self.state, workshop, watcher=watcher)

@@ -1,0 +1,57 @@
+"""The contract: `model.toml` is valid, and everything that it names is there."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from helixserve.contract import Contract
+from helixserve.errors import HelixServeError
+from model_to_metal.rules.finding import Finding
+
+RULE = "contract"
+
+HOOKS = ("data", "import", "export", "evaluate")
+FILES = ("bentofile.yaml", "dvc.yaml", "dvc.lock", "pyproject.toml", "environment/serve.lock", "environment/build.lock")
+
+
+def check(model: Path) -> list[Finding]:
+    """Findings about `model.toml`, the functions that it names and the files that every model has."""
+    try:
+        contract = Contract.load(model / "model.toml")
+    except HelixServeError as error:
+        return [_finding("model.toml", str(error), "mend model.toml")]
+    found = []
+    if contract.name != model.name:
+        found.append(_finding("model.toml", f"name is {contract.name!r}, the folder is {model.name!r}", f'name = "{model.name}"'))
+    stages = contract.document.get("stages")
+    hooks = stages if isinstance(stages, dict) else {}
+    named = {f"[stages] {name}": hooks.get(name) for name in HOOKS} | {"[serve] model": contract.model}
+    found += [problem for key, spec in named.items() if (problem := _names(model, key, spec))]
+    if not isinstance(contract.document.get("target"), dict) or "name" not in contract.document["target"]:
+        found.append(_finding("model.toml", "[target] name is missing", 'name = "onnxruntime-cpu"'))
+    found += [_finding(name, "the file is missing", f"add {name}") for name in FILES if not (model / name).is_file()]
+    return found
+
+
+def _names(model: Path, key: str, spec: object) -> Finding | None:
+    """What is wrong with `module:attribute`; reads the source, imports nothing."""
+    if not isinstance(spec, str) or ":" not in spec:
+        return _finding("model.toml", f"{key} = 'module:function' is missing", f"name the function in {key}")
+    module, _, attribute = spec.partition(":")
+    path = model / "src" / Path(*module.split(".")).with_suffix(".py")
+    if not path.is_file():
+        return _finding("model.toml", f"{key} names {module}, which is not in src/", f"write src/{module.replace('.', '/')}.py")
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        return Finding(path.relative_to(model).as_posix(), error.lineno or 0, RULE, f"not Python: {error.msg}", "mend the syntax")
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    if attribute not in defined:
+        where = path.relative_to(model).as_posix()
+        return _finding(where, f"{key} names {attribute}, which {where} does not define", f"define {attribute}")
+    return None
+
+
+def _finding(file: str, message: str, fix: str) -> Finding:
+    return Finding(file, 0, RULE, message, fix)

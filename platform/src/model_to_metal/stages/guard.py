@@ -1,0 +1,49 @@
+"""Guard: may this source go on? Source tree, contract, locks, exported model → `GuardVerdict`.
+
+Runs in the serve environment, in a sandbox. Without the exported model only the rules that
+read are applied; `helix check` does that first, because it takes a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from helix_lineage.canonical import Json, dumps
+from helix_lineage.records import GuardVerdict
+from model_to_metal.rules import contract, locks_in_step, no_pickle, serves
+from model_to_metal.rules.finding import Finding
+from model_to_metal.stage import Made, Task
+
+READING = (contract, locks_in_step, no_pickle)
+"""Rules that only read the source."""
+
+
+def make(task: Task) -> dict[str, Json]:
+    """Apply the rules; writes `findings.json`."""
+    findings = [finding for rule in READING for finding in rule.check(task.model)]
+    applied = [rule.RULE for rule in READING]
+    # A model that does not pass by reading is not run.
+    if "exported" in task.inputs and not findings:
+        applied.append(serves.RULE)
+        findings = serves.check(task.model, task.inputs["exported"])
+    verdict = judge(findings, applied)
+    (task.output / "findings.json").write_bytes(dumps(verdict["findings"]))
+    return verdict
+
+
+def judge(findings: Sequence[Finding], applied: Sequence[str]) -> dict[str, Json]:
+    """The verdict: passed when rules were applied and none found anything. Pure."""
+    return {
+        "passed": bool(applied) and not findings,
+        "rules": list(applied),
+        "findings": [finding.to_json() for finding in sorted(findings)],
+    }
+
+
+def record(made: Made) -> GuardVerdict:
+    """The verdict and the source, contract and locks that it is about."""
+    return GuardVerdict(
+        parents=made.digests,
+        parameters={**made.pick("model", "source", "locks"), **made.found},
+        # findings.json repeats the parameters: it is for people who look into the stage's folder.
+    )

@@ -1,0 +1,280 @@
+"""A small image's files, a signed release of them, and a server that runs on them: all real."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from onnx import TensorProto, helper, numpy_helper
+
+from helix_lineage.canonical import digest_bytes, dumps
+from helix_lineage.dsse import BUNDLE_TYPE, PAYLOAD_TYPE, STATEMENT_TYPE, pre_authentication_encoding
+from helix_lineage.records import (
+    Artifact,
+    DataCommit,
+    ExportedModel,
+    GuardVerdict,
+    ImageBuild,
+    Record,
+    RegressionVerdict,
+    Release,
+    TrainedWeights,
+)
+from helix_lineage.release import PREDICATE_TYPE
+from helix_lineage.trust import key_id_of
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = Path(__file__).parent / "tiny"
+IMAGE = digest_bytes(b"the manifest of the image")
+BUILDER = "laptop"
+
+
+def tiny_graph() -> bytes:
+    """x FP32[1,8] → y FP32[1,8]: a product, a bias and an Erf, with fixed weights."""
+    generator = np.random.Philox(key=1)
+    weights = (generator.random_raw(72) >> np.uint64(40)).astype(np.float32) / np.float32(2**24) - np.float32(0.5)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
+            helper.make_node("Erf", ["h"], ["y"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8])],
+        [
+            numpy_helper.from_array(weights[:64].reshape(8, 8), "w"),
+            numpy_helper.from_array(weights[64:], "b"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+@dataclass
+class Place:
+    """The files of an image in a folder, and the mounts beside it."""
+
+    folder: Path
+    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    @property
+    def home(self) -> Path:
+        return self.root / "opt" / "helix"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def trust(self) -> Path:
+        return self.folder / "trust.json"
+
+    @property
+    def release(self) -> Path:
+        return self.folder / "release.sigstore.json"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The process environment of a server on these files."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HELIX_", "BENTOML_"))}
+        source = [self.home / "model" / "src", ROOT / "lineage" / "src", ROOT / "platform" / "src"]
+        return kept | {
+            "PYTHONPATH": os.pathsep.join(map(str, source)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HELIX_HOME": str(self.home),
+            "HELIX_RELEASE": str(self.release),
+            "HELIX_TRUST": str(self.trust),
+            "HELIX_LOG": str(self.log),
+            "HELIX_IMAGE_DIGEST": IMAGE,
+            "BENTOML_HOME": str(self.folder / "bentoml"),
+            "BENTOML_DO_NOT_TRACK": "True",
+            "OMP_NUM_THREADS": "1",
+            **more,
+        }
+
+
+def make_tiny(folder: Path) -> Place:
+    """The small model as an image would hold it, released and trusted."""
+    place = Place(folder)
+    shutil.copytree(TINY, place.home / "model", ignore=shutil.ignore_patterns("__pycache__"))
+    (place.home / "artifacts").mkdir()
+    (place.home / "artifacts" / "tiny.onnx").write_bytes(tiny_graph())
+    publish(place, "tiny")
+    return place
+
+
+def publish(place: Place, model: str, **changes: object) -> None:
+    """Write files.json, the signed release and the trust root for what lies in the place."""
+    list_files(place)
+    place.release.write_bytes(sign(records(place, model, **changes), place.key))
+    place.trust.write_bytes(json.dumps(trust(place.key)).encode())
+
+
+def list_files(place: Place) -> None:
+    """Write files.json."""
+    entries = []
+    for path in sorted(place.root.rglob("*")):
+        name = path.relative_to(place.root).as_posix()
+        if path.is_file() and name != "opt/helix/files.json":
+            data = path.read_bytes()
+            entries.append({"path": name, "digest": digest_bytes(data), "size": len(data), "mode": 0o644})
+    entries.sort(key=lambda entry: str(entry["path"]))
+    (place.home / "files.json").write_bytes(dumps({"version": 1, "files": entries}))
+
+
+def records(place: Place, model: str, **changes: object) -> tuple[Release, dict[str, Record]]:
+    """A complete chain for the files of the place; `changes` spoil it: guard_passed, image, builder, outputs."""
+    digest = digest_bytes(b"source")
+    common = {"model": model, "source": digest, "environment": digest}
+    outputs = [
+        Artifact(path.name, digest_bytes(path.read_bytes()), path.stat().st_size)
+        for path in sorted((place.home / "artifacts").iterdir())
+    ]
+    guard = GuardVerdict(
+        parameters={"model": model, "source": digest, "locks": [], "passed": changes.get("guard_passed", True), "findings": []}
+    )
+    data = DataCommit(parameters={"model": model, "dvc_lock": digest, "files": []})
+    weights = TrainedWeights(parents={"data": data.digest}, parameters={**common, "origin": "imported"})
+    exported = ExportedModel(
+        parents={"weights": weights.digest}, parameters=common, outputs=tuple(changes.get("outputs", outputs))  # type: ignore[arg-type]
+    )
+    regression = RegressionVerdict(
+        parents={"candidate": exported.digest, "weights": weights.digest, "data": data.digest},
+        parameters={**common, "passed": True, "cases": []},
+    )
+    image = ImageBuild(
+        parents={"model": exported.digest},
+        parameters={**common, "image": IMAGE, "filesystem": digest_bytes((place.home / "files.json").read_bytes())},
+    )
+    chain: dict[str, Record] = {
+        "image": image, "guard": guard, "data": data, "weights": weights, "exported": exported, "regression": regression,
+    }  # fmt: skip
+    release = Release(
+        parents={role: record.digest for role, record in chain.items()},
+        parameters={"model": model, "commit": "0" * 40, "builder": BUILDER, "image": IMAGE},
+    )
+    for role in changes.get("without", ()):  # type: ignore[attr-defined]
+        del chain[role]
+    return release, {record.digest: record for record in chain.values()}
+
+
+def sign(made: tuple[Release, Mapping[str, Record]], key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A Sigstore bundle of the release, as cosign writes it."""
+    release, chain = made
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": "registry/tiny", "digest": {"sha256": release.parameters["image"].removeprefix("sha256:")}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {"release": release.to_json(), "records": {d: record.to_json() for d, record in chain.items()}},
+    }
+    payload = json.dumps(statement).encode()
+    signature = key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload), ec.ECDSA(hashes.SHA256()))
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"sig": base64.b64encode(signature).decode()}],
+    }
+    return json.dumps({"mediaType": BUNDLE_TYPE, "verificationMaterial": {}, "dsseEnvelope": envelope}).encode()
+
+
+def trust(key: ec.EllipticCurvePrivateKey, *, role: str = "releaser") -> dict[str, object]:
+    """A trust root that holds one key, from yesterday until tomorrow."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    public = key.public_key()
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    entry = {
+        "role": role,
+        "key_id": key_id_of(public),
+        "algorithm": "ecdsa-p256-sha256",
+        "public_key": pem.decode(),
+        "not_before": (now - timedelta(days=1)).isoformat().replace("+00:00", "Z"),
+        "not_after": (now + timedelta(days=1)).isoformat().replace("+00:00", "Z"),
+        "builder": BUILDER,
+    }
+    return {"version": 1, "keys": [entry]}
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Serving:
+    """A server that runs."""
+
+    process: subprocess.Popen[bytes]
+    place: Place
+    http_port: int
+    grpc_port: int
+    output: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
+
+    def stop(self, timeout: float = 60) -> int:
+        """TERM, then wait; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+
+@contextlib.contextmanager
+def serving(place: Place, *command: str, **environment: str) -> Iterator[Serving]:
+    """Run the server on a place until the block ends, once its HTTP door answers (ready or not)."""
+    http_port, grpc_port = free_port(), free_port()
+    output = place.folder / f"server-{http_port}.txt"
+    env = place.environment(HELIX_HTTP_PORT=str(http_port), HELIX_GRPC_PORT=str(grpc_port), **environment)
+    arguments = [part.format(port=http_port) for part in command] or [sys.executable, "-m", "helixserve", "serve"]
+    with output.open("wb") as file:
+        process = subprocess.Popen(arguments, env=env, stdout=file, stderr=subprocess.STDOUT, cwd=place.folder)
+        made = Serving(process, place, http_port, grpc_port, output)
+        try:
+            wait_until_live(made)
+            yield made
+        finally:
+            try:
+                made.stop()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_until_live(server: Serving, timeout: float = 120) -> None:
+    """Until the HTTP door answers. Raises AssertionError with the server's output when it ended or never does."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        assert server.process.poll() is None, server.output.read_text()
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{server.url}/v2/health/live", timeout=5).status_code == httpx.codes.OK:
+                return
+        time.sleep(0.05)
+    raise AssertionError(server.output.read_text())

@@ -1,0 +1,69 @@
+"""A small model with a real ONNX graph, seeds, several items, and every way to fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from helix_lineage.typed import Tensor
+from helixserve import sampling, tensors
+from helixserve.contract import Contract, Model
+from helixserve.errors import TooLargeError
+from helixserve.runners import Runner, open_runner
+
+
+class Tiny(Model):
+    """Tasks `project` and `measure`."""
+
+    name = "tiny"
+
+    def __init__(self, runner: Runner, contract: Contract) -> None:
+        self.contract = contract
+        self._runner = runner
+
+    @classmethod
+    def load(cls, artifacts: Mapping[str, bytes], contract: Contract) -> Tiny:
+        return cls(open_runner(contract.runner, {"tiny": artifacts["tiny.onnx"]}), contract)
+
+    def resolve(self, task: str, given: Sequence[Tensor], draw_seed: Callable[[], int]) -> tuple[Tensor, ...]:
+        fields = self.contract.task(task).resolve(given, draw_seed)
+        if task == "project" and fields["values"].shape[0] > self.contract.limits["values"]:
+            raise TooLargeError(f"{fields['values'].shape[0]} values, at most 8 are served", where="values")
+        return tuple(fields.values())
+
+    def count(self, resolved: Sequence[Tensor]) -> int:
+        repeats = tensors.find(resolved, "repeats")
+        return 1 if repeats is None else int(tensors.scalar(repeats))
+
+    def predict(self, resolved: Sequence[Tensor], items: Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
+        fields = {tensor.name: tensor for tensor in resolved}
+        if "text" in fields:
+            yield (tensors.from_value("length", "INT32", len(str(tensors.scalar(fields["text"])))),)
+            return
+        time.sleep(float(tensors.scalar(fields["delay"])))
+        for item in items:
+            yield self._project(fields, item)
+
+    def _project(self, fields: Mapping[str, Tensor], item: int) -> tuple[Tensor, ...]:
+        fault = str(tensors.scalar(fields["fault"]))
+        if fault == "raise":
+            raise ZeroDivisionError("a bug with secrets in its message")
+        seed = sampling.item_seed(int(tensors.scalar(fields["seed"])), item)
+        noise = sampling.uniforms(seed, 8) * float(tensors.scalar(fields["scale"]))
+        values = np.zeros((1, 8), np.float32)
+        values[0, : fields["values"].shape[0]] = tensors.to_array(fields["values"])
+        ran = self._runner.run("tiny", {"x": values + noise.astype(np.float32)})
+        projected = ran["y"][0] * (np.float32(np.nan) if fault == "nan" else np.float32(1))
+        length = item + 1 if fault == "shape" else 4
+        made = (
+            tensors.from_array("projected", projected),
+            tensors.from_array("table", np.tile(projected[:3], (length, 1))),
+            tensors.from_texts("label", ["/".join([*tensors.texts(fields["words"]), f"ø{item}"])]),
+            tensors.from_value("total", "FP64", float(sum(noise.tolist()))),
+            tensors.from_array("order", sampling.permutation(seed, 5)),
+            tensors.from_value("largest", "UINT64", 2**64 - 1 - item),
+            tensors.from_value("even", "BOOL", item % 2 == 0),
+        )
+        return made[:-1] if fault == "missing" else made

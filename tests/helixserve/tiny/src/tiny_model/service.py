@@ -1,0 +1,25 @@
+"""The BentoML service of the small model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bentoml
+
+from helixserve.contract import Contract
+from helixserve.doors.bento import BentoDoor, attach, options, route
+from helixserve.server import Server
+
+CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
+
+
+@bentoml.service(**options(CONTRACT))
+class Tiny(BentoDoor):
+    """Projects and measures."""
+
+    server = Server(CONTRACT)
+    project = route(server, "project")
+    measure = route(server, "measure")
+
+
+attach(Tiny)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from helix_lineage.paths import State
+from helix_lineage.trust import Trust
+from model_to_metal import keys
+from model_to_metal.errors import KeysError
+
+
+def test_keys_are_private_and_the_trust_root_names_them(state: State) -> None:
+    assert keys.make(state)
+    assert state.keys.stat().st_mode & 0o777 == 0o700
+    assert (state.keys / "releaser.key").stat().st_mode & 0o777 == 0o600
+    (key,) = Trust.load(state.trust).keys
+    assert (key.role, key.builder) == ("releaser", "laptop")
+    assert keys.signer(state).key_id == key.key_id
+    assert key.holds(datetime.now(UTC))
+    assert not key.holds(datetime.now(UTC) + timedelta(days=366))
+
+
+def test_making_keys_again_changes_nothing(signing: State) -> None:
+    before = {path.name: path.read_bytes() for path in signing.keys.iterdir()}
+    assert not keys.make(signing)
+    assert {path.name: path.read_bytes() for path in signing.keys.iterdir()} == before
+
+
+def test_a_trust_root_that_names_another_key_is_not_overwritten(signing: State) -> None:
+    other = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    planted = json.dumps(keys.trust(pem, since=datetime.now(UTC)))
+    signing.trust.write_text(planted)
+    with pytest.raises(KeysError, match="does not name") as caught:
+        keys.make(signing)
+    assert caught.value.fix
+    assert signing.trust.read_text() == planted
+
+
+@pytest.mark.parametrize("gone", ["releaser.key", "releaser.pub"])
+def test_half_a_key_pair_is_not_completed(signing: State, gone: str) -> None:
+    (signing.keys / gone).unlink()
+    before = sorted(path.name for path in signing.keys.iterdir())
+    with pytest.raises(KeysError):
+        keys.make(signing)
+    assert sorted(path.name for path in signing.keys.iterdir()) == before
+
+
+def test_a_lost_trust_root_is_made_again_from_the_key(signing: State) -> None:
+    key_id = keys.signer(signing).key_id
+    signing.trust.unlink()
+    assert keys.make(signing)
+    assert keys.signer(signing).key_id == key_id
+
+
+def test_a_key_that_others_can_read_is_not_used(signing: State) -> None:
+    (signing.keys / "releaser.key").chmod(0o644)
+    with pytest.raises(KeysError, match="others can read") as caught:
+        keys.signer(signing)
+    assert caught.value.fix is not None
+    assert caught.value.fix.startswith("chmod 600")
+
+
+def test_an_expired_key_is_not_used(signing: State) -> None:
+    with pytest.raises(KeysError, match="valid now"):
+        keys.signer(signing, now=datetime.now(UTC) + keys.VALID + timedelta(seconds=1))
+
+
+def test_without_keys_the_message_says_how_to_make_them(state: State) -> None:
+    with pytest.raises(KeysError) as caught:
+        keys.signer(state)
+    assert caught.value.fix == "helix keys init"
+
+
+def test_the_passphrase_protects_the_key(
+    state: State, built_tools: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COSIGN_PASSWORD", "correct horse")
+    keys.make(state)
+    signer = keys.signer(state)
+    command = [built_tools / "cosign", "public-key", "--key", signer.reference]
+    assert subprocess.run(command, env={**signer.environment(), "HOME": str(tmp_path)}, check=False).returncode == 0
+    wrong = {"COSIGN_PASSWORD": "", "HOME": str(tmp_path)}
+    assert subprocess.run(command, env=wrong, check=False, capture_output=True).returncode != 0
+    assert "correct horse" not in "".join(path.read_text() for path in state.keys.iterdir())
+
+
+@pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate()])
+def test_another_kind_of_key_is_refused(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(KeysError, match="P-256"):
+        keys.describe(pem)
+    with pytest.raises(KeysError, match="not a public key"):
+        keys.describe(b"garbage")
