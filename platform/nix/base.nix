@@ -12,5 +12,6 @@ derivation {
   args = [ "sh" ./base/unpack.sh ];
   inherit (seed) busybox;
   finish = ./base/finish.py;
+  libraries = ./base/libraries.py;
   PYTHONHASHSEED = "0";
 }

@@ -6,24 +6,20 @@
   layers = { name, source, prefix, wheels ? "" }:
     python.run {
       name = "${name}-layers";
-      inherit source prefix wheels;
-      args = [ ./oci/layers.py ];
+      args = [ ./oci/layers.py (placeholder "out") source prefix wheels ];
     };
 
   # The list of every file of the root filesystem, as `opt/helix/files.json`.
   files = { name, layers }:
     python.run {
       name = "${name}-files";
-      inherit layers;
-      args = [ ./oci/files.py ];
+      args = [ ./oci/files.py (placeholder "out") ] ++ layers;
     };
 
   # An OCI image layout.
   image = { name, layers, config }:
     python.run {
       name = "${name}-image";
-      inherit layers;
-      config = builtins.toJSON config;
-      args = [ ./oci/image.py ];
+      args = [ ./oci/image.py (placeholder "out") (builtins.toJSON config) ] ++ layers;
     };
 }

@@ -27,8 +27,6 @@ in
   environment = { name, wheels }:
     run {
       inherit name;
-      args = [ ./python/install.py ];
-      wheels = map fixed wheels;
-      inherit base;
+      args = [ ./python/install.py (placeholder "out") base ] ++ map fixed wheels;
     };
 }

@@ -130,8 +130,7 @@ in
   # Source folders, copied side by side and compiled: `trees` maps a path to a source.
   compiled = { name, trees, home }:
     python.run {
-      inherit name home;
-      args = [ ./python/compile.py ];
-      trees = builtins.toJSON trees;
+      inherit name;
+      args = [ ./python/compile.py (placeholder "out") home (builtins.toJSON trees) ];
     };
 }

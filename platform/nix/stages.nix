@@ -27,8 +27,11 @@ let
   # The data stage reads upstream's files by their own names, from one folder.
   downloads = python.run {
     name = "${model}-upstream";
-    args = [ ./python/folder.py ];
-    files = builtins.toJSON (builtins.listToAttrs (map (pin: { inherit (pin) name; value = fixed pin; }) upstream));
+    args = [
+      ./python/folder.py
+      (placeholder "out")
+      (builtins.toJSON (builtins.listToAttrs (map (pin: { inherit (pin) name; value = fixed pin; }) upstream)))
+    ];
   };
 
   data =

@@ -146,6 +146,7 @@ def make_chain(image: str, *, guard_passes: bool = True, regression_passes: bool
             "source": digest_bytes(source),
             "locks": locks,
             "passed": guard_passes,
+            "rules": ["contract", "pickle"],
             "findings": [] if guard_passes else [finding],
         }
     )

@@ -65,7 +65,13 @@ def test_slsa_provenance_names_builder_commit_and_records(chain_of: Callable[...
 def test_a_test_result_passes_only_when_both_gates_did(chain_of: Callable[..., Any]) -> None:
     good = provenance.test_result(chain_of(IMAGE).records)
     assert (good["result"], good["failedTests"]) == ("PASSED", [])
-    assert good["passedTests"] == ["guard", "regression", "regression/1ubi/max deviation"]
+    assert good["passedTests"] == [
+        "guard",
+        "guard/contract",
+        "guard/pickle",
+        "regression",
+        "regression/1ubi/max deviation",
+    ]
     bad = provenance.test_result(chain_of(IMAGE, guard_passes=False).records)
     assert (bad["result"], bad["failedTests"]) == ("FAILED", ["guard", "guard/pickle"])
     worse = provenance.test_result(chain_of(IMAGE, regression_passes=False).records)
@@ -76,7 +82,7 @@ def test_no_verdict_is_no_pass(chain_of: Callable[..., Any]) -> None:
     records = chain_of(IMAGE).records
     assert provenance.test_result([])["result"] == "FAILED"
     for kind in ("helix.guard-verdict", "helix.regression-verdict"):
-        assert provenance.test_result([record for record in records if record.TYPE != kind])["result"] == "FAILED"
+        assert provenance.test_result([record for record in records if kind != record.TYPE])["result"] == "FAILED"
 
 
 def test_a_verdict_that_is_merely_truthy_is_no_pass(chain_of: Callable[..., Any]) -> None:

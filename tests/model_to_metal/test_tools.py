@@ -124,7 +124,7 @@ def test_a_wrong_checksum_is_refused(sources: Path, own: State) -> None:
     planted = [line[:-5] + "AAAA=" if "olareg v0.1.2 h1:" in line else line for line in lines]
     assert planted != lines
     sums.write_text("\n".join(planted) + "\n")
-    with pytest.raises(ToolError, match="checksum mismatch|SECURITY ERROR"):
+    with pytest.raises(ToolError, match="checksum mismatch"):
         tools.ensure("tiny", own)
     assert not (own.tools / "tiny").exists()
 
@@ -133,7 +133,7 @@ def test_a_module_without_a_checksum_is_refused(sources: Path, own: State) -> No
     shutil.rmtree(sources / "tiny")
     shutil.copytree(Path(tools.__file__).resolve().parents[2] / "tools" / "olareg", sources / "tiny")
     (sources / "tiny" / "go.sum").write_text("")
-    with pytest.raises(ToolError, match="missing go.sum entry"):
+    with pytest.raises(ToolError, match="missing go"):
         tools.ensure("tiny", own)
 
 
@@ -162,7 +162,7 @@ def test_the_machines_go_is_used_only_when_it_is_new_enough(
     locked = tmp_path / "locked"
     locked.write_text("#!/bin/sh\necho go1.27.3\n")
     locked.chmod(0o755)
-    monkeypatch.setattr(tools, "_locked_go", lambda state, tell: locked)
+    monkeypatch.setattr(tools, "_locked_go", lambda _state, _tell: locked)
     assert tools.toolchain("1.26.0", own) == (locked, {**tools.toolchain("1.26.0", own)[1], "GOTOOLCHAIN": "local"})
     assert tools.toolchain("1.28.1", own)[1]["GOTOOLCHAIN"] == "go1.28.1"
 
@@ -171,7 +171,7 @@ def test_the_machines_go_is_used_only_when_it_is_new_enough(
 def test_without_a_go_the_locked_one_is_fetched_and_builds(
     sources: Path, own: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
     told: list[str] = []
     path = tools.ensure("tiny", own, told.append)
     assert "no Go that is new enough" in told[0]

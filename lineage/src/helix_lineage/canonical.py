@@ -24,6 +24,7 @@ from helix_lineage.errors import CanonicalError
 Json = Any  # a JSON value; recursive aliases cost more than they show here
 
 SAFE_INTEGER = 2**53
+_EXPONENT = 1e21  # from here on, RFC 8785 writes a float with an exponent
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -40,7 +41,8 @@ def dumps(value: Json) -> bytes:
     """Write `value` as canonical JSON. Raises CanonicalError for what RFC 8785 cannot hold."""
     try:
         return rfc8785.dumps(_plain(value))
-    except rfc8785.CanonicalizationError as error:
+    # A lone surrogate in a key and deep nesting leave rfc8785 as errors of Python's own.
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise CanonicalError(f"no canonical form: {error}") from error
 
 
@@ -73,4 +75,7 @@ def _plain(value: Json) -> Json:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and SAFE_INTEGER <= abs(value) < _EXPONENT:
+        # Written without a point or exponent, it would be read back as an integer that is not safe.
+        raise CanonicalError(f"no canonical form: {value!r} is a whole number beyond 2**53")
     return value

@@ -15,7 +15,10 @@ for deb in $debs; do
 done
 bb find "$out" -perm /6000 -exec "$busybox" chmod a-s {} +
 
-libraries="$out/lib/x86_64-linux-gnu"
-PYTHONHOME="$out/usr" exec "$libraries/ld-linux-x86-64.so.2" \
-  --library-path "$libraries:$out/usr/lib/x86_64-linux-gnu" \
-  "$out/usr/bin/python3.11" -B -I "$finish" "$out"
+folder="$out/lib/x86_64-linux-gnu"
+python() {
+  PYTHONHOME="$out/usr" "$folder/ld-linux-x86-64.so.2" --library-path "$folder:$out/usr/lib/x86_64-linux-gnu" \
+    "$out/usr/bin/python3.11" -B -I "$@"
+}
+python "$finish" "$out"
+python "$libraries" "$out"

@@ -1,21 +1,22 @@
 """Lists every file of an image's root filesystem.
 
-Takes `$layers` (folders with `layers.json`, bottom first); gives `$out/opt/helix/files.json`,
-canonical JSON `{"files": […], "version": 1}` sorted by path. Its digest names the root
-filesystem, and a server checks the files that it loads against it. Runs inside the Nix build.
+    files.py OUT LAYERS…
+
+LAYERS are folders with `layers.json`, bottom first. Gives `OUT/opt/helix/files.json`, canonical
+JSON `{"files": […], "version": 1}` sorted by path. Its digest names the root filesystem, and a
+server checks the files that it loads against it. Runs inside the Nix build.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 
-def main() -> None:
+def main(out: Path, *layers: str) -> None:
     """Merge the lists of all layers; the same path in two of them ends the build."""
     found: dict[str, dict[str, Any]] = {}
-    for folder in os.environ["layers"].split():
+    for folder in layers:
         for layer in json.loads(Path(folder, "layers.json").read_text()):
             for file in layer["files"]:
                 if file["path"] in found:
@@ -25,10 +26,10 @@ def main() -> None:
         sys.exit("a path is not plain ASCII, which the canonical form here does not cover")
     # RFC 8785 for ASCII strings and small integers: sorted keys and no white space.
     value = {"version": 1, "files": [found[path] for path in sorted(found)]}
-    out = Path(os.environ["out"], "opt/helix")
-    out.mkdir(parents=True)
-    (out / "files.json").write_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
+    folder = out / "opt/helix"
+    folder.mkdir(parents=True)
+    (folder / "files.json").write_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,13 +1,15 @@
 """Assembles layers into an OCI image layout.
 
-Takes `$layers` (folders with `layers.json` and blobs, bottom first) and `$config` (JSON, the
-image's run configuration); gives the layout under `$out`. Runs inside the Nix build.
+    image.py OUT CONFIG LAYERS…
+
+CONFIG is the image's run configuration as JSON, LAYERS are folders with `layers.json` and blobs,
+bottom first; OUT becomes the layout. Runs inside the Nix build.
 """
 
 import hashlib
 import json
-import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,11 @@ CREATED = "1970-01-01T00:00:01Z"
 """The time of every file; when an image was made is no part of it."""
 
 
-def main() -> None:
+def main(out: Path, settings: str, *folders: str) -> None:
     """Copy the blobs, write configuration, manifest and index."""
-    out = Path(os.environ["out"])
     (out / "blobs/sha256").mkdir(parents=True)
     layers = []
-    for folder in os.environ["layers"].split():
+    for folder in folders:
         for layer in json.loads(Path(folder, "layers.json").read_text()):
             name = layer["digest"].removeprefix("sha256:")
             shutil.copyfile(Path(folder, "blobs/sha256", name), out / "blobs/sha256" / name)
@@ -30,7 +31,7 @@ def main() -> None:
         "architecture": "amd64",
         "os": "linux",
         "created": CREATED,
-        "config": json.loads(os.environ["config"]),
+        "config": json.loads(settings),
         "rootfs": {"type": "layers", "diff_ids": [layer["diff_id"] for layer in layers]},
         "history": [{"created": CREATED, "created_by": "helix"} for _ in layers],
     }
@@ -64,4 +65,4 @@ def encode(value: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,17 +1,18 @@
 """Packs a folder into OCI layers that have the same bytes whenever and wherever they are made.
 
-Takes `$source` (a folder), `$prefix` (where it lies in the image) and `$wheels` (optionally a
-file that maps each distribution to its files: then every large one gets a layer of its own).
-Gives, under `$out`, `blobs/sha256/<hex>` and `layers.json`: a list, bottom first, of
-`{"digest", "size", "diff_id", "files"}`, where a file is `{"path", "digest", "size", "mode"}` or
-`{"path", "link"}`. Runs inside the Nix build, standard library only.
+    layers.py OUT SOURCE PREFIX WHEELS
+
+SOURCE is a folder, PREFIX where it lies in the image, WHEELS a file that maps each distribution
+to its files (then every large one gets a layer of its own) or empty. Gives, under OUT,
+`blobs/sha256/<hex>` and `layers.json`: a list, bottom first, of `{"digest", "size", "diff_id",
+"files"}`, where a file is `{"path", "digest", "size", "mode"}` or `{"path", "link"}`. Runs inside
+the Nix build, standard library only.
 """
 
 import gzip
 import hashlib
 import io
 import json
-import os
 import re
 import sys
 import tarfile
@@ -27,12 +28,11 @@ SHARED_FOLDERS = {"tmp": 0o1777}
 """Folders whose mode the Nix store forgets."""
 
 
-def main() -> None:
-    """Pack `$source`."""
-    source, out = Path(os.environ["source"]), Path(os.environ["out"])
+def main(out: Path, source: Path, prefix: str, wheels: str) -> None:
+    """Pack SOURCE."""
     (out / "blobs/sha256").mkdir(parents=True)
     names = sorted(path.relative_to(source).as_posix() for path in walk(source))
-    layers = [pack(source, part, out) for part in split(source, names, os.environ["wheels"])]
+    layers = [pack(source, part, prefix, out) for part in split(source, names, wheels)]
     (out / "layers.json").write_text(json.dumps(layers, sort_keys=True))
 
 
@@ -68,9 +68,8 @@ def origin(name: str) -> str:
     return f"{folder}{file.split('.', 1)[0]}.py" if cache and file.endswith(".pyc") else name
 
 
-def pack(source: Path, names: list[str], out: Path) -> dict[str, Any]:
+def pack(source: Path, names: list[str], prefix: str, out: Path) -> dict[str, Any]:
     """Write one layer; gives its entry of `layers.json`."""
-    prefix = os.environ["prefix"]
     files: list[dict[str, Any]] = []
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -131,4 +130,4 @@ def digest(data: bytes) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -1,20 +1,21 @@
 """Puts files side by side under their own names.
 
-Takes `$files` (JSON: name → path); gives links to them under `$out`. Runs inside the Nix build.
+    folder.py OUT FILES
+
+FILES is JSON: name → path; OUT gets links to them. Runs inside the Nix build.
 """
 
 import json
-import os
+import sys
 from pathlib import Path
 
 
-def main() -> None:
+def main(out: Path, files: str) -> None:
     """Link every file."""
-    out = Path(os.environ["out"])
     out.mkdir()
-    for name, path in json.loads(os.environ["files"]).items():
+    for name, path in json.loads(files).items():
         (out / name).symlink_to(path)
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), sys.argv[2])

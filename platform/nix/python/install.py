@@ -1,13 +1,14 @@
 """Makes a Python environment from wheels: unpacks them and compiles to byte code.
 
-Takes the wheels' paths in `$wheels`, the base in `$base`; gives, under `$out`:
-`site-packages/`, `wheels.json` (distribution → its files below `site-packages`), `bin/python`
-and `base` (a link to the base). Runs inside the Nix build, standard library only.
+    install.py OUT BASE WHEEL…
+
+Gives, under OUT: `site-packages/`, `wheels.json` (distribution → its files below
+`site-packages`), `bin/python`, and `base`, a link to the root filesystem that the environment
+runs on. Runs inside the Nix build, standard library only.
 """
 
 import compileall
 import json
-import os
 import py_compile
 import sys
 import zipfile
@@ -17,11 +18,10 @@ HOME = "/opt/helix/site-packages"
 """Where images hold the environment; tracebacks name it."""
 
 
-def main() -> None:
-    """Install every wheel of `$wheels` into `$out`."""
-    out = Path(os.environ["out"])
+def main(out: Path, base: str, *wheels: str) -> None:
+    """Install the wheels."""
     owners: dict[str, list[str]] = {}
-    for wheel in os.environ["wheels"].split():
+    for wheel in wheels:
         # Store names are <hash>-<file name>.
         distribution = Path(wheel).name.split("-", 1)[1].split("-", 1)[0]
         owners[distribution] = unpack(Path(wheel), out)
@@ -32,7 +32,7 @@ def main() -> None:
         site, quiet=2, stripdir=str(site), prependdir=HOME, invalidation_mode=mode, maxlevels=100, workers=1
     )
     (out / "wheels.json").write_text(json.dumps(owners, sort_keys=True))
-    (out / "base").symlink_to(os.environ["base"])
+    (out / "base").symlink_to(base)
     (out / "bin").mkdir()
     (out / "bin/python").symlink_to("/usr/bin/python3.11")
 
@@ -68,4 +68,4 @@ def place(name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -14,7 +14,23 @@ import typer
 
 from helix_lineage.errors import LineageError
 from helixserve.errors import HelixServeError
-from model_to_metal.commands import check, doctor, env, export, regress, run, serve, tools
+from model_to_metal.commands import (
+    attest,
+    build,
+    check,
+    doctor,
+    env,
+    export,
+    fetch,
+    keys,
+    lock,
+    registry,
+    regress,
+    run,
+    serve,
+    tools,
+    verify,
+)
 from model_to_metal.errors import GateRefused, PipelineError
 
 NO, CANNOT = 1, 3
@@ -27,16 +43,12 @@ app = typer.Typer(
     add_completion=False,
 )
 
-COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
-    doctor.register,
-    check.register,
-    export.register,
-    regress.register,
-    run.register,
-    serve.register,
-    env.register,
-    tools.register,
-)
+COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
+    command.register
+    for command in (
+        doctor, lock, fetch, check, export, regress, build, attest, run, serve, verify, keys, registry, env, tools,
+    )
+)  # fmt: skip
 for _register in COMMANDS:
     _register(app)
 

@@ -207,14 +207,18 @@ class Engine:
         }
 
     def _recorded(self, entry: Entry | None) -> Record | None:
-        """The record that the cache speaks of, if the store has it and all its files."""
+        """The record that the cache speaks of, if the store has it and all its files.
+
+        A refusal is made anew: a machine that was too busy must not say no forever.
+        """
         if entry is None:
             return None
         try:
             record = self._store.get_record(entry.record)
         except LineageError:
             return None
-        return record if all(self._store.has(output.digest) for output in record.outputs) else None
+        passed = record.parameters.get("passed", True) is True
+        return record if passed and all(self._store.has(output.digest) for output in record.outputs) else None
 
     def _make(self, job: Job) -> Record:
         record, files = self._workshop.make(job)

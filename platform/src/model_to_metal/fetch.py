@@ -40,6 +40,10 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how many files are done, and how many there are."""
 
 
+def untold(_what: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Locked:
     """A file that a lock names."""
@@ -98,13 +102,14 @@ def fetch(
     *,
     models: Sequence[str] | None = None,
     store: Store | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = untold,
 ) -> Fetched:
     """Bring in every locked file and the seed. Raises FetchError, LockError or NixError."""
     store = store or Store.of(state)
     files = locked_files(checkout, models)
     valid = store.valid(file.store_path for file in files)
-    wanted = [file for file in files if file.store_path not in valid or (file.is_kept and not _at(state, file).exists())]
+    kept = {file for file in files if file.is_kept and not _at(state, file).exists()}
+    wanted = [file for file in files if file.store_path not in valid or file in kept]
     absent = [file for file in wanted if not is_intact(_at(state, file), file.digest)]
     if absent:
         _download(state, absent, progress)
@@ -170,7 +175,7 @@ class seed_tree:  # noqa: N801  a context manager that reads as a function
             raise FetchError(f"{SEED} is not locked", where="platform/nix/debs.lock", fix="helix lock --debs")
         file = Locked("debs", package.filename, package.digest, package)
         if not is_intact(_at(self._state, file), file.digest):
-            _download(self._state, [file], lambda what, done, total: None)
+            _download(self._state, [file], untold)
         here = Path(self._folder.name)
         process.run(["dpkg-deb", "--extract", _at(self._state, file), here / "package"])
         tree = here / "busybox"
@@ -198,11 +203,11 @@ def _download(state: State, files: Sequence[Locked], progress: Progress) -> None
     python = [file for file in files if isinstance(file.pin, locks.Pin)]
     for folder in sorted({file.folder for file in python}):
         _pip(state.downloads / folder, [file for file in python if file.folder == folder], told)
-    debs = [file for file in files if isinstance(file.pin, locks.DebPin)]
-    mirror = debian_mirror() if debs else ""
-    for file in debs:
-        told(file.filename)
-        _apt(mirror, file, _at(state, file))
+    mirror = debian_mirror() if any(file.folder == "debs" for file in files) else ""
+    for file in files:
+        if isinstance(file.pin, locks.DebPin):
+            told(file.filename)
+            _apt(f"{mirror}/{file.pin.path}", file.digest, _at(state, file))
     for file in files:
         if not is_intact(_at(state, file), file.digest):
             raise FetchError("the download is not the file that was locked", where=file.filename, fix="helix lock")
@@ -236,19 +241,18 @@ def _pip(folder: Path, files: Sequence[Locked], told: Callable[[str], None]) -> 
             Path(scratch, pin.filename).replace(folder / pin.filename)
 
 
-def _apt(mirror: str, file: Locked, target: Path) -> None:
+def _apt(address: str, digest: str, target: Path) -> None:
     """Download a .deb with apt's own downloader, which checks the hash."""
-    assert isinstance(file.pin, locks.DebPin)
     target.parent.mkdir(parents=True, exist_ok=True)
     half = target.with_name(target.name + ".part")
     half.unlink(missing_ok=True)
-    expected = f"SHA256:{file.digest.removeprefix('sha256:')}"
+    expected = f"SHA256:{digest.removeprefix('sha256:')}"
     # As root, apt would download as another user, who cannot write here, and would say so each time.
     helper = [APT_HELPER, "-qq", "-o", f"APT::Sandbox::User={'root' if os.getuid() == 0 else ''}"]
     try:
-        process.run([*helper, "download-file", f"{mirror}/{file.pin.path}", half, expected])
+        process.run([*helper, "download-file", address, half, expected])
     except PipelineError as error:
-        raise FetchError(f"apt cannot download {file.filename}: {error.what}", where=mirror, fix="helix lock --debs") from error
+        raise FetchError(f"apt cannot download: {error.what}", where=address, fix="helix lock --debs") from error
     half.replace(target)
 
 

@@ -97,7 +97,7 @@ def make_again(installable: str, first: Store, second: Store, *, tell: Tell = si
     seconds = time.monotonic() - started
     if left := sorted(step.name for step in steps.values() if not step.fixed and step.path not in ran):
         raise ImageError(f"not built again: {', '.join(left)}", where=str(second.root))
-    unstable = [step for step in steps.values() if step in _differing(first, second, steps)]
+    unstable = _differing(first, second, steps)
     if any(step.output == output for step in unstable):
         raise ImageError(_explain(first, second, output, unstable[0]), where=str(second.root))
     second.remove()
@@ -116,11 +116,12 @@ def first_difference(one: Path, other: Path) -> str | None:
     return None
 
 
-def _differing(first: Store, second: Store, steps: Mapping[str, Derivation]) -> set[Derivation]:
+def _differing(first: Store, second: Store, steps: Mapping[str, Derivation]) -> list[Derivation]:
+    """Steps whose results are not the same in both stores, each after those that it needs."""
     made = [step for step in steps.values() if not step.fixed]
     outputs = [step.output for step in made]
     there, here = first.archives(outputs), second.archives(outputs)
-    return {step for step in made if there[step.output][0] != here[step.output][0]}
+    return [step for step in made if there[step.output][0] != here[step.output][0]]
 
 
 def _explain(first: Store, second: Store, output: str, cause: Derivation) -> str:
@@ -140,7 +141,8 @@ def _check_room(first: Store, steps: Mapping[str, Derivation], second: Store) ->
     second.root.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(second.root.parent).free
     if free < needed * 1.1:
-        raise ImageError(f"a second build needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free", where=str(second.root))
+        what = f"a second build needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        raise ImageError(what, where=str(second.root))
 
 
 def _entries(root: Path) -> Iterator[tuple[str, Path]]:

@@ -52,10 +52,12 @@ class DebPin:
 
     @property
     def filename(self) -> str:
+        """Its name on the mirror."""
         return self.path.rsplit("/", 1)[1]
 
     @property
     def package(self) -> str:
+        """Name of the Debian package."""
         return self.filename.split("_", 1)[0]
 
     def line(self) -> str:
@@ -73,6 +75,8 @@ class Group:
     """Taken without their dependencies."""
     sources: tuple[str, ...] = ()
     """Taken as source archives, without dependencies; never built, only read from."""
+    buildable: bool = False
+    """May a source archive stand in where there is no wheel? Only for what pip installs."""
 
 
 def parse(text: str, *, where: str = "") -> tuple[Pin, ...]:
@@ -103,7 +107,7 @@ def parse_debs(text: str, *, where: str = "") -> tuple[DebPin, ...]:
 
 def render(pins: Iterable[Pin | DebPin], *, title: str) -> str:
     """The text of a lock: a comment that says what it is, then the pins, sorted."""
-    return render_lines(sorted(pin.line() for pin in pins), title=title)
+    return render_lines((pin.line() for pin in sorted(pins)), title=title)
 
 
 def render_lines(lines: Iterable[str], *, title: str) -> str:

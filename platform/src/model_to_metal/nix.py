@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from helix_lineage.paths import State
+from model_to_metal import process
 from model_to_metal.errors import NixError
 
 PREFIX = "/nix/store"
@@ -65,6 +66,7 @@ class Derivation:
 
     @property
     def name(self) -> str:
+        """The output's name without its hash."""
         return self.output.split("-", 1)[1]
 
 
@@ -100,9 +102,7 @@ class Store:
         mode = ["--recursive"] if recursive else []
         return self._run(["nix-store", "--add-fixed", *mode, "sha256", *map(str, files)]).split()
 
-    def build(
-        self, installable: str, *, cores: int | None = None, rebuild: bool = False, tell: Tell = silent
-    ) -> str:
+    def build(self, installable: str, *, cores: int | None = None, rebuild: bool = False, tell: Tell = silent) -> str:
         """Build `FLAKE#ATTRIBUTE`; gives the store path of its output. Raises NixError."""
         options = ["--json", "--no-link", "--no-write-lock-file", "-L"]
         options += ["--rebuild"] if rebuild else []
@@ -147,25 +147,28 @@ class Store:
             shutil.rmtree(self.root)
 
     def _run(self, argv: list[str], *, tell: Tell = silent, cores: int | None = None) -> str:
-        tool = shutil.which(argv[0])
-        if tool is None:
+        if shutil.which(argv[0]) is None:
             raise NixError(f"{argv[0]} is not installed", fix="make setup")
         self.root.mkdir(parents=True, exist_ok=True)
-        process = subprocess.Popen(
-            [tool, "--store", str(self.root), *argv[1:]] if argv[0] != "nix" else [tool, *argv[1:], "--store", str(self.root)],
-            env=self._environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, errors="replace", preexec_fn=None if cores is None else _use(cores),
-        )  # fmt: skip
+        with _cores(cores):
+            running = subprocess.Popen(
+                [*argv, "--store", str(self.root)],
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
         lines: list[str] = []
-        reader = threading.Thread(target=_follow, args=(process, lines, tell), daemon=True)
+        reader = threading.Thread(target=_follow, args=(running, lines, tell), daemon=True)
         reader.start()
         try:
-            assert process.stdout is not None
-            output = process.stdout.read()
-            status = process.wait()
+            output = running.stdout.read() if running.stdout else ""
+            status = running.wait()
         except BaseException:
-            process.send_signal(signal.SIGINT)  # lets Nix end its builders
-            process.wait()
+            running.send_signal(signal.SIGINT)  # lets Nix end its builders
+            running.wait()
             raise
         finally:
             reader.join()
@@ -213,16 +216,12 @@ def sources(checkout: Path, scratch: Path) -> Iterator[str]:
 
     The files are copied to a folder below `scratch` for as long as the context lasts: a Git flake
     leaves out what is not yet tracked, and a path flake of the checkout would copy `.helix` too.
-    Raises NixError when `checkout` is no Git checkout.
+    Raises ToolError when `checkout` is no Git checkout.
     """
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=checkout, capture_output=True, text=True, check=False
-    )
-    if listed.returncode:
-        raise NixError(f"not a Git checkout: {listed.stderr.strip()}", where=str(checkout))
+    names = process.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=checkout).decode().split("\0")
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="flake-", dir=scratch) as folder:
-        for name in filter(None, listed.stdout.split("\0")):
+        for name in filter(None, names):
             source, target = checkout / name, Path(folder, name)
             if source.is_file() or source.is_symlink():  # else it was deleted, and Git was not told
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -298,9 +297,7 @@ def run_in_env(
     folder: str = "/",
 ) -> int:
     """Run `argv` as `environment_command` says, with this process's streams; gives the exit status."""
-    command = environment_command(
-        store, environment, argv, read=read, write=write, variables=variables, folder=folder
-    )
+    command = environment_command(store, environment, argv, read=read, write=write, variables=variables, folder=folder)
     if shutil.which(command[0]) is None:
         raise NixError("bwrap (bubblewrap) is not installed", fix="make setup")
     return subprocess.run(command, check=False).returncode
@@ -311,18 +308,20 @@ def _derivation(path: str, fields: Mapping[str, Any]) -> Derivation:
     return Derivation(path, output["path"], "hash" in output, tuple(sorted(fields["inputDrvs"])))
 
 
-def _use(cores: int) -> Callable[[], None]:
-    """What makes a process (and its children) see that many cores only."""
+@contextmanager
+def _cores(count: int | None) -> Iterator[None]:
+    """Processes that are started in this context see that many cores only."""
+    mine = os.sched_getaffinity(0)
+    if count:
+        os.sched_setaffinity(0, sorted(mine)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
 
-    def limit() -> None:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
-    return limit
-
-
-def _follow(process: subprocess.Popen[str], into: list[str], tell: Tell) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
+def _follow(running: subprocess.Popen[str], into: list[str], tell: Tell) -> None:
+    for line in running.stderr or ():
         into.append(line)
         tell(line.rstrip("\n"))
 

@@ -27,6 +27,9 @@ BUILD_TYPE = "https://helix.example/build/v1"
 BUILDERS = "https://helix.example/builder/"
 """A builder's id is this and its name, for instance `laptop`."""
 
+_OTHER_LOCKS = ("/dvc.lock", "/seed.lock")
+"""Data, which the `DataCommit` names itself; and the archive digest of a .deb that debs.lock pins."""
+
 
 def statement(predicate_type: str, predicate: Json, *, name: str, image: str) -> dict[str, Json]:
     """An in-toto Statement v1 about the image `sha256:<hex>` of the repository `name`."""
@@ -132,8 +135,9 @@ def test_result(records: Iterable[Record]) -> dict[str, Json]:
         for case in verdict.parameters.get("cases") or ():
             name = f"regression/{case['case']}/{case['metric']}"
             (good if case["passed"] is True else bad).append(name)
-        for finding in verdict.parameters.get("findings") or ():
-            (warned if passed else bad).append(f"guard/{finding['rule']}")
+        against = {finding["rule"] for finding in verdict.parameters.get("findings") or ()}
+        (warned if passed else bad).extend(f"guard/{rule}" for rule in against)
+        good += [f"guard/{rule}" for rule in verdict.parameters.get("rules") or () if rule not in against]
     complete = {type(verdict) for verdict in verdicts} == {GuardVerdict, RegressionVerdict}
     return {
         "result": "PASSED" if complete and not bad else "FAILED",
@@ -156,12 +160,12 @@ def _of_record(record: Record, evidence: Mapping[str, bytes]) -> Iterator[dict[s
 
 
 def _pins(path: str, lock: bytes) -> Iterator[dict[str, Json]]:
-    """What a lock pins. `dvc.lock` pins data, which the `DataCommit` names by itself."""
+    """What a lock pins as a distribution; any lock but the `_OTHER_LOCKS` must be readable as such."""
     text = lock.decode("utf-8")
     pins: tuple[Pin, ...] | tuple[DebPin, ...] = ()
     if path.endswith("debs.lock"):
         pins = parse_debs(text, where=path)
-    elif not path.endswith("dvc.lock"):
+    elif not path.endswith(_OTHER_LOCKS):
         pins = parse(text, where=path)
     for pin in pins:
         yield {"name": pin.filename, "uri": package_url(pin), "digest": _digest(pin.digest)}

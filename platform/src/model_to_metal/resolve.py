@@ -17,6 +17,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
@@ -38,13 +39,13 @@ SEED_TITLE = "The folder bin/busybox of busybox-static in debs.lock, by its Nix 
 
 def lock_model(folder: Path, *, upgrade: bool = False) -> dict[Path, bool]:
     """Write every lock of a model folder; gives each lock's path and whether it changed. Raises LockError."""
-    title = "The files that {name} of the model {model} is made from."
+    titles = {
+        "environment/serve.lock": f"What the image of {folder.name} holds.",
+        "environment/build.lock": f"What {folder.name} is imported, exported and judged with.",
+        "data/upstream.lock": f"What the data of {folder.name} comes out of.",
+    }
     return {
-        folder / name: _write(
-            folder / name,
-            resolve(group, keep=_kept(folder / name, upgrade)),
-            title.format(name=Path(name).stem, model=folder.name),
-        )
+        folder / name: _write(folder / name, resolve(group, keep=_kept(folder / name, upgrade)), titles[name])
         for name, group in groups(folder).items()
     }
 
@@ -52,7 +53,7 @@ def lock_model(folder: Path, *, upgrade: bool = False) -> dict[Path, bool]:
 def lock_host(checkout: Path, *, upgrade: bool = False) -> dict[Path, bool]:
     """Write `requirements/host.lock` from `host.in`; gives as `lock_model`. Raises LockError."""
     wanted, path = checkout / "requirements/host.in", checkout / "requirements/host.lock"
-    group = Group(requirements(wanted.read_text()))
+    group = Group(requirements(wanted.read_text()), buildable=True)
     return {path: _write(path, resolve(group, keep=_kept(path, upgrade)), "The environment of the helix command.")}
 
 
@@ -74,12 +75,13 @@ def resolve(group: Group, *, keep: Sequence[Pin] = ()) -> tuple[Pin, ...]:
     """
     pins: list[Pin] = []
     if group.requirements:
-        versions = _versions(group.requirements, keep)
-        pins += _files(versions)
+        binary = () if group.buildable else ("--only-binary=:all:",)
+        versions = _versions(group.requirements, keep, *binary)
+        pins += _files(versions, *binary)
     if group.alone:
-        pins += _files(group.alone)
+        pins += _files(group.alone, "--only-binary=:all:")
     if group.sources:
-        pins += _files(group.sources, sources=True)
+        pins += _files(group.sources, *(f"--no-binary={Requirement(item).name}" for item in group.sources))
     return ordered(sorted(pins))
 
 
@@ -135,33 +137,33 @@ def best_wheel(filenames: Iterable[str]) -> str | None:
     return best[1] if best else None
 
 
-def _versions(wanted: Sequence[str], keep: Sequence[Pin]) -> list[str]:
+def _versions(wanted: Sequence[str], keep: Sequence[Pin], *options: str) -> list[str]:
     """`name==version` of everything that `wanted` needs."""
     # uv reads versions to keep from the file that it is told to write.
-    text = _uv(wanted, "requirements.txt", before="".join(f"{pin.name}=={pin.version}\n" for pin in keep))
+    text = _uv(wanted, "requirements.txt", *options, before="".join(f"{pin.name}=={pin.version}\n" for pin in keep))
     return [entry for line in text.splitlines() if (entry := line.split(";")[0].strip()) and not entry.startswith("#")]
 
 
-def _files(wanted: Sequence[str], *, sources: bool = False) -> list[Pin]:
-    """One file for each of the exact requirements `wanted`, without dependencies."""
-    options = ["--no-deps"]
-    if sources:
-        options += [f"--no-binary={Requirement(item).name}" for item in wanted]
-    table = tomllib.loads(_uv(wanted, "pylock.toml", *options))
+def _files(wanted: Sequence[str], *options: str) -> list[Pin]:
+    """One file for each of the exact requirements `wanted`, without dependencies: a wheel if there is one."""
+    table = tomllib.loads(_uv(wanted, "pylock.toml", "--no-deps", *options))
     pins = []
     for package in table.get("packages", []):
-        offers = [package["sdist"]] if sources else package.get("wheels", [])
-        by_name = {unquote(urlsplit(offer["url"]).path).rsplit("/", 1)[1]: offer for offer in offers}
-        chosen = next(iter(by_name), None) if sources else best_wheel(by_name)
+        wheels, archives = _offers(package.get("wheels", [])), _offers([package["sdist"]] if "sdist" in package else [])
+        only_wheels = "--only-binary=:all:" in options
+        chosen = best_wheel(wheels) or (None if only_wheels else next(iter(archives), None))
         if chosen is None:
-            raise LockError(
-                f"{package['name']} {package['version']} has no wheel for CPython {PYTHON[0]}.{PYTHON[1]} on x86-64 Linux"
-            )
-        digest = f"sha256:{by_name[chosen]['hashes']['sha256']}"
+            raise LockError(f"{package['name']} {package['version']} has no wheel for CPython 3.11 on x86-64 Linux")
+        digest = f"sha256:{(wheels | archives)[chosen]['hashes']['sha256']}"
         pins.append(Pin(canonicalize_name(package["name"]), package["version"], digest, chosen))
     if len(pins) != len(wanted):
         raise LockError(f"{len(wanted)} requirements gave {len(pins)} files", fix="helix lock")
     return pins
+
+
+def _offers(entries: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The files of a distribution by their names, which pylock.toml gives as the end of an address."""
+    return {unquote(urlsplit(entry["url"]).path).rsplit("/", 1)[1]: entry for entry in entries}
 
 
 def _uv(wanted: Sequence[str], form: str, *options: str, before: str = "") -> str:
@@ -171,12 +173,11 @@ def _uv(wanted: Sequence[str], form: str, *options: str, before: str = "") -> st
         source.write_text("\n".join(wanted) + "\n")
         if before:
             output.write_text(before)
-        binary = [] if any(option.startswith("--no-binary") for option in options) else ["--only-binary=:all:"]
         try:
             process.run(
                 [find_uv(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", form,
                  "--python-version", f"{PYTHON[0]}.{PYTHON[1]}", "--python-platform", f"x86_64-manylinux_2_{GLIBC[1]}",
-                 *binary, *options, source, "--output-file", output],
+                 *options, source, "--output-file", output],
             )  # fmt: skip
         except PipelineError as error:
             raise LockError(f"the requirements cannot be resolved: {error.what}", where=", ".join(wanted)) from error

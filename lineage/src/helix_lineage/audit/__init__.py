@@ -58,7 +58,7 @@ def audit(
     for shard in shards.values():
         report.findings += shard.findings
         report.notes += shard.notes
-        report.entries += len(shard.entries)
+        report.entries += len(shard.covered)
         report.predictions += sum(isinstance(body, entries.PredictionEntry) for body in shard.decoded.values())
     report.shards = len(shards)
     return report
@@ -73,8 +73,9 @@ def _check_release(shard: AuditedShard, sources: Sources, log: Log) -> None:
         shard.notes.append(f"{shard.id}: served without a release (mode {header.mode})")
         return
     try:
-        opened = Shard(log.root / shard.id)
-        found = find_release(opened, sources)
+        # The shard's own copy of the bundle must hold by itself; others stand in only where there is none.
+        own = replace(sources, bundles=(), store=None) if shard.folder.release.exists() else sources
+        found = find_release(Shard(log.root / shard.id), own)
     except LineageError as error:
         shard.find("release", str(error))
         return
@@ -85,9 +86,8 @@ def _check_release(shard: AuditedShard, sources: Sources, log: Log) -> None:
             "release", f"the header's model is {header.model}, the release's {found.release.parameters['model']}"
         )
     if header.image != found.release.parameters["image"]:
-        shard.find(
-            "release", f"the header's image is {header.image}, the release's {found.release.parameters['image']}"
-        )
+        theirs = found.release.parameters["image"]
+        shard.find("release", f"the header's image is {header.image}, the release's {theirs}")
     if header.promotion is None:
         shard.notes.append(f"{shard.id}: mode {header.mode}, no promotion")
 

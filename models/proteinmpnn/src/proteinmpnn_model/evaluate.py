@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helixserve import sampling, tensors as typed
+from helixserve import sampling
+from helixserve import tensors as typed
 from helixserve.contract import Contract
 from proteinmpnn_model.errors import DataError
 from proteinmpnn_model.featurize import Backbone, featurize
@@ -32,7 +33,10 @@ Row = dict[str, Any]
 PARITY = ("pdb1ubi.pdb", "pdb1ejg.pdb", "pdb1ake.pdb", "1A8O.cif", "1LCD.pdb", "2BEG.pdb", "2n0n_M1.pdb", "4ZHL.cif")
 """Structures on which the graphs are compared with the reference."""
 
-METRICS = {"log_probability": "largest difference of a log-probability (nat)", "golden_mismatches": "residues that differ"}
+METRICS = {
+    "log_probability": "largest difference of a log-probability (nat)",
+    "golden_mismatches": "residues that differ",
+}
 
 
 def evaluate(artifacts: Path, weights: Path, data: Path, golden: Path) -> list[Row]:

@@ -298,14 +298,20 @@ def _positional(layers: _Layers, residue_index: str, chain: str, neighbours: str
 
 def _radial(graph: GraphWriter, atoms: str, nearest: str, neighbours: str) -> str:
     """Radial bases of the distances between backbone atoms, [l, k, 400]."""
-    first, second = (graph.op("Gather", atoms, graph.integers(*pick), axis=1) for pick in zip(*network.ATOM_PAIRS, strict=True))
+    first, second = (
+        graph.op("Gather", atoms, graph.integers(*pick), axis=1) for pick in zip(*network.ATOM_PAIRS, strict=True)
+    )
     own = graph.op("Unsqueeze", first, graph.integers(1))
     delta = graph.op("Sub", own, graph.op("Gather", second, neighbours, axis=0))
     squared = graph.op("ReduceSum", graph.op("Mul", delta, delta), graph.integers(3), keepdims=0)
     pairs = graph.op("Sqrt", graph.add(squared, graph.number(network.DISTANCE_EPSILON)))
     distances = graph.op("Concat", graph.op("Unsqueeze", nearest, graph.integers(2)), pairs, axis=2)
     centres = np.linspace(network.RADIAL_MIN_ANGSTROM, network.RADIAL_MAX_ANGSTROM, network.RADIAL_BASES)
-    away = graph.op("Sub", graph.op("Unsqueeze", distances, graph.integers(3)), graph.constant("centres", centres.astype(np.float32)))
+    away = graph.op(
+        "Sub",
+        graph.op("Unsqueeze", distances, graph.integers(3)),
+        graph.constant("centres", centres.astype(np.float32)),
+    )
     scaled = graph.op("Div", away, graph.number(network.RADIAL_WIDTH_ANGSTROM))
     bases = graph.op("Exp", graph.op("Neg", graph.op("Mul", scaled, scaled)))
     return graph.op("Reshape", bases, graph.integers(0, 0, network.RADIAL_BASES * (1 + len(network.ATOM_PAIRS))))

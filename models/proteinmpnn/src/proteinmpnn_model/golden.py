@@ -73,7 +73,11 @@ def _plain(answer: Mapping[str, Any]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and write. Gives the exit status."""
     parser = argparse.ArgumentParser(prog="python -m proteinmpnn_model.golden", description="Write the golden cases.")
-    for name, what in (("weights", "output of stage import"), ("data", "data folder"), ("golden", "folder to write to")):
+    for name, what in (
+        ("weights", "output of stage import"),
+        ("data", "data folder"),
+        ("golden", "folder to write to"),
+    ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=what)
     options = parser.parse_args(arguments)
     write(options.golden, options.weights, options.data)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helixserve import sampling, tensors as typed
+from helixserve import sampling
+from helixserve import tensors as typed
 from helixserve.contract import Contract, Model
 from helixserve.errors import InvalidInputError, TooLargeError
 from helixserve.runners import open_runner

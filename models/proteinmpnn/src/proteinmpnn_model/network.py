@@ -8,9 +8,12 @@ One backbone at a time. Shape suffixes: l residues, k neighbours, c channels (12
 acids (21), d atoms. Parameter names are those of the published checkpoint.
 """
 
+# mypy: allow-subclassing-any
+# (torch's types are not read: the host environment has no torch)
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import nn
@@ -48,6 +51,17 @@ ATOM_PAIRS = (
 """(atom of the residue, atom of its neighbour), in the order of the edge features, after CA-CA."""
 
 
+class BackboneTensors(NamedTuple):
+    """`featurize.Backbone` as tensors."""
+
+    coordinates_ld3: Tensor
+    """N, CA, C, O in angstrom."""
+    mask_l: Tensor
+    """1 where all four atoms are there."""
+    residue_index_l: Tensor
+    chain_l: Tensor
+
+
 class EdgeFeatures(nn.Module):
     """Distances between backbone atoms and offsets along the chain, embedded, for each neighbour."""
 
@@ -57,10 +71,9 @@ class EdgeFeatures(nn.Module):
         self.edge_embedding = nn.Linear(16 + RADIAL_BASES * (1 + len(ATOM_PAIRS)), CHANNELS, bias=False)
         self.norm_edges = nn.LayerNorm(CHANNELS)
 
-    def forward(
-        self, coordinates_ld3: Tensor, mask_l: Tensor, residue_index_l: Tensor, chain_l: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, backbone: BackboneTensors) -> tuple[Tensor, Tensor]:
         """Give edges [l, k, c] and neighbours [l, k]."""
+        coordinates_ld3, mask_l, residue_index_l, chain_l = backbone
         atoms_ld3 = with_cb(coordinates_ld3)
         nearest_lk, neighbours_lk = nearest(atoms_ld3[:, CA], mask_l)
         first, second = (list(atoms) for atoms in zip(*ATOM_PAIRS, strict=True))
@@ -102,7 +115,9 @@ class EncoderLayer(nn.Module):
         self.W2, self.W3, self.W12, self.W13 = (nn.Linear(CHANNELS, CHANNELS) for _ in range(4))
         self.dense = FeedForward()
 
-    def forward(self, nodes_lc: Tensor, edges_lkc: Tensor, neighbours_lk: Tensor, mask_l: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, nodes_lc: Tensor, edges_lkc: Tensor, neighbours_lk: Tensor, mask_l: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Give new nodes and edges. Neighbours without a whole backbone send no message."""
         attend_lk = mask_l[neighbours_lk] * mask_l[:, None]
         inputs = torch.cat([spread(nodes_lc, neighbours_lk), edges_lkc, nodes_lc[neighbours_lk]], dim=-1)
@@ -149,30 +164,21 @@ class ProteinMPNN(nn.Module):
         """The network with these parameters, for inference. Raises RuntimeError when names or shapes differ."""
         network = cls()
         network.load_state_dict(dict(state))
-        return network.eval().requires_grad_(False)
+        network.eval().requires_grad_(False)
+        return network
 
-    def encode(
-        self, coordinates_ld3: Tensor, mask_l: Tensor, residue_index_l: Tensor, chain_l: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Give nodes [l, c], edges [l, k, c] and neighbours [l, k] of a backbone in angstrom."""
-        edges_lkc, neighbours_lk = self.features(coordinates_ld3, mask_l, residue_index_l, chain_l)
+    def encode(self, backbone: BackboneTensors) -> tuple[Tensor, Tensor, Tensor]:
+        """Give nodes [l, c], edges [l, k, c] and neighbours [l, k] of a backbone."""
+        edges_lkc, neighbours_lk = self.features(backbone)
         edges_lkc = self.W_e(edges_lkc)
         nodes_lc = edges_lkc.new_zeros(edges_lkc.shape[0], CHANNELS)
         for layer in self.encoder_layers:
-            nodes_lc, edges_lkc = layer(nodes_lc, edges_lkc, neighbours_lk, mask_l)
+            nodes_lc, edges_lkc = layer(nodes_lc, edges_lkc, neighbours_lk, backbone.mask_l)
         return nodes_lc, edges_lkc, neighbours_lk
 
-    def forward(
-        self,
-        coordinates_ld3: Tensor,
-        mask_l: Tensor,
-        residue_index_l: Tensor,
-        chain_l: Tensor,
-        residues_l: Tensor,
-        order_l: Tensor,
-    ) -> Tensor:
+    def forward(self, backbone: BackboneTensors, residues_l: Tensor, order_l: Tensor) -> Tensor:
         """log p (nat) [l, a] of every residue, given those that come before it in `order_l`."""
-        encoded_lc, edges_lkc, neighbours_lk = self.encode(coordinates_ld3, mask_l, residue_index_l, chain_l)
+        encoded_lc, edges_lkc, neighbours_lk = self.encode(backbone)
         rank_l = torch.empty_like(order_l)
         rank_l[order_l] = torch.arange(len(order_l))
         known_lk1 = (rank_l[neighbours_lk] < rank_l[:, None])[..., None]
@@ -181,7 +187,7 @@ class ProteinMPNN(nn.Module):
         nodes_lc = encoded_lc
         for layer in self.decoder_layers:
             decoded = torch.cat([edges_lkc, residues_lkc, nodes_lc[neighbours_lk]], dim=-1)
-            nodes_lc = layer(nodes_lc, torch.where(known_lk1, decoded, blank), mask_l)
+            nodes_lc = layer(nodes_lc, torch.where(known_lk1, decoded, blank), backbone.mask_l)
         return torch.log_softmax(self.W_out(nodes_lc), dim=-1)
 
 

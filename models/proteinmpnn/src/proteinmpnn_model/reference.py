@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from proteinmpnn_model.decode import Choice, Decoded, choose_residue
+from proteinmpnn_model.network import BackboneTensors
 from proteinmpnn_model.weights import load_network
 
 if TYPE_CHECKING:
@@ -34,19 +35,19 @@ class ReferenceDecoder:
         self._network = network.double() if double else network
         self._dtype = torch.float64 if double else torch.float32
 
-    def encode(self, backbone: Backbone) -> list[Any]:
+    def encode(self, backbone: Backbone) -> BackboneTensors:
         """The network's backbone inputs, as tensors."""
-        return [
+        return BackboneTensors(
             torch.from_numpy(backbone.coordinates).to(self._dtype),
             torch.from_numpy(backbone.mask).to(self._dtype),
             torch.from_numpy(backbone.residue_index),
             torch.from_numpy(backbone.chain),
-        ]
+        )
 
     def decode(
         self,
         backbone: Backbone,
-        encoded: list[Any],
+        encoded: BackboneTensors,
         residues_l: NDArray[np.int64],
         order_l: NDArray[np.int64],
         choice: Choice | None = None,
@@ -61,7 +62,11 @@ class ReferenceDecoder:
         found_la = self._forward(encoded, residues_l, order_l)
         return Decoded(residues_l, np.where(backbone.mask[:, None] > 0, found_la, 0))
 
-    def _forward(self, encoded: list[Any], residues_l: NDArray[np.int64], order_l: NDArray[np.int64]) -> NDArray[Any]:
+    def _forward(
+        self, encoded: BackboneTensors, residues_l: NDArray[np.int64], order_l: NDArray[np.int64]
+    ) -> NDArray[Any]:
         with torch.inference_mode():
-            found: NDArray[Any] = self._network(*encoded, torch.from_numpy(residues_l), torch.from_numpy(order_l)).numpy()
+            found: NDArray[Any] = self._network(
+                encoded, torch.from_numpy(residues_l), torch.from_numpy(order_l)
+            ).numpy()
         return found

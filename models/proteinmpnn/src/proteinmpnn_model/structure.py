@@ -28,7 +28,9 @@ _CODES = {
     "TYR": "Y", "VAL": "V", "MSE": "M",
 }  # fmt: skip
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_COORDINATE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+_RESIDUE_NUMBER = re.compile(r"-?\d+|[A-Z][0-9A-Z]{3}|[a-z][0-9a-z]{3}", re.ASCII)
+"""Decimal, or hybrid-36 for numbers above 9999."""
 _LARGEST_COORDINATE_ANGSTROM = 1e5
 """Beyond it float32 no longer resolves a bond; a PDB file cannot hold more either."""
 
@@ -94,7 +96,7 @@ def read_structure(text: str, file_format: str, *, residue_limit: int) -> Struct
     TooLargeError beyond the limit; `where` is the field, the message names the line or residue.
     """
     if file_format == "pdb":
-        _check_pdb_coordinates(text)
+        _check_pdb_columns(text)
     model = _parse(text, file_format)
     chains: dict[str, dict[tuple[int, str], Residue]] = {}
     for chain in model:
@@ -126,26 +128,33 @@ def _parse(text: str, file_format: str) -> gemmi.Model:
             structure = gemmi.read_pdb_string(text)
     except (RuntimeError, ValueError, IndexError) as error:
         message = " ".join(str(error).split())[:200]
-        raise InvalidInputError(f"the structure is not readable as {file_format}: {message}", where="structure") from None
+        raise InvalidInputError(
+            f"the structure is not readable as {file_format}: {message}", where="structure"
+        ) from None
     if len(structure) == 0:
         raise InvalidInputError(
-            f"the structure holds no atoms when read as {file_format}", where="structure", fix="check format (pdb or mmcif)"
+            f"the structure holds no atoms when read as {file_format}",
+            where="structure",
+            fix="check format (pdb or mmcif)",
         )
     return structure[0]
 
 
-def _check_pdb_coordinates(text: str) -> None:
-    # gemmi reads a coordinate field that holds no number as 0 and goes on; a design on such a backbone would lie.
+def _check_pdb_columns(text: str) -> None:
+    # gemmi reads a field that holds no number as 0 and goes on; a design on such a backbone would lie.
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("ENDMDL"):
             return
-        if line.startswith(("ATOM  ", "HETATM")):
-            for start in (30, 38, 46):
-                if not _NUMBER.fullmatch(line[start : start + 8].strip()):
-                    raise InvalidInputError(
-                        f"line {number}: the coordinate in columns {start + 1}-{start + 8} is no finite number",
-                        where="structure",
-                    )
+        if not line.startswith(("ATOM  ", "HETATM")):
+            continue
+        if not _RESIDUE_NUMBER.fullmatch(line[22:26].strip()):
+            raise InvalidInputError(f"line {number}: columns 23-26 hold no residue number", where="structure")
+        for start in (30, 38, 46):
+            if not _COORDINATE.fullmatch(line[start : start + 8].strip()):
+                raise InvalidInputError(
+                    f"line {number}: the coordinate in columns {start + 1}-{start + 8} is no finite number",
+                    where="structure",
+                )
 
 
 def _add(residues: dict[tuple[int, str], Residue], chain: str, group: gemmi.Residue) -> None:

@@ -50,6 +50,8 @@ def _open(name: str, data: bytes) -> ort.InferenceSession:
     options.use_deterministic_compute = True
     # Warnings of the optimiser would drown the server's log; errors are raised anyway.
     options.log_severity_level = 3
+    # Weights outside the graph's bytes would be weights that nobody hashed: there is no such folder.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/dev/null/nowhere")
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many kinds; all mean: not a model that it can run

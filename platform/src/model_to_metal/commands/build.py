@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
     def build(
         model: Annotated[str, typer.Argument(help="A folder under models/.")],
         twice: Annotated[bool, typer.Option("--twice", help="Build again from an empty store, and compare.")] = False,
-        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show everything that the builders say.")] = False,
+        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all that the builders say.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     ) -> None:
         """Build a model's image with Nix, from the locks and the sources as they are in this checkout.
@@ -46,16 +47,12 @@ def register(app: typer.Typer) -> None:
             row = {"model": model, "image": built.manifest, "layout": str(built.layout)}
             typer.echo(json.dumps(row) if as_json else f"{model}: {built.manifest}\n{built.layout}")
             return
-        built, again = image.build_twice(model, checkout.root, state, tell=tell)
-        row = {
-            "model": model, "image": built.manifest, "layout": str(built.layout), "equal": True,
-            "steps": again.steps, "seconds": round(again.seconds, 1), "cores": list(again.cores),
-            "unstable": list(again.unstable),
-        }  # fmt: skip
+        both, again = image.build_twice(model, checkout.root, state, tell=tell)
         if as_json:
-            typer.echo(json.dumps(row))
+            facts = {"model": model, "image": both.manifest, "layout": str(both.layout), "equal": True}
+            typer.echo(json.dumps(facts | dataclasses.asdict(again)))
             return
-        typer.echo(f"{model}: {built.manifest}\n{built.layout}")
+        typer.echo(f"{model}: {both.manifest}\n{both.layout}")
         typer.echo(
             f"rebuilt from an empty store: equal; {again.steps} steps run again in {again.seconds:.0f} s, "
             f"with {again.cores[1]} instead of {again.cores[0]} cores"

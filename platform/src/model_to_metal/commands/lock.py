@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,7 +37,7 @@ def register(app: typer.Typer) -> None:
         """
         checkout = Checkout.find()
         everything = not (models or debs or host)
-        written = {}
+        written: dict[Path, bool] = {}
         for name in models or (checkout.models if everything else []):
             written |= resolve.lock_model(checkout.model(name), upgrade=upgrade)
         if debs or everything:

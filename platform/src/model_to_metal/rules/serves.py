@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from model_to_metal.rules import infer
 from model_to_metal.rules.finding import Finding
 
 RULE = "serves"
@@ -22,7 +23,7 @@ def check(model: Path, artifacts: Path) -> list[Finding]:
     """Findings from importing the model and serving the request of `[guard]` with `artifacts`."""
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join([str(model / "src"), environment.get("PYTHONPATH", "")])
-    argv = [sys.executable, "-P", "-m", "model_to_metal.rules.infer", str(model), str(artifacts)]
+    argv = [sys.executable, "-P", "-m", infer.__name__, str(model), str(artifacts)]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False, env=environment)
     except subprocess.TimeoutExpired:

@@ -1,0 +1,5 @@
+"""`python -m helix_lineage` is `helix-lineage`."""
+
+from helix_lineage.cli import main
+
+main()

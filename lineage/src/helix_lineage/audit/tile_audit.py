@@ -1,0 +1,127 @@
+"""Audit a shard's tiles: each holds what the journal's entries make, and the published ones are all there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helix_lineage import merkle
+from helix_lineage.checkpoint import Checkpoint
+from helix_lineage.errors import ShardError
+from helix_lineage.shard import tiles
+from helix_lineage.shard.layout import TILE_WIDTH, ShardFolder, tile_name
+
+_ENTRIES = "entries"
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    kind: str
+    """A tile level, or `entries`."""
+    index: int
+    width: int
+
+
+def check_tiles(
+    folder: ShardFolder,
+    entries: Sequence[bytes],
+    leaves: Sequence[bytes],
+    published: Checkpoint | None,
+    find: Callable[[str, str], None],
+) -> None:
+    """Report, with `find(rule, message)`, tiles that are missing, wrong or out of place."""
+    levels = _levels(leaves)
+    for path in _files(folder):
+        name = path.relative_to(folder.root)
+        tile = _parse(path.relative_to(folder.tiles))
+        expected = None if tile is None else _expected(tile, entries, levels)
+        if tile is None or expected is None:
+            # A tile of entries that the journal lost is evidence, and the loss is reported by its own rule.
+            if tile is None or published is None or published.size <= len(entries):
+                find("file", f"{name} does not belong to a shard of {len(entries)} entries")
+        elif (found := _read(path)) is not None and found != expected:
+            find("tile", f"{name} does not hold what the journal holds{_first(tile, found, expected)}")
+    for tile, path in _needed(folder, min(published.size, len(entries)) if published else 0):
+        full = folder.bundle(tile.index) if tile.kind == _ENTRIES else folder.hash_tile(int(tile.kind), tile.index)
+        if not path.exists() and not full.exists():
+            find("tile", f"{path.relative_to(folder.root)} is missing")
+
+
+def signed_leaves(folder: ShardFolder, published: Checkpoint) -> list[bytes] | None:
+    """The leaf hashes in the tiles, if they make the published root."""
+    leaves: list[bytes] = []
+    for level, index, width in tiles.widths(published.size):
+        if level == 0:
+            data = _read(folder.hash_tile(0, index, width)) or _read(folder.hash_tile(0, index)) or b""
+            leaves += _hashes(data[: 32 * width])
+    return leaves if len(leaves) == published.size and merkle.root(leaves) == published.root else None
+
+
+def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """Per tile level, the hashes that its tiles hold."""
+    levels = [list(leaves)]
+    while len(levels[-1]) >= TILE_WIDTH:
+        nodes = levels[-1]
+        full = len(nodes) // TILE_WIDTH
+        levels.append([merkle.root(nodes[TILE_WIDTH * at : TILE_WIDTH * (at + 1)]) for at in range(full)])
+    return levels
+
+
+def _expected(tile: _Tile, entries: Sequence[bytes], levels: list[list[bytes]]) -> bytes | None:
+    """What the tile holds; None when the log does not reach that far."""
+    start, end = tile.index * TILE_WIDTH, tile.index * TILE_WIDTH + tile.width
+    if tile.kind == _ENTRIES:
+        return tiles.encode_bundle(entries[start:end]) if end <= len(entries) else None
+    level = int(tile.kind)
+    return b"".join(levels[level][start:end]) if level < len(levels) and end <= len(levels[level]) else None
+
+
+def _needed(folder: ShardFolder, size: int) -> Iterator[tuple[_Tile, Path]]:
+    for level, index, width in tiles.widths(size):
+        yield _Tile(str(level), index, width), folder.hash_tile(level, index, width)
+        if level == 0:
+            yield _Tile(_ENTRIES, index, width), folder.bundle(index, width)
+
+
+def _files(folder: ShardFolder) -> list[Path]:
+    return sorted(path for path in folder.tiles.rglob("*") if not path.is_dir() or path.is_symlink())
+
+
+def _parse(name: Path) -> _Tile | None:
+    """The tile that lies under that name below `tile/`; None when no tile has such a name."""
+    kind, *rest = name.parts
+    width = TILE_WIDTH
+    if len(rest) > 1 and rest[-2].endswith(".p"):
+        if not rest[-1].isdigit() or str(int(rest[-1])) != rest[-1] or not 0 < int(rest[-1]) < TILE_WIDTH:
+            return None
+        width, rest = int(rest[-1]), [*rest[:-2], rest[-2].removesuffix(".p")]
+    digits = "".join(part.removeprefix("x") for part in rest)
+    known = kind == _ENTRIES or (kind.isdigit() and str(int(kind)) == kind)
+    if not known or not digits.isascii() or not digits.isdigit() or tile_name(int(digits)) != "/".join(rest):
+        return None
+    return _Tile(kind, int(digits), width)
+
+
+def _read(path: Path) -> bytes | None:
+    """The file; None when it is gone (a living writer removes partial tiles)."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _first(tile: _Tile, found: bytes, expected: bytes) -> str:
+    """The first differing entry, in words."""
+    try:
+        split = tiles.decode_bundle if tile.kind == _ENTRIES else _hashes
+        left, right = split(found), split(expected)
+    except ShardError as error:
+        return f": {error.what}"
+    first = next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+    what = "entry" if tile.kind in (_ENTRIES, "0") else "hash"
+    return f", from {what} {tile.index * TILE_WIDTH + first} on"
+
+
+def _hashes(data: bytes) -> list[bytes]:
+    return [data[at : at + 32] for at in range(0, len(data), 32)]

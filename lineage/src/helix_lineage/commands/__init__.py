@@ -1,0 +1,1 @@
+"""The commands of `helix-lineage`, one a file: each parses, calls one function, prints."""

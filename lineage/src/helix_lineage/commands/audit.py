@@ -1,0 +1,73 @@
+"""`helix-lineage audit`: did anybody change the record?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from helix_lineage.audit import Report
+from helix_lineage.audit import audit as audit_log
+from helix_lineage.commands import options
+from helix_lineage.errors import LineageError
+
+
+def audit(
+    *,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option("--checkpoint", metavar="FILE", help="A checkpoint that was kept elsewhere. May be repeated."),
+    ] = None,
+    log: options.LogOption = None,
+    store: options.StoreOption = None,
+    trust: options.TrustOption = None,
+    release: options.ReleaseOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Derive everything in the log again, and name what does not hold.
+
+    Exit status: 0 nothing found; 1 something found; 2 no audit.
+
+    Examples:
+
+        helix-lineage audit
+
+        helix-lineage audit --log /mnt/log --trust trust.json --checkpoint kept/checkpoint --json
+    """
+    kept = [(str(path), _read(path)) for path in checkpoint or ()]
+    console = Console(stderr=True, highlight=False)
+    with console.status("reading") as status:
+        report = audit_log(
+            options.open_log(log),
+            options.sources(trust, store, release),
+            checkpoints=kept,
+            progress=lambda shard: status.update(f"shard {shard}"),
+        )
+    if as_json:
+        options.print_json(report.to_json())
+    else:
+        _print(report)
+    if not report.passed:
+        raise typer.Exit(options.FOUND)
+
+
+def _print(report: Report) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    for finding in report.findings:
+        console.print(f"[red]{finding.rule}[/red]  {finding.shard}  {escape(finding.message)}")
+    for note in report.notes:
+        console.print(f"[dim]note  {escape(note)}[/dim]")
+    counts = f"{report.shards} shards, {report.entries} entries, {report.predictions} predictions"
+    kept = f", {report.checkpoints} checkpoints from elsewhere" if report.checkpoints else ""
+    verdict = "[green]everything holds[/green]" if report.passed else f"[red]{len(report.findings)} findings[/red]"
+    console.print(f"{verdict}: {counts}{kept}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LineageError(f"cannot read the checkpoint: {error.strerror}", where=str(path)) from error

@@ -1,0 +1,79 @@
+"""What the commands share: options, where things lie by default, how answers are printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from helix_lineage.errors import LineageError
+from helix_lineage.paths import State
+from helix_lineage.releases import Sources
+from helix_lineage.shard.reader import Log
+from helix_lineage.store import Store
+from helix_lineage.trust import Trust
+
+FOUND = 1
+"""Exit status when the answer is no: a finding, other bytes, a release that does not verify."""
+FAILED = 2
+"""Exit status when there is no answer."""
+
+LogOption = Annotated[
+    Path | None, typer.Option("--log", metavar="DIR", help="Folder of shards. Default: the checkout's .helix/log.")
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="Store of records. Default: .helix/store, if it is there.")
+]
+TrustOption = Annotated[
+    Path | None,
+    typer.Option("--trust", metavar="FILE", help="Trust root. Default: .helix/keys/trust.json, if it is there."),
+]
+ReleaseOption = Annotated[
+    list[Path] | None,
+    typer.Option("--release", metavar="FILE", help="Release bundle, where a shard has no copy. May be repeated."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def state() -> State | None:
+    """The checkout's state, or None outside a checkout."""
+    try:
+        return State.find()
+    except LineageError:
+        return None
+
+
+def open_log(path: Path | None) -> Log:
+    """The log to read. Raises LineageError when there is none."""
+    here = state()
+    if path is None and here is None:
+        raise LineageError("there is no log here", where=str(Path.cwd()), fix="add --log DIR, or cd into the checkout")
+    found = path or (here.log if here else Path())
+    if not found.is_dir():
+        raise LineageError("there is no log here", where=str(found))
+    return Log(found)
+
+
+def sources(trust: Path | None, store: Path | None, releases: list[Path] | None) -> Sources:
+    """Where to look for releases: what was named, else what the checkout has. Raises TrustError."""
+    here = state()
+    if trust is None and here is not None and here.trust.is_file():
+        trust = here.trust
+    if store is None and here is not None and here.store.is_dir():
+        store = here.store
+    known = sorted(here.releases.glob("*/*.sigstore.json")) if here is not None else []
+    for path in releases or ():
+        if not path.is_file():
+            raise LineageError("there is no such release bundle", where=str(path))
+    return Sources(
+        bundles=(*(releases or ()), *known),
+        store=None if store is None else Store(store),
+        trust=None if trust is None else Trust.load(trust),
+    )
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

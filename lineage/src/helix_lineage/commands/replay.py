@@ -1,0 +1,102 @@
+"""`helix-lineage replay`: make predictions again, to the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from helix_lineage.commands import options
+from helix_lineage.errors import LineageError
+from helix_lineage.replay import Executor, Plan, Planner, Verdict
+
+REGISTRY = "127.0.0.1:5070"
+
+
+def replay(
+    predictions: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Prediction ids.")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every prediction in the log.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="What if: replay with another seed.")] = None,
+    given: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="What if: replay with another typed input.")
+    ] = None,
+    registry: Annotated[
+        str, typer.Option(envvar="HELIX_REGISTRY", metavar="HOST:PORT", help="Where images are pulled from.")
+    ] = REGISTRY,
+    repository: Annotated[str | None, typer.Option(help="The image's repository, if not the release's.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of unpacked images. Default: .helix/images.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For one request.")] = 600.0,
+    log: options.LogOption = None,
+    store: options.StoreOption = None,
+    trust: options.TrustOption = None,
+    release: options.ReleaseOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Make predictions again in fresh processes in their image's own files, and compare the bytes.
+
+    Stored outputs are not needed: the log's commitments are. Exit status: 0 all the same bytes; 1 something
+    differs, and it is named; 2 no replay.
+
+    Examples:
+
+        helix-lineage replay 5e0c36e6a9f0ddc4b1f2a4d6c8e0f123.17
+
+        helix-lineage replay --all --registry 127.0.0.1:5070 --json
+
+        helix-lineage replay ID --seed 8        # what if: fails, and names the seed
+    """
+    if bool(predictions) == everything:
+        raise LineageError("name predictions, or say --all, not both")
+    planner = Planner(options.open_log(log), options.sources(trust, store, release))
+    plans = [_swap(planner.plan(name), seed, given) for name in predictions or planner.all()]
+    executor = Executor(images or _images(), registry, repository, timeout)
+    verdicts = _run(executor, plans, quiet=as_json)
+    if as_json:
+        options.print_json([verdict.to_json() for verdict in verdicts])
+    else:
+        _print(verdicts)
+    if not all(verdict.same for verdict in verdicts):
+        raise typer.Exit(options.FOUND)
+
+
+def _run(executor: Executor, plans: list[Plan], *, quiet: bool) -> list[Verdict]:
+    """Replay behind a progress bar on standard error."""
+    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet or len(plans) < 2, transient=True) as bar:
+        task = bar.add_task("replay", total=len(plans))
+        return executor.replay(plans, lambda _: bar.advance(task))
+
+
+def _swap(plan: Plan, seed: int | None, given: Path | None) -> Plan:
+    if given is not None:
+        try:
+            plan = plan.with_input(given.read_bytes())
+        except OSError as error:
+            raise LineageError(f"cannot read the input: {error.strerror}", where=str(given)) from error
+    return plan if seed is None else plan.with_seed(seed)
+
+
+def _images() -> Path:
+    here = options.state()
+    if here is None:
+        raise LineageError("there is no place for images here", fix="add --images DIR, or cd into the checkout")
+    return here.images
+
+
+def _print(verdicts: list[Verdict]) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    for verdict in verdicts:
+        colour, text = ("green", "same bytes") if verdict.same else ("red", "differs")
+        console.print(f"{verdict.id}  [{colour}]{text}[/{colour}]")
+        for difference in verdict.differences:
+            console.print(f"  {difference.factor}: {escape(difference.detail)}")
+    same = sum(verdict.same for verdict in verdicts)
+    if len(verdicts) > 1:
+        console.print(f"{same} of {len(verdicts)} predictions replayed to the same bytes")

@@ -1,0 +1,102 @@
+"""`helix-lineage trace`: what made this prediction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from helix_lineage.commands import options
+from helix_lineage.records import Record
+from helix_lineage.trace import CHAIN, Trace
+from helix_lineage.trace import trace as trace_prediction
+
+_LONG = 100  # characters of a parameter that a tree shows
+
+
+def trace(
+    prediction: Annotated[str, typer.Argument(metavar="ID", help="Prediction id: <shard>.<sequence>.")],
+    *,
+    log: options.LogOption = None,
+    store: options.StoreOption = None,
+    trust: options.TrustOption = None,
+    release: options.ReleaseOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Show the commit, data, seed, weights, environments and image that made a prediction.
+
+    Exit status: 0 shown and the release's signature holds (or the shard has no release); 1 shown, but it does
+    not hold; 2 no such prediction, or its log does not hold.
+
+    Examples:
+
+        helix-lineage trace 5e0c36e6a9f0ddc4b1f2a4d6c8e0f123.17
+
+        helix-lineage trace ID --log /mnt/log --trust trust.json --release release.sigstore.json --json
+    """
+    found = trace_prediction(options.open_log(log), prediction, options.sources(trust, store, release))
+    if as_json:
+        options.print_json(found.to_json())
+    else:
+        Console(soft_wrap=True, highlight=False).print(tree(found))
+    if found.problem is not None and found.header.release is not None:
+        raise typer.Exit(options.FOUND)
+
+
+def tree(found: Trace) -> Tree:
+    """The trace as a tree for people."""
+    entry, header = found.entry, found.header
+    root = Tree(f"[bold]{found.id}[/bold]  {escape(header.model)}, item {entry.index + 1} of {entry.count}")
+    root.add(f"seed          {entry.seed if entry.seed is not None else 'none'}")
+    root.add(f"lane          {entry.lane}")
+    root.add(f"time          {_time(entry.started_ns)} … {_time(entry.finished_ns)} (the host's claim)")
+    root.add(f"payload       input {found.payload['input']}, output {found.payload['output']}")
+    signed = found.inclusion.checkpoint
+    root.add(f"log entry     {found.inclusion.sequence} of {signed.size}, included under {signed.root.hex()[:16]}…")
+    shard = root.add(f"shard         {found.id.partition('.')[0]}")
+    shard.add(f"machine class {escape(header.machine_class)}")
+    shard.add(f"image         {header.image or 'none claimed'} (claimed)")
+    shard.add(f"mode          {header.mode}, promotion {header.promotion or 'none'}")
+    shard.add("libraries     " + escape(", ".join(f"{name} {text}" for name, text in sorted(header.libraries.items()))))
+    _add_release(root, found)
+    return root
+
+
+def _add_release(root: Tree, found: Trace) -> None:
+    if found.found is None:
+        root.add(f"[red]release       {escape(str(found.header.release))}: {escape(found.problem or '')}[/red]")
+        return
+    release, verified = found.found.release, found.found.verified
+    branch = root.add(f"release       {release.digest}")
+    branch.add(f"code commit   {escape(str(release.parameters['commit']))}")
+    if verified is not None:
+        branch.add(f"[green]signed by     {verified.key_id}[/green] ({escape(verified.builder)})")
+    else:
+        branch.add(f"[red]signature     {escape(found.problem or '')}[/red]")
+    for role in CHAIN:
+        record = found.record(role)
+        if record is not None:
+            _add_record(branch, role, record)
+
+
+def _add_record(branch: Tree, role: str, record: Record) -> None:
+    node = branch.add(f"{role:<13} {record.digest}  {record.TYPE}")
+    for name, value in sorted(record.parameters.items()):
+        node.add(f"{name:<13} {escape(_text(value))}")
+    if record.seed is not None:
+        node.add(f"seed          {record.seed}")
+    for output in record.outputs:
+        node.add(f"output        {escape(output.name)}  {output.digest}  {output.size} bytes")
+
+
+def _text(value: Any) -> str:
+    text = f"{len(value)} listed" if isinstance(value, list) else str(value)
+    return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
+
+
+def _time(nanoseconds: int) -> str:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="milliseconds")

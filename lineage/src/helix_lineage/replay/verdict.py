@@ -1,0 +1,160 @@
+"""Same bytes, or what differs: the judgement of a replay. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from helix_lineage.canonical import Json, digest_bytes
+from helix_lineage.errors import CanonicalError
+from helix_lineage.replay.plan import Plan
+from helix_lineage.shard.entries import commitment
+from helix_lineage.typed import ITEM_BYTES, Tensor, decode
+
+_FORMATS = {
+    "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
+    "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "FP16": "e", "FP32": "f", "FP64": "d",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something in which the replay is not the prediction."""
+
+    factor: str
+    """`machine-class`, `weights`, `file`, `seed`, `input`, `output` or `error`."""
+    detail: str
+    """One sentence."""
+
+    def to_json(self) -> dict[str, Json]:
+        """As JSON values."""
+        return {"factor": self.factor, "detail": self.detail}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a replay."""
+
+    id: str
+    same: bool
+    """The same bytes, from the same input, seed and files."""
+    differences: tuple[Difference, ...]
+    """What differs, causes first; may name the machine class even when the bytes are the same."""
+    machine_class: str | None
+    """Of the machine that replayed."""
+    output: str | None
+    """Digest of the replayed output."""
+
+    def to_json(self) -> dict[str, Json]:
+        """As JSON values."""
+        return {
+            "version": 1,
+            "id": self.id,
+            "same": self.same,
+            "differences": [difference.to_json() for difference in self.differences],
+            "machine_class": self.machine_class,
+            "output": self.output,
+        }
+
+
+def judge(plan: Plan, files: Sequence[Difference], machine_class: str, output: bytes) -> Verdict:
+    """Compare a replayed output with the log.
+
+    Args:
+        files: what `check_files` found.
+        machine_class: of the machine that replayed.
+        output: the typed answer.
+    """
+    causes = [*files, *compare_input(plan)]
+    met = commitment(plan.output_salt, output) == plan.entry.output_commitment
+    same = met and not causes
+    if machine_class != plan.machine_class:
+        detail = f"served on {plan.machine_class}, replayed on {machine_class}"
+        causes.append(Difference("machine-class", detail))
+    if not met:
+        causes.append(Difference("output", _output_detail(plan, output, explained=bool(causes))))
+    return Verdict(plan.id, same, tuple(causes), machine_class, digest_bytes(output))
+
+
+def failed(plan: Plan, files: Sequence[Difference], why: str) -> Verdict:
+    """The verdict when no output came."""
+    causes = (*files, *compare_input(plan), Difference("error", why))
+    return Verdict(plan.id, False, causes, None, None)
+
+
+def compare_input(plan: Plan) -> list[Difference]:
+    """Is this the input, with the seed, that was served?"""
+    if commitment(plan.input_salt, plan.input) == plan.entry.input_commitment:
+        return []
+    seed = _seed(plan.input)
+    if seed is None or plan.entry.seed is None or seed == plan.entry.seed:
+        return [Difference("input", "the input is not the one that was served: it misses its commitment")]
+    found = [Difference("seed", f"served with seed {plan.entry.seed}, replayed with seed {seed}")]
+    restored = plan.with_seed(plan.entry.seed)
+    if commitment(plan.input_salt, restored.input) != plan.entry.input_commitment:
+        found.append(Difference("input", "the input differs from the one that was served in more than its seed"))
+    return found
+
+
+def first_difference(recorded: bytes, replayed: bytes) -> str:
+    """Name the first tensor, and its first element, in which two typed values differ."""
+    try:
+        left = {tensor.name: tensor for tensor in decode(recorded)}
+        right = {tensor.name: tensor for tensor in decode(replayed)}
+    except CanonicalError as error:
+        return f"one of the outputs is no typed value: {error}"
+    for name in sorted(left.keys() | right.keys()):
+        if name not in left or name not in right:
+            return f"tensor {name!r} is only in the {'recorded' if name in left else 'replayed'} output"
+        one, other = left[name], right[name]
+        if (one.datatype, one.shape) != (other.datatype, other.shape):
+            return f"tensor {name!r} was {one.datatype} {list(one.shape)}, now {other.datatype} {list(other.shape)}"
+        if one.data != other.data:
+            at, before, after = _first_element(one, other)
+            return f"tensor {name!r}, element {at}: recorded {before}, replayed {after}"
+    return "the typed values are equal, but not what was committed to"
+
+
+def _output_detail(plan: Plan, output: bytes, *, explained: bool) -> str:
+    what = "the output misses its commitment"
+    if plan.stored_output is not None:
+        stored = commitment(plan.output_salt, plan.stored_output) == plan.entry.output_commitment
+        what = first_difference(plan.stored_output, output) if stored else f"{what}, and so does the stored output"
+    if explained:
+        return what
+    return (
+        f"{what}; input, seed, files and machine class are the same, so the model is not deterministic or the log lies"
+    )
+
+
+def _seed(given: bytes) -> int | None:
+    try:
+        for tensor in decode(given):
+            if tensor.name == "seed" and tensor.datatype == "UINT64" and isinstance(tensor.data, bytes):
+                return int.from_bytes(tensor.data, "little")
+    except CanonicalError:
+        pass
+    return None
+
+
+def _first_element(one: Tensor, other: Tensor) -> tuple[int, str, str]:
+    """Flat index and both values of the first differing element."""
+    if isinstance(one.data, tuple) or isinstance(other.data, tuple):
+        pairs = zip(one.data, other.data, strict=True)
+        at = next(at for at, (left, right) in enumerate(pairs) if left != right)
+        return at, _short(one.data[at]), _short(other.data[at])
+    width = ITEM_BYTES[one.datatype]
+    at = next(at for at in range(len(one.data) // width) if _cut(one.data, at, width) != _cut(other.data, at, width))
+    shape = "<" + _FORMATS[one.datatype]
+    values = [struct.unpack(shape, _cut(data, at, width))[0] for data in (one.data, other.data)]
+    return at, repr(values[0]), repr(values[1])
+
+
+def _cut(data: bytes, at: int, width: int) -> bytes:
+    return data[at * width : (at + 1) * width]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

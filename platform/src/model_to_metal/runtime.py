@@ -1,0 +1,257 @@
+"""The released image, running on this machine: runc over the unpacked layers.
+
+Takes a signed release; gives a server on 127.0.0.1 that has verified it and is ready. Inside:
+read-only root, a private /tmp, a numbered user without capabilities, the release and trust
+root read-only at /etc/helix, shards at /var/lib/helix/log. The host's network, because the
+server listens on the loopback only.
+
+    with serving(state, "proteinmpnn") as server:
+        httpx.post(f"{server.http}/design", json=…)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from helix_lineage.canonical import Json
+from helix_lineage.paths import State
+from helix_lineage.release import verify_release
+from helix_lineage.trust import Trust
+from model_to_metal import attest, process, registry
+from model_to_metal.errors import RuntimeStartError, ToolMissing
+from model_to_metal.provenance import RELEASE
+from model_to_metal.sandbox import USER
+
+HTTP_PORT, GRPC_PORT = 3000, 3001
+START_S = 90.0
+"""How long a server may take until it is ready."""
+DRAIN_S = 30.0
+"""How long it may take to finish what it accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that is ready."""
+
+    model: str
+    image: str
+    """Digest of the image's manifest."""
+    release: str
+    """Digest of the release."""
+    http: str
+    """Base URL of BentoML JSON and the Open Inference Protocol."""
+    grpc: str
+    """`HOST:PORT` of the Open Inference Protocol over gRPC."""
+    log: Path
+    """Where its shard lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where a server listens, on 127.0.0.1."""
+
+    http: int = HTTP_PORT
+    grpc: int = GRPC_PORT
+
+
+@contextmanager
+def serving(state: State, model: str, *, ports: Ports = Ports(), log: Path | None = None) -> Iterator[Served]:
+    """Run the released image of `model` until the context ends, then drain it.
+
+    Raises LineageError when the release does not verify, RuntimeStartError when the server
+    does not become ready (with the reason that it gives), ToolMissing without runc.
+    """
+    bundle = state.releases / model / attest.FILES[RELEASE]
+    if not bundle.is_file():
+        raise RuntimeStartError(f"{model} has no release on this machine", where=str(bundle), fix=f"helix run release {model}")
+    verified = verify_release(bundle.read_bytes(), Trust.load(state.trust), image=None, at=datetime.now(UTC))
+    image = str(verified.release.parameters["image"])
+    root = unpacked(state, model, image)
+    shards = log or state.log
+    with tempfile.TemporaryDirectory(prefix="helix-serve-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        _prepare(folder, root, bundle, state.trust, shards, image, ports)
+        with _running(folder, f"helix-{model}-{secrets.token_hex(4)}") as (child, errors):
+            _await_ready(child, errors, ports.http)
+            yield Served(
+                model=model,
+                image=image,
+                release=verified.release.digest,
+                http=f"http://127.0.0.1:{ports.http}",
+                grpc=f"127.0.0.1:{ports.grpc}",
+                log=shards,
+            )
+
+
+def unpacked(state: State, model: str, image: str) -> Path:
+    """The image's files as a folder with `rootfs` and `config.json` (of the image). Pulled by digest."""
+    home = state.images / image.removeprefix("sha256:")
+    if (home / "rootfs").is_dir():
+        return home
+    state.images.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=state.images, prefix=".new-") as name, registry.serving(state) as address:
+        folder = Path(name)
+        source = f"docker://{address}/{registry.repository(model)}@{image}"
+        layout = f"{folder}/layout:image"
+        # skopeo checks every blob against its digest on the way.
+        process.run(["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false", source, f"oci:{layout}"])
+        _check_layout(folder / "layout", image)
+        rootless = ["--rootless"] if os.geteuid() else []
+        process.run(["umoci", "unpack", *rootless, "--image", layout, folder / "bundle"])
+        config = _image_config(folder / "layout", image)
+        (folder / "bundle" / "config.json").write_text(json.dumps(config))
+        # Another process may have been first; its folder holds the same bytes.
+        with contextlib.suppress(FileExistsError, OSError):
+            (folder / "bundle").rename(home)
+    return home
+
+
+def specification(config: Mapping[str, Any], rootfs: Path, folder: Path, log: Path, env: Mapping[str, str]) -> Json:
+    """The OCI runtime configuration that runs an image's configuration shut off as above. Pure."""
+    user = USER if os.geteuid() == 0 else os.getuid()
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": False,
+            "user": {"uid": user, "gid": user, "umask": 0o022},
+            "args": [*config["Entrypoint"], *config["Cmd"]],
+            "env": [*config["Env"], *(f"{name}={value}" for name, value in sorted(env.items()))],
+            "cwd": config.get("WorkingDir") or "/",
+            "capabilities": {kind: [] for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")},
+            "noNewPrivileges": True,
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024}],
+        },
+        "root": {"path": str(rootfs), "readonly": True},
+        "mounts": [
+            _mount("/proc", "proc", "proc"),
+            _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=64k"),
+            _mount("/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "mode=1777", "size=256m"),  # noqa: S108  its own
+            _mount("/etc/helix", "bind", str(folder / "helix"), "bind", "ro", "nosuid", "nodev", "noexec"),
+            _mount("/var/lib/helix/log", "bind", str(log), "bind", "rw", "nosuid", "nodev", "noexec"),
+        ],
+        "linux": {
+            # The host's network: the server listens on the loopback only.
+            "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
+            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        },
+    }  # fmt: skip
+
+
+def _prepare(folder: Path, home: Path, bundle: Path, trust: Path, log: Path, image: str, ports: Ports) -> None:
+    """Write the runtime configuration and what is mounted at /etc/helix."""
+    (folder / "helix").mkdir()
+    # Copies: the server must see what was verified here, whatever is released meanwhile.
+    shutil.copyfile(bundle, folder / "helix" / "release.sigstore.json")
+    shutil.copyfile(trust, folder / "helix" / "trust.json")
+    log.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(log, USER, USER)
+    env = {
+        "HELIX_IMAGE_DIGEST": image,
+        "HELIX_HOST": "127.0.0.1",
+        "HELIX_HTTP_PORT": str(ports.http),
+        "HELIX_GRPC_PORT": str(ports.grpc),
+    }
+    config = json.loads((home / "config.json").read_text())
+    wanted = specification(config, home / "rootfs", folder, log.resolve(), env)
+    (folder / "config.json").write_text(json.dumps(wanted))
+
+
+@contextmanager
+def _running(folder: Path, name: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """runc in the foreground; on leaving TERM, then KILL, and the container deleted."""
+    runc = [*_sudo(), _runc(), "--root", str(folder / "runc")]
+    errors = folder / "stderr"
+    with errors.open("wb") as log:
+        child = subprocess.Popen(
+            [*runc, "run", "--bundle", str(folder), name], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            # Ctrl-C at the terminal is ours to pass on, once.
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield child, errors
+    finally:
+        if child.poll() is None:
+            process.attempt([*runc, "kill", name, "TERM"])
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(DRAIN_S)
+        process.attempt([*runc, "delete", "--force", name])
+        child.wait()
+
+
+def _await_ready(child: subprocess.Popen[bytes], errors: Path, port: int) -> None:
+    """Return when the server says that it is ready; raises RuntimeStartError with its reason otherwise."""
+    until = time.monotonic() + START_S
+    reason = "it does not listen"
+    while time.monotonic() < until:
+        if child.poll() is not None:
+            said = errors.read_text(errors="replace").strip()[-2000:]
+            raise RuntimeStartError(f"the server ended with status {child.returncode}: {said or 'it said nothing'}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            reason = error.read().decode(errors="replace").strip()[:1000] or f"it answers {error.code}"
+        except OSError:
+            pass
+        time.sleep(0.2)
+    said = errors.read_text(errors="replace").strip()[-1000:]
+    raise RuntimeStartError(f"the server is not ready after {START_S:.0f} s: {reason}", where=said or None)
+
+
+def _check_layout(layout: Path, image: str) -> None:
+    """The pulled layout holds that manifest and no other."""
+    (only,) = json.loads((layout / "index.json").read_text())["manifests"]
+    if only["digest"] != image:
+        raise RuntimeStartError("the registry gave another image than asked for", where=f"{only['digest']}, not {image}")
+
+
+def _image_config(layout: Path, image: str) -> dict[str, Any]:
+    blobs = layout / "blobs" / "sha256"
+    manifest = json.loads((blobs / image.removeprefix("sha256:")).read_text())
+    config = json.loads((blobs / manifest["config"]["digest"].removeprefix("sha256:")).read_text())
+    return dict(config["config"])
+
+
+def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Json]:
+    return {"destination": destination, "type": kind, "source": source, "options": list(options)}
+
+
+def _runc() -> str:
+    # sbin is not on every user's PATH, and Debian's runc lies there.
+    found = shutil.which("runc") or shutil.which("runc", path="/usr/sbin:/sbin")
+    if found is None:
+        raise ToolMissing("runc is not installed", fix="helix doctor")
+    return found
+
+
+def _sudo() -> list[str]:
+    return ["sudo", "--non-interactive"] if os.geteuid() else []
+
+
+def stop_on_terminate() -> None:
+    """Let SIGTERM end the program as Ctrl-C does, so that contexts are left and servers drained."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

@@ -1,0 +1,132 @@
+"""The Open Inference Protocol over HTTP, asked over the wire by stock clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
+
+from tests.helixserve.support import Serving
+
+VALUES = {"name": "values", "datatype": "FP32", "shape": [2], "data": [1, 2]}
+PATH = "/v2/models/tiny-project/infer"
+
+
+def post(server: Serving, body: Any, path: str = PATH) -> httpx.Response:
+    return httpx.post(server.url + path, json=body, timeout=60)
+
+
+@pytest.fixture
+def client(tiny: Serving) -> triton.InferenceServerClient:
+    return triton.InferenceServerClient(tiny.url.removeprefix("http://"))
+
+
+def values(binary: bool) -> triton.InferInput:
+    tensor = triton.InferInput("values", [2], "FP32")
+    tensor.set_data_from_numpy(np.array([1, 2], np.float32), binary_data=binary)
+    return tensor
+
+
+def test_the_stock_client_finds_server_and_models(client: triton.InferenceServerClient) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("tiny-project")
+    assert client.is_model_ready("tiny-project", "3")
+    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    metadata = client.get_model_metadata("tiny-project")
+    assert metadata["versions"] == ["3"]
+    assert {"name": "table", "datatype": "FP32", "shape": [-1, -1, 3]} in metadata["outputs"]
+    assert {"name": "prediction_id", "datatype": "BYTES", "shape": [-1]} in metadata["outputs"]
+
+
+def test_an_unknown_model_or_version_is_not_ready(client: triton.InferenceServerClient) -> None:
+    assert not client.is_model_ready("tiny")
+    assert not client.is_model_ready("tiny-project", "1")
+
+
+@pytest.mark.parametrize("binary_in", [True, False])
+@pytest.mark.parametrize("binary_out", [True, False, None])
+def test_tensors_go_as_json_or_as_raw_bytes(
+    client: triton.InferenceServerClient, binary_in: bool, binary_out: bool | None
+) -> None:
+    names = ("projected", "label", "largest", "even", "prediction_id")
+    outputs = None if binary_out is None else [triton.InferRequestedOutput(name, binary_data=binary_out) for name in names]
+    options = {"seed": 5, "repeats": 3, "words": "a"}
+    answer = client.infer("tiny-project", [values(binary_in)], outputs=outputs, request_id="mine", parameters=options)
+    assert answer.get_response()["id"] == "mine"
+    assert answer.get_response()["parameters"]["seed"] == 5
+    assert answer.as_numpy("projected").shape == (3, 8)
+    assert answer.as_numpy("largest").tolist() == [[2**64 - 1], [2**64 - 2], [2**64 - 3]]
+    assert answer.as_numpy("even").tolist() == [[True], [False], [True]]
+    text = answer.as_numpy("label")[2, 0]
+    assert (text.decode() if isinstance(text, bytes) else text) == "a/ø2"
+
+
+def test_only_the_outputs_asked_for_come_and_prediction_ids(tiny: Serving) -> None:
+    answer = post(tiny, {"inputs": [VALUES], "outputs": [{"name": "total"}]}).json()
+    assert [output["name"] for output in answer["outputs"]] == ["total", "prediction_id"]
+
+
+def test_data_may_be_nested_or_flat_and_the_version_in_the_path(tiny: Serving) -> None:
+    pairs = {"name": "pairs", "datatype": "INT32", "shape": [2, 2], "data": [[1, 2], [3, 4]]}
+    flat = pairs | {"data": [1, 2, 3, 4]}
+    path = "/v2/models/tiny-project/versions/3/infer"
+    answers = [post(tiny, {"inputs": [VALUES, p], "parameters": {"seed": 1}}, path).json() for p in (pairs, flat)]
+    assert answers[0]["outputs"][0] == answers[1]["outputs"][0]
+
+
+BAD: list[tuple[Any, int, str]] = [
+    ([], 400, "body"),
+    ({}, 400, "values"),
+    ({"inputs": {}}, 400, "inputs"),
+    ({"inputs": [1]}, 400, "inputs"),
+    ({"inputs": [{"datatype": "FP32"}]}, 400, "inputs"),
+    ({"inputs": [VALUES | {"shape": [3]}]}, 400, "values"),
+    ({"inputs": [VALUES | {"shape": [-1]}]}, 400, "values"),
+    ({"inputs": [VALUES | {"shape": "2"}]}, 400, "values"),
+    ({"inputs": [VALUES | {"datatype": "FP64"}]}, 400, "values"),
+    ({"inputs": [VALUES | {"datatype": "BF16"}]}, 400, "values"),
+    ({"inputs": [VALUES | {"data": [1, "2"]}]}, 400, "values"),
+    ({"inputs": [{"name": "values", "datatype": "FP32", "shape": [2]}]}, 400, "values"),
+    ({"inputs": [VALUES | {"parameters": {"shared_memory_region": "r"}}]}, 400, "values"),
+    ({"inputs": [VALUES | {"parameters": {"binary_data_size": 8}}]}, 400, "values"),
+    ({"inputs": [{k: VALUES[k] for k in ("name", "datatype", "shape")} | {"parameters": {"binary_data_size": 8}}]}, 400, "values"),
+    ({"inputs": [VALUES, VALUES]}, 400, "values"),
+    ({"inputs": [VALUES], "parameters": {"sequence_id": 1}}, 400, "sequence_id"),
+    ({"inputs": [VALUES], "parameters": {"repeats": [1]}}, 400, "repeats"),
+    ({"inputs": [VALUES], "parameters": {"values": 1.0}}, 400, "values"),
+    ({"inputs": [VALUES], "parameters": []}, 400, "parameters"),
+    ({"inputs": [VALUES], "outputs": [{"name": "unheard"}]}, 400, "outputs"),
+    ({"inputs": [VALUES | {"shape": [9], "data": [1] * 9}]}, 413, "values"),
+    ({"inputs": [VALUES], "parameters": {"fault": "raise"}}, 500, "project"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "where"), BAD, ids=lambda value: str(value)[:60])
+def test_a_bad_request_is_refused_with_the_protocols_error(tiny: Serving, body: Any, status: int, where: str) -> None:
+    response = post(tiny, body)
+    assert (response.status_code, response.json()["where"]) == (status, where)
+    assert isinstance(response.json()["error"], str)
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "99999", "1e1"])
+def test_a_wrong_header_length_is_refused(tiny: Serving, length: str) -> None:
+    headers = {"Inference-Header-Content-Length": length}
+    assert httpx.post(tiny.url + PATH, content=b"{}", headers=headers).status_code == 400
+
+
+def test_bytes_that_no_tensor_claims_are_refused(tiny: Serving) -> None:
+    headers = {"Inference-Header-Content-Length": "2"}
+    response = httpx.post(tiny.url + PATH, content=b"{}garbage", headers=headers)
+    assert (response.status_code, response.json()["where"]) == (400, "binary_data_size")
+
+
+def test_the_stock_client_raises_what_the_server_says(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="must lie in"):
+        client.infer("tiny-project", [values(True)], parameters={"repeats": 99})
+    with pytest.raises(InferenceServerException, match="no model"):
+        client.infer("tiny-unheard", [values(True)])

@@ -1,0 +1,85 @@
+"""The committed module is what our .proto generates, and our .proto says what the protocol says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
+from tritonclient.grpc import service_pb2
+
+from helixserve.grpc.generate import PROTO, generate
+
+SOURCE = Path(__file__).resolve().parents[3] / "platform" / "src"
+
+
+def test_the_committed_module_is_what_the_proto_generates(tmp_path: Path) -> None:
+    for fresh in generate(tmp_path):
+        committed = SOURCE / fresh.relative_to(tmp_path)
+        assert committed.read_text() == fresh.read_text(), "run: python -m helixserve.grpc.generate"
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> descriptor_pb2.FileDescriptorProto:
+    path = tmp_path_factory.mktemp("proto") / "set"
+    assert protoc.main(["protoc", f"-I{SOURCE}", f"--descriptor_set_out={path}", PROTO]) == 0
+    return descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file[0]
+
+
+@pytest.fixture(scope="module")
+def theirs() -> descriptor_pb2.FileDescriptorProto:
+    found = descriptor_pb2.FileDescriptorProto()
+    service_pb2.DESCRIPTOR.CopyToProto(found)
+    return found
+
+
+def shape(message: Any) -> dict[str, Any]:
+    """What goes over the wire: fields by name with number, type, label and oneof, and nested messages."""
+    oneofs = [oneof.name for oneof in message.oneof_decl]
+    return {
+        "fields": {
+            field.name: (
+                field.number, field.type, field.type_name, field.label,
+                oneofs[field.oneof_index] if field.HasField("oneof_index") else None,
+            )
+            for field in message.field
+        },
+        "nested": {nested.name: shape(nested) for nested in message.nested_type},
+        "map": message.options.map_entry,
+    }  # fmt: skip
+
+
+def test_every_message_is_the_protocols(ours: Any, theirs: Any) -> None:
+    assert ours.package == theirs.package
+    known = {message.name: shape(message) for message in theirs.message_type}
+    assert len(ours.message_type) == 14
+    for message in ours.message_type:
+        assert shape(message) == known[message.name], message.name
+
+
+def test_every_method_is_the_protocols(ours: Any, theirs: Any) -> None:
+    (our_service,), (their_service,) = ours.service, theirs.service
+    assert our_service.name == their_service.name
+    known = {method.name: (method.input_type, method.output_type) for method in their_service.method}
+    assert len(our_service.method) == 6
+    for method in our_service.method:
+        assert (method.input_type, method.output_type) == known[method.name]
+        assert not method.client_streaming
+        assert not method.server_streaming
+
+
+def test_another_field_number_would_be_noticed(ours: Any, theirs: Any) -> None:
+    changed = descriptor_pb2.DescriptorProto()
+    changed.CopyFrom(next(message for message in ours.message_type if message.name == "ModelInferRequest"))
+    changed.field[0].number = 9
+    assert shape(changed) != {message.name: shape(message) for message in theirs.message_type}["ModelInferRequest"]
+
+
+def test_importing_a_service_leaves_the_protocols_names_to_a_client() -> None:
+    """One process can load our module or tritonclient's, so only a serving process loads ours."""
+    program = "import tritonclient.grpc, helixserve.doors.bento"
+    subprocess.run([sys.executable, "-c", program], check=True)

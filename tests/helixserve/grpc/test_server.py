@@ -1,0 +1,193 @@
+"""The gRPC door, asked over the wire by stock clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2
+from tritonclient.utils import InferenceServerException
+
+from helix_lineage.shard.reader import Log
+from tests.helixserve.support import Serving
+
+
+@pytest.fixture(scope="module")
+def client(tiny: Serving) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(tiny.grpc) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def channel(tiny: Serving) -> Iterator[grpc.Channel]:
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(tiny.grpc, options) as made:
+        yield made
+
+
+def call(channel: grpc.Channel, request: Any) -> Any:
+    """ModelInfer with any message of the protocol."""
+    method = channel.unary_unary(
+        "/inference.GRPCInferenceService/ModelInfer",
+        request_serializer=lambda message: message if isinstance(message, bytes) else message.SerializeToString(),
+        response_deserializer=service_pb2.ModelInferResponse.FromString,
+    )
+    return method.with_call(request, timeout=60)
+
+
+def tensor(name: str, array: Any, datatype: str) -> triton.InferInput:
+    made = triton.InferInput(name, list(array.shape), datatype)
+    made.set_data_from_numpy(array)
+    return made
+
+
+def values(count: int = 2) -> triton.InferInput:
+    return tensor("values", np.arange(count, dtype=np.float32), "FP32")
+
+
+def test_the_stock_client_finds_server_and_models(client: triton.InferenceServerClient) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("tiny-project", "3")
+    assert client.get_server_metadata().name == "helix"
+    metadata = client.get_model_metadata("tiny-project")
+    assert {(m.name, m.datatype, tuple(m.shape)) for m in metadata.outputs} >= {("label", "BYTES", (-1, 1))}
+
+
+def test_health_v1_says_serving(channel: grpc.Channel) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    for name in ("", "inference.GRPCInferenceService"):
+        assert stub.Check(health_pb2.HealthCheckRequest(service=name)).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_raw_tensors_get_raw_answers_by_item(client: triton.InferenceServerClient) -> None:
+    words = np.array(["a".encode(), "å".encode()], dtype=np.object_)
+    options = {"repeats": 3, "seed": 5, "scale": 0.5}
+    answer = client.infer("tiny-project", [values(), tensor("words", words, "BYTES")], request_id="mine", parameters=options)
+    assert answer.get_response().id == "mine"
+    assert answer.get_response().parameters["seed"].uint64_param == 5
+    assert answer.as_numpy("table").shape == (3, 4, 3)
+    assert answer.as_numpy("label")[1, 0].decode() == "a/å/ø1"
+    assert len(set(answer.as_numpy("prediction_id").tolist())) == 3
+
+
+def contents_request(**more: Any) -> Any:
+    request = service_pb2.ModelInferRequest(model_name="tiny-project", **more)
+    entry = request.inputs.add(name="values", datatype="FP32", shape=[2])
+    entry.contents.fp32_contents.extend([1, 2])
+    return request
+
+
+def test_typed_contents_get_typed_contents_and_the_request_id_in_the_metadata(channel: grpc.Channel, log: Log) -> None:
+    request = contents_request()
+    request.parameters["seed"].uint64_param = 2**64 - 1
+    response, made = call(channel, request)
+    by_name = {output.name: output for output in response.outputs}
+    assert list(by_name["largest"].contents.uint64_contents) == [2**64 - 1]
+    assert list(by_name["even"].contents.bool_contents) == [True]
+    assert not response.raw_output_contents
+    shard, sequence = log.find(by_name["prediction_id"].contents.bytes_contents[0].decode())
+    request_id = dict(made.initial_metadata())["x-request-id"]
+    assert shard.prediction(sequence).request_id.hex() == request_id == response.id
+    assert shard.prediction(sequence).seed == 2**64 - 1
+
+
+def bad(change: str) -> Any:
+    request = contents_request()
+    entry = request.inputs[0]
+    match change:
+        case "no input":
+            del request.inputs[:]
+        case "unknown model":
+            request.model_name = "unheard"
+        case "unknown version":
+            request.model_version = "1"
+        case "too few elements":
+            entry.shape[:] = [3]
+        case "negative extent":
+            entry.shape[:] = [-2]
+        case "another field":
+            entry.contents.int64_contents.append(1)
+        case "another type":
+            entry.datatype = "FP64"
+        case "unknown type":
+            entry.datatype = "FP128"
+        case "raw and typed":
+            request.raw_input_contents.append(bytes(8))
+        case "raw of another count":
+            entry.ClearField("contents")
+            request.raw_input_contents.extend([bytes(8), bytes(8)])
+        case "raw too short":
+            entry.ClearField("contents")
+            request.raw_input_contents.append(bytes(7))
+        case "shared memory":
+            entry.parameters["shared_memory_region"].string_param = "r"
+        case "unknown option":
+            request.parameters["unheard"].int64_param = 1
+        case "empty option":
+            request.parameters["repeats"].SetInParent()
+        case "option out of range":
+            request.parameters["repeats"].int64_param = 51
+        case "unknown output":
+            request.outputs.add(name="unheard")
+        case "too many values":
+            entry.shape[:] = [9]
+            entry.contents.fp32_contents.extend([0] * 7)
+        case "too large":
+            request.id = "x" * 30_000
+        case "a bug":
+            request.parameters["fault"].string_param = "raise"
+    return request
+
+
+BAD = {
+    "no input": "INVALID_ARGUMENT", "unknown model": "NOT_FOUND", "unknown version": "NOT_FOUND",
+    "too few elements": "INVALID_ARGUMENT", "negative extent": "INVALID_ARGUMENT", "another field": "INVALID_ARGUMENT",
+    "another type": "INVALID_ARGUMENT", "unknown type": "INVALID_ARGUMENT", "raw and typed": "INVALID_ARGUMENT",
+    "raw of another count": "INVALID_ARGUMENT", "raw too short": "INVALID_ARGUMENT", "shared memory": "INVALID_ARGUMENT",
+    "unknown option": "INVALID_ARGUMENT", "empty option": "INVALID_ARGUMENT", "option out of range": "INVALID_ARGUMENT",
+    "unknown output": "INVALID_ARGUMENT", "too many values": "INVALID_ARGUMENT", "too large": "INVALID_ARGUMENT",
+    "a bug": "INTERNAL",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", BAD)
+def test_a_bad_request_gets_the_status_of_its_error_and_a_sentence(channel: grpc.Channel, change: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        call(channel, bad(change))
+    assert caught.value.code().name == BAD[change]
+    assert len(caught.value.details()) > 20
+    assert "secrets" not in caught.value.details()
+
+
+def test_bytes_that_are_no_message_and_messages_far_beyond_the_limit_are_refused(channel: grpc.Channel) -> None:
+    for body in (b"\xff\xff\xff", bytes(200_000)):
+        with pytest.raises(grpc.RpcError):
+            call(channel, body)
+    assert call(channel, contents_request())[0].outputs
+
+
+def test_the_stock_client_raises_what_the_server_says(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="at most 8"):
+        client.infer("tiny-project", [values(9)])
+
+
+def test_concurrent_clients_each_get_their_own_items(tiny: Serving, log: Log) -> None:
+    def ask(seed: int) -> tuple[int, bytes, str]:
+        with triton.InferenceServerClient(tiny.grpc) as client:
+            answer = client.infer("tiny-project", [values()], parameters={"seed": seed})
+            return seed, answer.as_numpy("projected").tobytes(), answer.as_numpy("prediction_id")[0].decode()
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, [*range(20), *range(20)]))
+    assert len({prediction for _, _, prediction in answers}) == 40
+    assert len({(seed, projected) for seed, projected, _ in answers}) == 20
+    for seed, _, prediction in answers:
+        shard, sequence = log.find(prediction)
+        assert shard.prediction(sequence).seed == seed

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+from tiny_model.model import Tiny
+
+from helix_lineage.shard import Prediction
+from helix_lineage.typed import Tensor, decode, encode
+from helixserve import core as core_module
+from helixserve import tensors
+from helixserve.contract import Contract
+from helixserve.core import Core
+from helixserve.errors import BusyError, ContractError, HelixServeError, NotReadyError, UnrecordedError
+from tests.helixserve.support import tiny_graph
+
+ID = bytes(range(16))
+
+
+class Memory:
+    """A log in memory: the rules of the core need no disk (tests of the recorder and the doors use one)."""
+
+    def __init__(self) -> None:
+        self.predictions: list[Prediction] = []
+        self.threads: set[str] = set()
+
+    def append(self, predictions: Sequence[Prediction]) -> list[str]:
+        first = len(self.predictions)
+        self.predictions += predictions
+        return [f"shard.{first + offset}" for offset in range(len(predictions))]
+
+
+class Full:
+    def append(self, predictions: Sequence[Prediction]) -> list[str]:
+        raise UnrecordedError("the disk is full")
+
+
+@pytest.fixture
+def model(contract: Contract) -> Tiny:
+    return Tiny.load({"tiny.onnx": tiny_graph()}, contract)
+
+
+def request(**more: object) -> list[Tensor]:
+    kinds = {"seed": "UINT64", "repeats": "INT64", "delay": "FP64", "fault": "BYTES"}
+    given = [tensors.from_value(name, kinds[name], value) for name, value in more.items()]
+    return [tensors.from_value("values", "FP32", [1, 2, 3]), *given]
+
+
+def test_every_item_is_recorded_as_it_is_answered(model: Tiny) -> None:
+    log = Memory()
+    answer = asyncio.run(Core(model, log).infer("project", request(seed=9, repeats=3), ID))
+    assert answer.seed == 9
+    assert answer.request_id == ID.hex()
+    assert answer.prediction_ids == ("shard.0", "shard.1", "shard.2")
+    assert [encode(item) for item in answer.items] == [prediction.output for prediction in log.predictions]
+    assert [(p.index, p.count, p.seed, p.lane) for p in log.predictions] == [(i, 3, 9, "strict") for i in range(3)]
+    names = {tensor.name for tensor in decode(log.predictions[0].input)}
+    assert {"task", "seed", "scale", "repeats"} <= names
+    assert all(p.started_ns <= p.finished_ns for p in log.predictions)
+
+
+def test_a_drawn_seed_is_recorded_and_given(model: Tiny) -> None:
+    log = Memory()
+    answer = asyncio.run(Core(model, log, draw_seed=lambda: 77).infer("project", request(), ID))
+    recorded = tensors.find(decode(log.predictions[0].input), "seed")
+    assert recorded is not None
+    assert (answer.seed, log.predictions[0].seed, tensors.scalar(recorded)) == (77, 77, 77)
+
+
+def test_drawn_seeds_are_whole_in_every_json_reader() -> None:
+    drawn = {core_module.draw() for _ in range(100)}
+    assert len(drawn) == 100
+    assert all(0 <= seed < 2**53 for seed in drawn)
+
+
+def test_an_item_depends_on_nothing_but_input_seed_and_number(model: Tiny) -> None:
+    """The strict lane: the same item, whichever items and requests are computed beside it."""
+    core = Core(model, Memory())
+
+    async def ask() -> list[core_module.Answer]:
+        many = [core.infer("project", request(seed=seed, repeats=5), ID) for seed in (3, 4, 3, 5)]
+        return await asyncio.gather(*many, core.infer("project", request(seed=3, repeats=5), ID))
+
+    answers = asyncio.run(ask())
+    assert answers[0].items == answers[2].items == answers[4].items
+    assert answers[0].items != answers[1].items
+    resolved = model.resolve("project", request(seed=3, repeats=5), lambda: 0)
+    assert [tuple(item) for item in model.predict(resolved, [4, 1])] == [answers[0].items[4], answers[0].items[1]]
+
+
+def test_requests_are_computed_one_after_another_off_the_event_loop(model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, threads = 0, 0, set()
+    original = model._project
+
+    def watched(fields: object, item: int) -> tuple[Tensor, ...]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        threads.add(threading.current_thread().name)
+        made = original(fields, item)  # type: ignore[arg-type]
+        inside -= 1
+        return made
+
+    monkeypatch.setattr(model, "_project", watched)
+    core = Core(model, Memory())
+
+    async def ask() -> None:
+        await asyncio.gather(*(core.infer("project", request(seed=i), ID) for i in range(10)))
+
+    asyncio.run(ask())
+    assert most == 1
+    assert len(threads) == 1
+    assert next(iter(threads)).startswith("helix-compute")
+
+
+def test_what_cannot_be_recorded_is_not_answered(model: Tiny) -> None:
+    with pytest.raises(UnrecordedError):
+        asyncio.run(Core(model, Full()).infer("project", request(), ID))
+
+
+@pytest.mark.parametrize("fault", ["nan", "shape", "missing"])
+def test_an_answer_that_breaks_the_contract_is_neither_recorded_nor_given(model: Tiny, fault: str) -> None:
+    log = Memory()
+    with pytest.raises(ContractError):
+        asyncio.run(Core(model, log).infer("project", request(fault=fault, repeats=2), ID))
+    assert log.predictions == []
+
+
+def test_a_bug_in_the_model_becomes_an_error_without_its_message(model: Tiny) -> None:
+    with pytest.raises(HelixServeError) as caught:
+        asyncio.run(Core(model, Memory()).infer("project", request(fault="raise"), ID))
+    assert caught.value.http_status == 500
+    assert "secrets" not in str(caught.value)
+
+
+def test_too_many_waiting_requests_are_refused_and_the_others_answered(model: Tiny) -> None:
+    core = Core(model, Memory())
+
+    async def ask() -> list[object]:
+        asked = [core.infer("project", request(delay=0.02, seed=1), ID) for _ in range(20)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(ask())
+    refused = [answer for answer in answers if isinstance(answer, BusyError)]
+    assert len(refused) == 20 - model.contract.limits["queue"]
+    assert all(isinstance(answer, core_module.Answer | BusyError) for answer in answers)
+
+
+def test_a_cancelled_request_leaves_the_queue_uncomputed(model: Tiny) -> None:
+    log = Memory()
+    core = Core(model, log)
+
+    async def ask() -> None:
+        first = asyncio.create_task(core.infer("project", request(delay=0.3, seed=1), ID))
+        second = asyncio.create_task(core.infer("project", request(seed=2), ID))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        await first
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        await core.close()
+
+    asyncio.run(ask())
+    assert [prediction.seed for prediction in log.predictions] == [1]
+
+
+def test_closing_finishes_what_was_accepted_and_refuses_the_rest(model: Tiny) -> None:
+    core = Core(model, Memory())
+
+    async def ask() -> core_module.Answer:
+        accepted = asyncio.create_task(core.infer("project", request(delay=0.2), ID))
+        await asyncio.sleep(0.05)
+        closing = asyncio.create_task(core.close())
+        await asyncio.sleep(0)
+        with pytest.raises(NotReadyError, match="stopping"):
+            await core.infer("project", request(), ID)
+        await closing
+        return await accepted
+
+    assert len(asyncio.run(ask()).items) == 1

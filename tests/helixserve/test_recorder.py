@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from helix_lineage.shard import Prediction
+from helix_lineage.shard.reader import Log
+from helixserve import readiness
+from helixserve.errors import UnrecordedError
+from helixserve.recorder import Recorder, libraries
+from helixserve.settings import Settings
+from tests.helixserve.support import IMAGE, Place
+
+
+def open_recorder(place: Place, log: Path | None = None) -> Recorder:
+    verified = readiness.load(Settings.read(place.environment()), datetime.now(UTC))
+    return Recorder.open(log or place.log, verified, "x86-64-v3")
+
+
+def prediction(index: int = 0) -> Prediction:
+    return Prediction(bytes(16), index, 1 + index, b"in", b"out", 7, "strict", 1, 2)
+
+
+def test_the_header_names_release_image_machine_and_libraries(place: Place) -> None:
+    recorder = open_recorder(place)
+    ids = recorder.append([prediction(0), prediction(1)])
+    recorder.close()
+    shard = Log(place.log).shard(recorder.shard)
+    assert ids == [f"{recorder.shard}.1", f"{recorder.shard}.2"]
+    assert (shard.header.image, shard.header.machine_class, shard.header.model) == (IMAGE, "x86-64-v3", "tiny")
+    assert (shard.header.mode, shard.header.promotion) == ("local", None)
+    assert shard.header.libraries == libraries()
+    assert shard.folder.release.read_bytes() == place.release.read_bytes()
+
+
+def test_libraries_name_what_computes() -> None:
+    assert {"python", "libc", "numpy", "onnxruntime"} <= set(libraries())
+
+
+def test_a_log_that_cannot_be_opened_is_refused(place: Place) -> None:
+    place.log.touch()
+    with pytest.raises(UnrecordedError, match="shard"):
+        open_recorder(place)
+
+
+def test_a_shard_that_cannot_be_written_is_refused_and_remembered(place: Place) -> None:
+    recorder = open_recorder(place)
+    recorder.close()
+    with pytest.raises(UnrecordedError, match="withheld"):
+        recorder.append([prediction()])
+    assert recorder.failure is not None

@@ -1,0 +1,191 @@
+"""The life of a serving process: real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import httpx
+import psutil
+import pytest
+import tritonclient.grpc as triton
+from cryptography.hazmat.primitives.asymmetric import ec
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.utils import InferenceServerException
+
+from helix_lineage.shard.entries import Close, decode
+from helix_lineage.shard.reader import Log
+from tests.helixserve import support
+from tests.helixserve.support import Place, Serving, serving
+
+
+def without_release(place: Place) -> str:
+    place.release.unlink()
+    return "HELIX_RELEASE"
+
+
+def with_another_key(place: Place) -> str:
+    place.trust.write_text(json.dumps(support.trust(ec.generate_private_key(ec.SECP256R1()))))
+    return "releaser"
+
+
+def with_a_flipped_weight(place: Place) -> str:
+    path = place.home / "artifacts" / "tiny.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    return "opt/helix/artifacts/tiny.onnx"
+
+
+def with_another_contract(place: Place) -> str:
+    """Released, but not what the release's image lists."""
+    path = place.home / "model" / "model.toml"
+    path.write_text(path.read_text().replace("request_bytes = 20000", "request_bytes = 20001"))
+    return "opt/helix/model/model.toml"
+
+
+def without_a_log(place: Place) -> str:
+    place.log.touch()
+    return "log"
+
+
+@pytest.mark.parametrize(
+    "spoil", [without_release, with_another_key, with_a_flipped_weight, with_another_contract, without_a_log]
+)
+def test_a_server_that_cannot_prove_its_release_never_serves_and_says_why(place: Place, spoil: object) -> None:
+    named = spoil(place)  # type: ignore[operator]
+    with serving(place) as server:
+        for path in ("/readyz", "/v2/health/ready", "/v2/models/tiny-project/ready"):
+            response = httpx.get(server.url + path)
+            assert response.status_code == 503, path
+            assert named in response.text, path
+        assert httpx.get(server.url + "/livez").status_code == 200
+        body = {"values": [1]}
+        tensor = {"name": "values", "datatype": "FP32", "shape": [1], "data": [1]}
+        for path, content in (("/project", body), ("/v2/models/tiny-project/infer", {"inputs": [tensor]})):
+            response = httpx.post(server.url + path, json=content)
+            assert response.status_code == 503, path
+            assert named in response.json()["error"]
+        with grpc.insecure_channel(server.grpc) as channel:
+            status = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest()).status
+            assert status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with triton.InferenceServerClient(server.grpc) as client:
+            assert client.is_server_live()
+            assert not client.is_server_ready()
+            with pytest.raises(InferenceServerException, match="UNAVAILABLE") as caught:
+                client.infer("tiny-project", [])
+            assert named in str(caught.value)
+        assert server.stop() == 0
+    assert Log(place.log).shard_ids() == []
+
+
+def test_term_finishes_what_was_accepted_and_closes_the_shard(place: Place) -> None:
+    slow = {"values": [1], "delay": 1.0, "seed": 3}
+    with serving(place) as server, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(httpx.post, f"{server.url}/project", json=slow, timeout=60)
+        second = pool.submit(grpc_infer, server, 0.5)
+        time.sleep(0.4)
+        assert server.stop() == 0
+        answer = first.result()
+        prediction = second.result()
+    assert answer.status_code == 200
+    log = Log(place.log)
+    (shard_id,) = log.shard_ids()
+    shard = log.shard(shard_id)
+    assert not shard.live
+    assert isinstance(decode(shard.entry(shard.size - 1)), Close)
+    recorded = {f"{shard_id}.{sequence}" for sequence, _ in shard.predictions()}
+    assert recorded == {answer.json()["predictions"][0]["prediction_id"], prediction}
+
+
+def grpc_infer(server: Serving, delay: float) -> str:
+    with triton.InferenceServerClient(server.grpc) as client:
+        values = triton.InferInput("values", [0], "FP32")
+        values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
+        answer = client.infer("tiny-project", [values], parameters={"delay": delay})
+        return str(answer.as_numpy("prediction_id")[0].decode())
+
+
+def test_a_restart_opens_a_new_shard_and_keeps_the_old_ones_readable(place: Place) -> None:
+    predictions = []
+    for _ in range(2):
+        with serving(place) as server:
+            answer = httpx.post(f"{server.url}/project", json={"values": [1], "seed": 1}).json()
+            predictions.append(answer["predictions"][0]["prediction_id"])
+            os.kill(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+    log = Log(place.log)
+    assert len(log.shard_ids()) == 2
+    outputs = set()
+    for prediction in predictions:
+        shard, sequence = log.find(prediction)
+        outputs.add(shard.payload(sequence).output)
+    assert len(outputs) == 1
+
+
+def test_an_answer_that_cannot_be_recorded_is_withheld_and_the_server_is_unready(place: Place) -> None:
+    with serving(place) as server:
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 200
+        psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_FSIZE, (1, 1))
+        refused = httpx.post(f"{server.url}/project", json={"values": [1]})
+        assert (refused.status_code, refused.json()["where"]) == (503, "log")
+        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        assert httpx.get(f"{server.url}/v2/health/ready").status_code == 503
+        server.process.kill()
+    (shard_id,) = Log(place.log).shard_ids()
+    assert len(list(Log(place.log).shard(shard_id).predictions())) == 1
+
+
+def test_under_bentomls_supervisor_the_worker_ends_with_it(place: Place) -> None:
+    """`bentoml serve` works too; killing the supervisor must not leave a worker that serves."""
+    command = [sys.executable, "-m", "bentoml", "serve", str(place.home / "model"), "--host", "127.0.0.1", "--port", "{port}"]
+    numpy = {"NPY_DISABLE_CPU_FEATURES": pinned()}
+    with serving(place, *command, **numpy) as server:
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 200
+        workers = psutil.Process(server.process.pid).children(recursive=True)
+        assert workers
+        server.process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        assert not alive
+    (shard_id,) = Log(place.log).shard_ids()
+    shard = Log(place.log).shard(shard_id)
+    assert not shard.live
+    assert isinstance(decode(shard.entry(shard.size - 1)), Close)
+
+
+def pinned() -> str:
+    from helixserve import machine  # noqa: PLC0415
+
+    return machine._BEYOND[machine.machine_class()]
+
+
+def test_a_port_in_use_is_named(place: Place, tiny: Serving) -> None:
+    import subprocess  # noqa: PLC0415
+
+    env = place.environment(HELIX_HTTP_PORT=str(tiny.http_port), HELIX_GRPC_PORT=str(support.free_port()))
+    answer = subprocess.run(
+        [sys.executable, "-m", "helixserve", "serve"], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert answer.returncode == 1
+    assert "HELIX_HTTP_PORT" in answer.stderr
+
+
+def test_the_help_names_both_commands() -> None:
+    import subprocess  # noqa: PLC0415
+
+    answer = subprocess.run([sys.executable, "-m", "helixserve", "--help"], capture_output=True, text=True, check=True)
+    assert "serve" in answer.stdout
+    assert "replay" in answer.stdout
+
+
+def test_a_server_writes_nothing_outside_its_log_and_temporary_folders(place: Place) -> None:
+    before = {path: path.stat().st_mtime_ns for path in place.root.rglob("*") if "__pycache__" not in str(path)}
+    with serving(place) as server:
+        httpx.post(f"{server.url}/project", json={"values": [1]})
+    after = {path: path.stat().st_mtime_ns for path in place.root.rglob("*") if "__pycache__" not in str(path)}
+    assert before == after
+    assert Path(server.output).exists()

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helixserve import settings
+from helixserve.errors import NotReadyError
+from helixserve.settings import Settings
+
+
+def test_an_image_needs_no_variable() -> None:
+    read = Settings.read({})
+    assert (read.home, read.root, read.log) == (Path("/opt/helix"), Path("/"), Path("/var/lib/helix/log"))
+    assert (read.host, read.http_port, read.grpc_port, read.image_digest) == ("127.0.0.1", 3000, 3001, None)
+
+
+def test_the_docstring_names_every_variable_and_its_default() -> None:
+    table = [line.split("|")[1:3] for line in (settings.__doc__ or "").splitlines() if line.startswith("| HELIX")]
+    named = {name.strip(): default.strip() for name, default in table}
+    assert Settings.read(named | {"HELIX_IMAGE_DIGEST": ""}) == Settings.read({})
+    assert len(named) == 8
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "65536", "-1", "٣"])
+def test_a_malformed_port_is_refused_naming_the_variable(text: str) -> None:
+    with pytest.raises(NotReadyError) as caught:
+        Settings.read({"HELIX_GRPC_PORT": text})
+    assert caught.value.where == "HELIX_GRPC_PORT"
