@@ -152,12 +152,20 @@ def records(place: Place, model: str, **changes: object) -> tuple[Release, dict[
         for path in sorted((place.home / "artifacts").iterdir())
     ]
     guard = GuardVerdict(
-        parameters={"model": model, "source": digest, "locks": [], "passed": changes.get("guard_passed", True), "findings": []}
+        parameters={
+            "model": model,
+            "source": digest,
+            "locks": [],
+            "passed": changes.get("guard_passed", True),
+            "findings": [],
+        }
     )
     data = DataCommit(parameters={"model": model, "dvc_lock": digest, "files": []})
     weights = TrainedWeights(parents={"data": data.digest}, parameters={**common, "origin": "imported"})
     exported = ExportedModel(
-        parents={"weights": weights.digest}, parameters=common, outputs=tuple(changes.get("outputs", outputs))  # type: ignore[arg-type]
+        parents={"weights": weights.digest},
+        parameters=common,
+        outputs=tuple(changes.get("outputs", outputs)),  # type: ignore[arg-type]
     )
     regression = RegressionVerdict(
         parents={"candidate": exported.digest, "weights": weights.digest, "data": data.digest},
@@ -184,7 +192,9 @@ def sign(made: tuple[Release, Mapping[str, Record]], key: ec.EllipticCurvePrivat
     release, chain = made
     statement = {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": "registry/tiny", "digest": {"sha256": release.parameters["image"].removeprefix("sha256:")}}],
+        "subject": [
+            {"name": "registry/tiny", "digest": {"sha256": release.parameters["image"].removeprefix("sha256:")}}
+        ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {"release": release.to_json(), "records": {d: record.to_json() for d, record in chain.items()}},
     }

@@ -100,7 +100,9 @@ def test_a_request_that_breaks_the_contract_is_refused_naming_the_field(
     assert caught.value.where == where
 
 
-@pytest.mark.parametrize("model", ["tiny_model.model:Missing", "nowhere:Tiny", "tiny_model.model", "tiny_model.model:np"])
+@pytest.mark.parametrize(
+    "model", ["tiny_model.model:Missing", "nowhere:Tiny", "tiny_model.model", "tiny_model.model:np"]
+)
 def test_a_model_that_is_no_model_is_refused(model: str) -> None:
     with pytest.raises(ContractError):
         load_class(Contract.parse(TEXT.replace("tiny_model.model:Tiny", model)))

@@ -90,7 +90,9 @@ def test_an_item_depends_on_nothing_but_input_seed_and_number(model: Tiny) -> No
     assert [tuple(item) for item in model.predict(resolved, [4, 1])] == [answers[0].items[4], answers[0].items[1]]
 
 
-def test_requests_are_computed_one_after_another_off_the_event_loop(model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_are_computed_one_after_another_off_the_event_loop(
+    model: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside, most, threads = 0, 0, set()
     original = model._project
 

@@ -29,7 +29,9 @@ def test_raw_bytes_hold_every_tensor(tensor: Tensor) -> None:
     assert protocol.from_raw("x", tensor.datatype, tensor.shape, protocol.to_raw(tensor)) == tensor
 
 
-@given(st.sampled_from([*sorted(ITEM_BYTES), "BYTES"]), st.lists(st.integers(-1, 5), max_size=3), st.binary(max_size=64))
+@given(
+    st.sampled_from([*sorted(ITEM_BYTES), "BYTES"]), st.lists(st.integers(-1, 5), max_size=3), st.binary(max_size=64)
+)
 def test_raw_bytes_of_strangers_give_a_tensor_or_a_typed_error(datatype: str, shape: list[int], raw: bytes) -> None:
     try:
         tensor = protocol.from_raw("x", datatype, shape, raw)

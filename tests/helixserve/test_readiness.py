@@ -85,7 +85,10 @@ FAULTS: dict[str, tuple[Callable[[Place], object], str]] = {
     "a guard that refused": (lambda place: resign(place, guard_passed=False), "guard"),
     "an edited list of files": (lambda place: flip(place.home / "files.json"), "files.json"),
     "a flipped weight": (lambda place: flip(place.home / "artifacts" / "tiny.onnx"), "opt/helix/artifacts/tiny.onnx"),
-    "weights missing": (lambda place: (place.home / "artifacts" / "tiny.onnx").unlink(), "opt/helix/artifacts/tiny.onnx"),
+    "weights missing": (
+        lambda place: (place.home / "artifacts" / "tiny.onnx").unlink(),
+        "opt/helix/artifacts/tiny.onnx",
+    ),
     "an edited contract": (lambda place: flip(place.home / "model" / "model.toml"), "opt/helix/model/model.toml"),
     "edited code": (lambda place: flip(place.home / "model/src/tiny_model/model.py"), "tiny_model/model.py"),
     "code removed": (lambda place: (place.home / "model/src/tiny_model/model.py").unlink(), "tiny_model/model.py"),

@@ -36,7 +36,13 @@ def without(tensors_given: tuple[Tensor, ...], name: str) -> bytes:
 
 def test_an_input_that_was_never_served_is_refused(model: Tiny) -> None:
     given = resolved(model)
-    for typed in (without(given, "seed"), without(given, "task"), without(given, "scale"), without(given, "values"), b"\x80\x01"):
+    for typed in (
+        without(given, "seed"),
+        without(given, "task"),
+        without(given, "scale"),
+        without(given, "values"),
+        b"\x80\x01",
+    ):
         with pytest.raises(InvalidInputError):
             replay.replay(model, typed, [0])
 
@@ -47,7 +53,9 @@ def test_an_item_outside_the_request_is_refused(model: Tiny, item: int) -> None:
         replay.replay(model, encode(resolved(model)), [item])
 
 
-@pytest.mark.parametrize("request_value", [7, [2, b"", []], [1, "text", []], [1, b"", [True]], [1, b""], {"version": 1}])
+@pytest.mark.parametrize(
+    "request_value", [7, [2, b"", []], [1, "text", []], [1, b"", [True]], [1, b""], {"version": 1}]
+)
 def test_a_malformed_request_is_refused(request_value: object) -> None:
     with pytest.raises(InvalidInputError):
         replay.read_request(cbor2.dumps(request_value))

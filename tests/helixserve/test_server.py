@@ -142,7 +142,17 @@ def test_an_answer_that_cannot_be_recorded_is_withheld_and_the_server_is_unready
 
 def test_under_bentomls_supervisor_the_worker_ends_with_it(place: Place) -> None:
     """`bentoml serve` works too; killing the supervisor must not leave a worker that serves."""
-    command = [sys.executable, "-m", "bentoml", "serve", str(place.home / "model"), "--host", "127.0.0.1", "--port", "{port}"]
+    command = [
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        str(place.home / "model"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "{port}",
+    ]
     numpy = {"NPY_DISABLE_CPU_FEATURES": pinned()}
     with serving(place, *command, **numpy) as server:
         assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 200

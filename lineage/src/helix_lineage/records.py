@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from helix_lineage.canonical import Json, check_digest, digest_bytes, dumps, loads
+from helix_lineage.canonical import SAFE_INTEGER, Json, check_digest, digest_bytes, dumps, loads
 from helix_lineage.errors import CanonicalError, RecordError
+
+_SEED_DIGITS = 20  # of 2**64 - 1; Python refuses to read very long numbers
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,6 +33,13 @@ class Artifact:
     size: int
     """Bytes."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _is_relative(self.name):
+            raise RecordError(f"an output's name is a relative path without '..': {self.name!r}")
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or not 0 <= self.size < SAFE_INTEGER:
+            raise RecordError(f"the output {self.name!r} has the size {self.size!r}")
+        _check_digest(self.digest)
+
     def to_json(self) -> dict[str, Json]:
         """The output as a JSON object."""
         return {"name": self.name, "digest": self.digest, "size": self.size}
@@ -40,10 +49,7 @@ class Artifact:
         """Read what `to_json` gave. Raises RecordError."""
         if not isinstance(value, dict) or set(value) != {"name", "digest", "size"}:
             raise RecordError("an output needs exactly: name, digest, size")
-        name, size = value["name"], value["size"]
-        if not isinstance(name, str) or not name or isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise RecordError(f"malformed output {name!r}")
-        return cls(name, check_digest(value["digest"]), size)
+        return cls(value["name"], value["digest"], value["size"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +87,9 @@ class Record:
         if missing:
             raise RecordError(f"{self.TYPE}: parameters missing {missing}")
         for digest in self.parents.values():
-            check_digest(digest)
+            _check_digest(digest)
+        if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed < 2**64):
+            raise RecordError(f"{self.TYPE}: a seed is an integer in [0, 2**64), not {self.seed!r}")
         object.__setattr__(self, "outputs", tuple(sorted(self.outputs)))
         if len({output.name for output in self.outputs}) != len(self.outputs):
             raise RecordError(f"{self.TYPE}: two outputs of one name")
@@ -197,7 +205,8 @@ def from_json(value: Json) -> Record:
     """Make the record that `value` (parsed JSON) describes. Raises RecordError."""
     if not isinstance(value, dict) or set(value) != _KEYS:
         raise RecordError(f"a record has exactly the keys {sorted(_KEYS)}")
-    kind = RECORD_TYPES.get((value["type"], value["version"])) if isinstance(value["type"], str) else None
+    named = isinstance(value["type"], str) and type(value["version"]) is int
+    kind = RECORD_TYPES.get((value["type"], value["version"])) if named else None
     if kind is None:
         raise RecordError(f"unknown record type {value['type']!r} version {value['version']!r}")
     if not isinstance(value["parents"], dict) or not isinstance(value["parameters"], dict):
@@ -213,7 +222,11 @@ def from_json(value: Json) -> Record:
         machine_class=_text(value["machine_class"]),
     )
     # One identity per record: a second spelling of the same content is refused.
-    if dumps(value) != record.to_bytes():
+    try:
+        canonical = dumps(value) == record.to_bytes()
+    except CanonicalError as error:
+        raise RecordError(f"{kind.TYPE}: {error}") from error
+    if not canonical:
         raise RecordError(f"{kind.TYPE}: the record is not in its canonical form")
     return record
 
@@ -229,9 +242,21 @@ def parse(data: bytes) -> Record:
 def _seed(value: Any) -> int | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not value.isascii() or not value.isdigit():
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > _SEED_DIGITS:
         raise RecordError(f"a seed is a decimal string, not {value!r}")
     return int(value)
+
+
+def _check_digest(value: object) -> str:
+    try:
+        return check_digest(value)
+    except CanonicalError as error:
+        raise RecordError(str(error)) from error
+
+
+def _is_relative(name: str) -> bool:
+    """A path that stays inside the folder it is joined to; outputs are written to disk under their names."""
+    return "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def _text(value: Any) -> str | None:

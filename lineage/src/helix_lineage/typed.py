@@ -24,6 +24,8 @@ ITEM_BYTES = {
 }  # fmt: skip
 """Bytes an element; BYTES has no fixed size."""
 
+_MAX_EXTENT = 2**63
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -39,16 +41,24 @@ class Tensor:
     """Raw little-endian bytes; for BYTES, one byte string an element."""
 
     def __post_init__(self) -> None:
+        # `type(…) is`, because True and 1.0 equal 1 and have other bytes: one value would have two encodings.
+        if type(self.name) is not str or not self.name or _has_surrogate(self.name):
+            raise CanonicalError(f"a tensor's name is a text, and not empty: {self.name!r}")
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if not all(type(extent) is int and 0 <= extent < _MAX_EXTENT for extent in self.shape):
+            raise CanonicalError(f"tensor {self.name!r}: extents are integers in [0, 2**63), not {self.shape}")
         elements = math.prod(self.shape)
-        if any(extent < 0 for extent in self.shape):
-            raise CanonicalError(f"tensor {self.name!r}: negative extent in {self.shape}")
         if self.datatype == "BYTES":
             if not isinstance(self.data, tuple) or len(self.data) != elements:
                 raise CanonicalError(f"tensor {self.name!r}: BYTES {self.shape} needs {elements} byte strings")
+            if not all(type(item) is bytes for item in self.data):
+                raise CanonicalError(f"tensor {self.name!r}: its elements are byte strings")
         elif self.datatype not in ITEM_BYTES:
             raise CanonicalError(f"tensor {self.name!r}: unknown data type {self.datatype!r}")
         elif not isinstance(self.data, bytes) or len(self.data) != elements * ITEM_BYTES[self.datatype]:
             raise CanonicalError(f"tensor {self.name!r}: data does not fill {self.datatype} {self.shape}")
+        elif self.datatype == "BOOL" and self.data.strip(b"\0\1"):
+            raise CanonicalError(f"tensor {self.name!r}: a BOOL is 0 or 1")
 
 
 def encode(tensors: Iterable[Tensor]) -> bytes:
@@ -56,6 +66,7 @@ def encode(tensors: Iterable[Tensor]) -> bytes:
     ordered = sorted(tensors, key=lambda tensor: tensor.name)
     if len({tensor.name for tensor in ordered}) != len(ordered):
         raise CanonicalError("two tensors of one name")
+    # Arrays only: cbor2's canonical form sorts map keys by the rule of RFC 7049, not of RFC 8949.
     rows = [[t.name, t.datatype, list(t.shape), list(t.data) if t.datatype == "BYTES" else t.data] for t in ordered]
     return cbor2.dumps(rows, canonical=True)
 
@@ -76,3 +87,7 @@ def decode(data: bytes) -> tuple[Tensor, ...]:
     if again != data:
         raise CanonicalError("the typed value is not in its canonical form")
     return tensors
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from typing import NoReturn
 
 from helix_lineage.errors import LineageError
@@ -40,6 +41,8 @@ def serve(settings: Settings) -> int:
     """
     signal.signal(signal.SIGTERM, _leave)  # until the server takes over: process 1 would ignore TERM
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    metrics = tempfile.TemporaryDirectory(prefix="helix-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics.name  # BentoML keeps its metrics in files, as for many workers
     from _bentoml_impl.worker.service import main as worker  # noqa: PLC0415  # after the pin
 
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
@@ -52,7 +55,8 @@ def serve(settings: Settings) -> int:
         ) from error
     listener.set_inheritable(True)
     os.chdir(settings.model)
-    worker([".", "--fd", str(listener.detach())], standalone_mode=False)
+    with metrics:
+        worker([".", "--fd", str(listener.detach())], standalone_mode=False)
     return 0
 
 

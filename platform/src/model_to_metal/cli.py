@@ -1,7 +1,7 @@
 """The `helix` command: one file a command under `commands/`, and one place where errors end.
 
-Exit status: 0 done; 1 the answer is no (a gate, a check, a verification); 2 wrong usage;
-3 it could not be done (the message says what, where and how to mend it).
+Exit status: 0 done, or yes; 1 the answer is no (a gate, a check, a verification); 2 there is no
+answer: wrong usage, or it could not be done (the message says what, where and how to mend it).
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Callable
 
 import typer
 
+from helix_lineage.cli import app as lineage
 from helix_lineage.errors import LineageError
 from helixserve.errors import HelixServeError
 from model_to_metal.commands import (
     attest,
     build,
     check,
+    demo,
     doctor,
     env,
     export,
@@ -33,7 +35,7 @@ from model_to_metal.commands import (
 )
 from model_to_metal.errors import GateRefused, PipelineError
 
-NO, CANNOT = 1, 3
+NO, CANNOT = 1, 2
 
 app = typer.Typer(
     name="helix",
@@ -46,11 +48,12 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     command.register
     for command in (
-        doctor, lock, fetch, check, export, regress, build, attest, run, serve, verify, keys, registry, env, tools,
+        doctor, lock, fetch, check, export, regress, build, attest, run, serve, verify, keys, registry, env, tools, demo,
     )
 )  # fmt: skip
 for _register in COMMANDS:
     _register(app)
+app.add_typer(lineage, name="lineage")
 
 
 def main() -> None:

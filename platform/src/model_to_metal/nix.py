@@ -127,6 +127,11 @@ class Store:
             visit(path)
         return ordered
 
+    def source_inputs(self, derivation: str) -> list[str]:
+        """The source trees (not scripts, not results of other steps) that a step was given, by store path."""
+        table = json.loads(self._run(["nix", "show-derivation", derivation]))
+        return [path for path in table[derivation]["inputSrcs"] if self.real(path).is_dir()]
+
     def copy(self, paths: Iterable[str], other: Store) -> None:
         """Put paths of this store, with all that they refer to, into another one."""
         if wanted := sorted(set(paths)):

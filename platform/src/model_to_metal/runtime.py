@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -32,6 +33,7 @@ from typing import Any
 from helix_lineage.canonical import Json
 from helix_lineage.paths import State
 from helix_lineage.release import verify_release
+from helix_lineage.replay.images import UnpackedImage, obtain
 from helix_lineage.trust import Trust
 from model_to_metal import attest, process, registry
 from model_to_metal.errors import RuntimeStartError, ToolMissing
@@ -82,12 +84,12 @@ def serving(state: State, model: str, *, ports: Ports = Ports(), log: Path | Non
         raise RuntimeStartError(f"{model} has no release on this machine", where=str(bundle), fix=f"helix run release {model}")
     verified = verify_release(bundle.read_bytes(), Trust.load(state.trust), image=None, at=datetime.now(UTC))
     image = str(verified.release.parameters["image"])
-    root = unpacked(state, model, image)
+    files = unpacked(state, model, image)
     shards = log or state.log
     with tempfile.TemporaryDirectory(prefix="helix-serve-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        _prepare(folder, root, bundle, state.trust, shards, image, ports)
+        _prepare(folder, files, bundle, state.trust, shards, image, ports)
         with _running(folder, f"helix-{model}-{secrets.token_hex(4)}") as (child, errors):
             _await_ready(child, errors, ports.http)
             yield Served(
@@ -100,27 +102,28 @@ def serving(state: State, model: str, *, ports: Ports = Ports(), log: Path | Non
             )
 
 
-def unpacked(state: State, model: str, image: str) -> Path:
-    """The image's files as a folder with `rootfs` and `config.json` (of the image). Pulled by digest."""
-    home = state.images / image.removeprefix("sha256:")
-    if (home / "rootfs").is_dir():
-        return home
-    state.images.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=state.images, prefix=".new-") as name, registry.serving(state) as address:
-        folder = Path(name)
-        source = f"docker://{address}/{registry.repository(model)}@{image}"
-        layout = f"{folder}/layout:image"
-        # skopeo checks every blob against its digest on the way.
-        process.run(["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false", source, f"oci:{layout}"])
-        _check_layout(folder / "layout", image)
-        rootless = ["--rootless"] if os.geteuid() else []
-        process.run(["umoci", "unpack", *rootless, "--image", layout, folder / "bundle"])
-        config = _image_config(folder / "layout", image)
-        (folder / "bundle" / "config.json").write_text(json.dumps(config))
-        # Another process may have been first; its folder holds the same bytes.
-        with contextlib.suppress(FileExistsError, OSError):
-            (folder / "bundle").rename(home)
-    return home
+def free_ports() -> Ports:
+    """The usual ports where they are free, others where not."""
+    return Ports(_free(HTTP_PORT), _free(GRPC_PORT))
+
+
+def _free(wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise RuntimeStartError("this machine has no free port")
+
+
+def unpacked(state: State, model: str, image: str) -> UnpackedImage:
+    """The image's files on this machine, pulled by digest from the registry when they are not there yet."""
+    repository = registry.repository(model)
+    if (state.images / image.removeprefix("sha256:")).is_dir():
+        return obtain(image, repository, "", state.images)
+    with registry.serving(state) as address:
+        return obtain(image, repository, address, state.images)
 
 
 def specification(config: Mapping[str, Any], rootfs: Path, folder: Path, log: Path, env: Mapping[str, str]) -> Json:
@@ -156,7 +159,7 @@ def specification(config: Mapping[str, Any], rootfs: Path, folder: Path, log: Pa
     }  # fmt: skip
 
 
-def _prepare(folder: Path, home: Path, bundle: Path, trust: Path, log: Path, image: str, ports: Ports) -> None:
+def _prepare(folder: Path, files: UnpackedImage, bundle: Path, trust: Path, log: Path, image: str, ports: Ports) -> None:
     """Write the runtime configuration and what is mounted at /etc/helix."""
     (folder / "helix").mkdir()
     # Copies: the server must see what was verified here, whatever is released meanwhile.
@@ -171,8 +174,7 @@ def _prepare(folder: Path, home: Path, bundle: Path, trust: Path, log: Path, ima
         "HELIX_HTTP_PORT": str(ports.http),
         "HELIX_GRPC_PORT": str(ports.grpc),
     }
-    config = json.loads((home / "config.json").read_text())
-    wanted = specification(config, home / "rootfs", folder, log.resolve(), env)
+    wanted = specification(files.settings, files.rootfs.resolve(), folder, log.resolve(), env)
     (folder / "config.json").write_text(json.dumps(wanted))
 
 
@@ -216,20 +218,6 @@ def _await_ready(child: subprocess.Popen[bytes], errors: Path, port: int) -> Non
         time.sleep(0.2)
     said = errors.read_text(errors="replace").strip()[-1000:]
     raise RuntimeStartError(f"the server is not ready after {START_S:.0f} s: {reason}", where=said or None)
-
-
-def _check_layout(layout: Path, image: str) -> None:
-    """The pulled layout holds that manifest and no other."""
-    (only,) = json.loads((layout / "index.json").read_text())["manifests"]
-    if only["digest"] != image:
-        raise RuntimeStartError("the registry gave another image than asked for", where=f"{only['digest']}, not {image}")
-
-
-def _image_config(layout: Path, image: str) -> dict[str, Any]:
-    blobs = layout / "blobs" / "sha256"
-    manifest = json.loads((blobs / image.removeprefix("sha256:")).read_text())
-    config = json.loads((blobs / manifest["config"]["digest"].removeprefix("sha256:")).read_text())
-    return dict(config["config"])
 
 
 def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Json]:

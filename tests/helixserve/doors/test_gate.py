@@ -106,7 +106,12 @@ def test_other_media_types_and_compressed_bodies_are_refused(headers: list[tuple
 
 def test_json_and_binary_tensors_pass_and_so_does_a_body_without_a_media_type() -> None:
     app = Echo()
-    for headers in ([], [JSON], [(b"content-type", b"Application/JSON; charset=utf-8")], [(b"content-type", b"application/octet-stream")]):
+    for headers in (
+        [],
+        [JSON],
+        [(b"content-type", b"Application/JSON; charset=utf-8")],
+        [(b"content-type", b"application/octet-stream")],
+    ):
         assert ask(app, [b"{}"], *headers)[0] == 200
 
 
@@ -119,3 +124,14 @@ def test_nothing_but_http_passes() -> None:
     for kind in ("websocket", "lifespan"):
         asyncio.run(Gate(app, LIMIT)({"type": kind}, None, None))  # type: ignore[arg-type]
     assert seen == ["lifespan"]
+
+
+def test_an_exception_behind_the_gate_becomes_an_answer() -> None:
+    class Broken(Echo):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            raise ZeroDivisionError("secrets")
+
+    status, headers, body = ask(Broken(), [b""])
+    assert status == 500
+    assert b"x-request-id" in headers
+    assert b"secrets" not in body

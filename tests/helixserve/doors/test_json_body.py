@@ -10,7 +10,11 @@ from helixserve.doors.json_body import read_json
 from helixserve.errors import InvalidInputError
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**64), 2**64)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
@@ -22,7 +26,18 @@ def test_json_is_read_exactly(value: object) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"NaN", b'{"a": -Infinity}', b'{"a": 1, "a": 2}', b"\xff", b"[" * 100_000, b"9" * 10_000, b"{} x", b"\0"],
+    [
+        b"",
+        b"{",
+        b"NaN",
+        b'{"a": -Infinity}',
+        b'{"a": 1, "a": 2}',
+        b"\xff",
+        b"[" * 100_000,
+        b"9" * 10_000,
+        b"{} x",
+        b"\0",
+    ],
     ids=lambda body: repr(body[:12]),
 )
 def test_anything_else_is_refused(body: bytes) -> None:

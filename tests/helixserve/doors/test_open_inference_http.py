@@ -54,7 +54,9 @@ def test_tensors_go_as_json_or_as_raw_bytes(
     client: triton.InferenceServerClient, binary_in: bool, binary_out: bool | None
 ) -> None:
     names = ("projected", "label", "largest", "even", "prediction_id")
-    outputs = None if binary_out is None else [triton.InferRequestedOutput(name, binary_data=binary_out) for name in names]
+    outputs = (
+        None if binary_out is None else [triton.InferRequestedOutput(name, binary_data=binary_out) for name in names]
+    )
     options = {"seed": 5, "repeats": 3, "words": "a"}
     answer = client.infer("tiny-project", [values(binary_in)], outputs=outputs, request_id="mine", parameters=options)
     assert answer.get_response()["id"] == "mine"
@@ -94,7 +96,11 @@ BAD: list[tuple[Any, int, str]] = [
     ({"inputs": [{"name": "values", "datatype": "FP32", "shape": [2]}]}, 400, "values"),
     ({"inputs": [VALUES | {"parameters": {"shared_memory_region": "r"}}]}, 400, "values"),
     ({"inputs": [VALUES | {"parameters": {"binary_data_size": 8}}]}, 400, "values"),
-    ({"inputs": [{k: VALUES[k] for k in ("name", "datatype", "shape")} | {"parameters": {"binary_data_size": 8}}]}, 400, "values"),
+    (
+        {"inputs": [{k: VALUES[k] for k in ("name", "datatype", "shape")} | {"parameters": {"binary_data_size": 8}}]},
+        400,
+        "values",
+    ),
     ({"inputs": [VALUES, VALUES]}, 400, "values"),
     ({"inputs": [VALUES], "parameters": {"sequence_id": 1}}, 400, "sequence_id"),
     ({"inputs": [VALUES], "parameters": {"repeats": [1]}}, 400, "repeats"),

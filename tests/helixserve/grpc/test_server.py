@@ -69,7 +69,9 @@ def test_health_v1_says_serving(channel: grpc.Channel) -> None:
 def test_raw_tensors_get_raw_answers_by_item(client: triton.InferenceServerClient) -> None:
     words = np.array(["a".encode(), "å".encode()], dtype=np.object_)
     options = {"repeats": 3, "seed": 5, "scale": 0.5}
-    answer = client.infer("tiny-project", [values(), tensor("words", words, "BYTES")], request_id="mine", parameters=options)
+    answer = client.infer(
+        "tiny-project", [values(), tensor("words", words, "BYTES")], request_id="mine", parameters=options
+    )
     assert answer.get_response().id == "mine"
     assert answer.get_response().parameters["seed"].uint64_param == 5
     assert answer.as_numpy("table").shape == (3, 4, 3)

@@ -17,7 +17,9 @@ ATOMS = {"N": (1.0, 2.0, 3.0), "CA": (2.0, 2.0, 3.0), "C": (3.0, 2.0, 3.0), "O":
 STRUCTURE = Structure(
     (
         Chain("H", (Residue(99, "", "A", ATOMS), Residue(100, "", "C", ATOMS), Residue(100, "A", "D", ATOMS))),
-        Chain("", (Residue(-2, "", "E", ATOMS), Residue(-1, "", present=False), Residue(0, "", "F", {"N": ATOMS["N"]}))),
+        Chain(
+            "", (Residue(-2, "", "E", ATOMS), Residue(-1, "", present=False), Residue(0, "", "F", {"N": ATOMS["N"]}))
+        ),
     )
 )
 

@@ -94,8 +94,8 @@ class Upstream:
         with torch.no_grad():
             found = self.network(
                 self.inputs["X"], their_residues, self.inputs["mask"], self.inputs["chain_M"],
-                self.inputs["residue_idx"], self.inputs["chain_encoding"], torch.zeros(1, len(residues)), use_input_decoding_order=True,
-                decoding_order=torch.from_numpy(self.position[order])[None],
+                self.inputs["residue_idx"], self.inputs["chain_encoding"], torch.zeros(1, len(residues)),
+                use_input_decoding_order=True, decoding_order=torch.from_numpy(self.position[order])[None],
             )  # fmt: skip
         return found[0].numpy()[self.position]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import bentoml
 
 from helixserve.contract import Contract
-from helixserve.doors.bento import BentoDoor, attach, options, route
+from helixserve.doors.bento import BentoDoor, options, route
 from helixserve.server import Server
 
 CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
@@ -23,6 +23,3 @@ class ProteinMPNN(BentoDoor):
     server = Server(CONTRACT)
     design = route(server, "design")
     score = route(server, "score")
-
-
-attach(ProteinMPNN)

@@ -142,10 +142,9 @@ def _parse(text: str, file_format: str) -> gemmi.Model:
 
 def _check_pdb_columns(text: str) -> None:
     # gemmi reads a field that holds no number as 0 and goes on; a design on such a backbone would lie.
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.startswith("ENDMDL"):
-            return
-        if not line.startswith(("ATOM  ", "HETATM")):
+    # It takes record names in small letters too, and only newlines end a line.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line[:4].upper() not in ("ATOM", "HETA"):
             continue
         if not _RESIDUE_NUMBER.fullmatch(line[22:26].strip()):
             raise InvalidInputError(f"line {number}: columns 23-26 hold no residue number", where="structure")

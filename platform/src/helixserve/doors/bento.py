@@ -9,8 +9,6 @@ A model's `service.py` makes a `@bentoml.service` of a subclass of `BentoDoor`:
         server = Server(CONTRACT)
         double = route(server, "double")
 
-    attach(Tiny)
-
 Request and response models come from the contract, so `/docs.json` and `bentoml.SyncHTTPClient`
 know every field; values are checked by the same code as at the other doors, so that an error is
 the same sentence everywhere. A scalar stands for shape [1], nested lists for others.
@@ -21,7 +19,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import bentoml
+from _bentoml_sdk import Service
+from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from helixserve.grpc.server import GrpcDoor
 
 _JSON_TYPES = {"BOOL": "boolean", "BYTES": "string", "FP16": "number", "FP32": "number", "FP64": "number"}
-_TIMEOUT_S = 3600
-"""BentoML's own deadline would answer 504 and compute on; clients keep deadlines of their own."""
 
 
 class Body(BaseModel):
@@ -86,9 +85,25 @@ class BentoDoor:
         return True
 
 
+class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
+    """A BentoML service with the gate in front of its routes, and the Open Inference Protocol beside them."""
+
+    def to_asgi(self, is_main: bool = True) -> Starlette:
+        """The application that BentoML's worker runs."""
+        server: Server = self.inner.server
+        # At the root: a mount at /v2 would not answer `GET /v2` itself. Unknown paths fall through to BentoML.
+        self.mount_asgi_app(application(server), path="/", name="open_inference")
+        self.add_asgi_middleware(Gate, limit=server.contract.limits["request_bytes"])
+        app: Starlette = super().to_asgi(is_main=is_main)
+        # It answers 504 while the work goes on, hides exceptions until then, and keeps a timer of every request
+        # for as long. Clients have deadlines of their own.
+        app.user_middleware = [entry for entry in app.user_middleware if entry.cls is not TimeoutMiddleware]
+        return app
+
+
 def options(contract: Contract) -> dict[str, Any]:
     """Arguments of `@bentoml.service`: one worker, for it alone owns the shard and the compute thread."""
-    return {"name": contract.name, "workers": 1, "traffic": {"timeout": _TIMEOUT_S}}
+    return {"name": contract.name, "workers": 1, "service_class": HelixService}
 
 
 def route(server: Server, task: str) -> Any:
@@ -102,14 +117,6 @@ def route(server: Server, task: str) -> Any:
     endpoint.__doc__ = described.summary
     request, response = request_model(described), response_model(described)
     return bentoml.api(route=f"/{task}", input_spec=request, output_spec=response)(endpoint)
-
-
-def attach(service: Any) -> None:
-    """Put the gate in front of a service, and the Open Inference Protocol beside its routes."""
-    server: Server = service.inner.server
-    # At the root: a mount at /v2 would not answer `GET /v2` itself. Unknown paths fall through to BentoML.
-    service.mount_asgi_app(application(server), path="/", name="open_inference")
-    service.add_asgi_middleware(Gate, limit=server.contract.limits["request_bytes"])
 
 
 async def answer(server: Server, task: Task, body: bytes) -> Response:

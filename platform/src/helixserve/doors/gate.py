@@ -8,6 +8,7 @@ would make the size limit meaningless.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
@@ -21,6 +22,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = dict[str, list[str]]
+
+logger = logging.getLogger("helixserve.gate")
 
 REQUEST_ID: ContextVar[bytes] = ContextVar("helix_request_id")
 """The 16 bytes that name the request being served; the server always draws them."""
@@ -54,17 +57,26 @@ class Gate:
         request_id = secrets.token_bytes(16)
         REQUEST_ID.set(request_id)
 
+        started = False
+
         async def named(message: Message) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.hex().encode())]
             await send(message)
 
         try:
             body = await self._body(_headers(scope), receive)
+            await self._app(scope, _replayed(body, receive), named)
         except HelixServeError as error:
             await refuse(error, named)
-            return
-        await self._app(scope, _replayed(body, receive), named)
+        except Exception:
+            # BentoML's timeout middleware waits for an answer to begin, so an exception would look like a hang.
+            logger.exception("request %s failed", request_id.hex())
+            if started:
+                raise
+            await refuse(HelixServeError("the server failed; this is a fault of the server"), named)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         too_large = any(length.isdigit() and int(length) > self._limit for length in headers.get("content-length", ()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import bentoml
 
 from helixserve.contract import Contract
-from helixserve.doors.bento import BentoDoor, attach, options, route
+from helixserve.doors.bento import BentoDoor, options, route
 from helixserve.server import Server
 
 CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
@@ -20,6 +20,3 @@ class Tiny(BentoDoor):
     server = Server(CONTRACT)
     project = route(server, "project")
     measure = route(server, "measure")
-
-
-attach(Tiny)

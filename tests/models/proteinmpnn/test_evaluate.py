@@ -1,0 +1,100 @@
+"""The regression gate's measurements, and that they bite."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs torch; run: make test-torch")
+
+from proteinmpnn_model.errors import DataError  # after the check for torch
+from proteinmpnn_model.evaluate import PARITY, deviation, evaluate, golden_cases, mismatches
+from proteinmpnn_model.export import GRAPHS
+from proteinmpnn_model.weights import load_weights
+
+pytestmark = pytest.mark.torch
+
+MODEL = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn"
+
+
+def failing(rows: list[dict]) -> list[str]:
+    return [f"{row['case']}: {row['metric']}" for row in rows if not row["value"] <= row["allowed"]]
+
+
+def test_the_exported_graphs_are_within_every_tolerance(artifacts: Path, weights: Path, data_folder: Path) -> None:
+    rows = evaluate(artifacts, weights, data_folder, MODEL / "golden")
+    assert failing(rows) == []
+    assert len(rows) == 2 * len(PARITY) + 2 * len(list(golden_cases(MODEL / "golden")))
+    assert all(row["allowed"] in (1e-4, 0) for row in rows)
+
+
+def test_graphs_of_other_weights_are_not(weights: Path, data_folder: Path, tmp_path: Path) -> None:
+    tensors = load_weights(weights)
+    tensors["decoder_layers.2.W3.weight"] = tensors["decoder_layers.2.W3.weight"] * np.float32(1.01)
+    for name, write in GRAPHS.items():
+        (tmp_path / f"{name}.onnx").write_bytes(write(tensors))
+    assert len(failing(evaluate(tmp_path, weights, data_folder, MODEL / "golden"))) > len(PARITY)
+
+
+def test_graphs_that_give_nan_are_infinitely_far(weights: Path, data_folder: Path, tmp_path: Path) -> None:
+    tensors = load_weights(weights)
+    tensors["W_out.bias"] = np.full(21, np.nan, np.float32)
+    for name, write in GRAPHS.items():
+        (tmp_path / f"{name}.onnx").write_bytes(write(tensors))
+    golden = _golden(tmp_path, "score_1a8o_native")
+    rows = evaluate(tmp_path, weights, data_folder, golden)
+    assert {row["value"] for row in rows if "log-probability" in row["metric"]} == {math.inf}
+
+
+@pytest.mark.parametrize("fault", ["letter", "number", "items", "nan"])
+def test_a_changed_golden_case_is_noticed(
+    fault: str, artifacts: Path, weights: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    golden = _golden(tmp_path, "design_1ubi")
+    case = json.loads((golden / "design_1ubi.json").read_text())
+    if fault == "letter":
+        case["items"][1]["sequence"] = "A" + case["items"][1]["sequence"][1:]
+    elif fault == "number":
+        case["items"][0]["log_probability"][50] += 0.001
+    elif fault == "nan":
+        case["items"][0]["log_probability"][50] = math.nan
+    else:
+        case["items"].pop()
+    (golden / "design_1ubi.json").write_text(json.dumps(case))
+    assert failing(evaluate(artifacts, weights, data_folder, golden))
+
+
+def test_absent_cases_and_structures_are_named(
+    artifacts: Path, weights: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    golden = _golden(tmp_path)
+    with pytest.raises(DataError, match="no golden cases"):
+        evaluate(artifacts, weights, data_folder, golden)
+    with pytest.raises(DataError, match=r"pdb1ubi\.pdb"):
+        evaluate(artifacts, weights, tmp_path, golden)
+
+
+def test_nan_and_nothing_are_infinitely_far() -> None:
+    values = np.array([1.0, 2.0])
+    assert deviation(values, values) == 0
+    assert deviation(values, values + 0.5) == 0.5
+    for other in (np.array([1.0, np.nan]), np.array([1.0, np.inf]), np.array([1.0]), np.array([])):
+        assert deviation(values, other) == math.inf
+        assert deviation(other, values) == math.inf
+    assert deviation(np.array([]), np.array([])) == math.inf
+    assert deviation(np.array([np.inf]), np.array([np.inf])) == math.inf
+    assert (mismatches("ACD", "ACE"), mismatches("ACD", "AC")) == (1, math.inf)
+
+
+def _golden(folder: Path, *names: str) -> Path:
+    golden = folder / "model" / "golden"
+    golden.mkdir(parents=True)
+    shutil.copy(MODEL / "model.toml", golden.parent)
+    for name in names:
+        shutil.copy(MODEL / "golden" / f"{name}.json", golden)
+    return golden
