@@ -37,12 +37,18 @@ done
 if [ -n "${PIP_FIND_LINKS:-}" ] && [ -d "${PIP_FIND_LINKS:-}" ]; then mkdir -p "$folder$PIP_FIND_LINKS"; fi
 
 # Mounts and processes of a namespace of their own: nothing is left behind when the command ends.
+# pivot_root, because a sandbox cannot be set up inside a mere chroot.
 exec unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
   folder=$1; shift
   mount --make-rprivate /
-  mount -t proc proc "$folder/proc"
-  mount --rbind /sys "$folder/sys"
-  mount --rbind /dev "$folder/dev"
-  exec chroot "$folder" /usr/bin/env -i HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
+  mount --bind "$folder" "$folder"
+  cd "$folder"
+  mount -t proc proc proc
+  mount --rbind /sys sys
+  mount --rbind /dev dev
+  mkdir -p .machine
+  pivot_root . .machine
+  umount -l .machine
+  exec /usr/bin/env -i HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
-' fresh "$folder" "${given[@]}" bash -euo pipefail -c 'cd /srv/newcomer; exec "$@"' newcomer "$@"
+' fresh "$(realpath "$folder")" ${given[@]+"${given[@]}"} bash -euo pipefail -c 'cd /srv/newcomer; exec "$@"' newcomer "$@"

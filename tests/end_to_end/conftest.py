@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from helix_lineage.paths import State
+from helixserve.contract import Contract
 from model_to_metal import runtime
+from tests.clients import Address
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "proteinmpnn"
@@ -128,3 +130,9 @@ def serving(released: Released, tmp_path_factory: pytest.TempPathFactory) -> Ite
     ports = runtime.Ports(free_port(), free_port())
     with runtime.serving(released.state, MODEL, ports=ports, log=log) as server:
         yield Serving(released, server)
+
+
+@pytest.fixture(scope="session")
+def address(serving: Serving) -> Address:
+    contract = Contract.load(ROOT / "models" / MODEL / "model.toml")
+    return Address(serving.server.http, serving.server.grpc, contract)

@@ -13,17 +13,17 @@ from helix_lineage.canonical import SAFE_INTEGER, check_digest, digest_bytes, du
 from helix_lineage.errors import CanonicalError
 
 # Whole floats beyond 2**53 have no canonical form here (see test_a_whole_float_…).
-_floats = st.floats(allow_nan=False, allow_infinity=False).filter(
-    lambda x: not (SAFE_INTEGER <= abs(x) < 1e21)
-)
+_floats = st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: not (SAFE_INTEGER <= abs(x) < 1e21))
 _scalars = (
     st.none() | st.booleans() | st.integers(-SAFE_INTEGER + 1, SAFE_INTEGER - 1) | _floats
     | st.text(st.characters(exclude_categories=["Cs"]))
 )  # fmt: skip
 json_values = st.recursive(
     _scalars,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from helix_lineage.canonical import dumps, loads
 from helix_lineage.errors import RecordError
-from helix_lineage.records import RECORD_TYPES, Artifact, DataCommit, ExportedModel, GuardVerdict, Record, from_json, parse
+from helix_lineage.records import (
+    RECORD_TYPES,
+    Artifact,
+    DataCommit,
+    ExportedModel,
+    GuardVerdict,
+    Record,
+    from_json,
+    parse,
+)
 from tests.helix_lineage.support import digest, make_chain
 from tests.helix_lineage.test_canonical import json_values
 

@@ -95,7 +95,13 @@ def test_malformed_tensors_are_refused(row: Any) -> None:
 
 def test_bytes_around_a_value_and_long_forms_are_refused() -> None:
     data = encode([Tensor("a", "UINT8", (1,), b"\1")])
-    for other in (data + b"\0", data[:-1], b"\x98\x01" + data[1:], b"\x9f" + data[1:] + b"\xff", b"\xd9\xd9\xf7" + data):
+    for other in (
+        data + b"\0",
+        data[:-1],
+        b"\x98\x01" + data[1:],
+        b"\x9f" + data[1:] + b"\xff",
+        b"\xd9\xd9\xf7" + data,
+    ):
         with pytest.raises(CanonicalError):
             decode(other)
 

@@ -176,8 +176,13 @@ def records(place: Place, model: str, **changes: object) -> tuple[Release, dict[
         parameters={**common, "image": IMAGE, "filesystem": digest_bytes((place.home / "files.json").read_bytes())},
     )
     chain: dict[str, Record] = {
-        "image": image, "guard": guard, "data": data, "weights": weights, "exported": exported, "regression": regression,
-    }  # fmt: skip
+        "image": image,
+        "guard": guard,
+        "data": data,
+        "weights": weights,
+        "exported": exported,
+        "regression": regression,
+    }
     release = Release(
         parents={role: record.digest for role, record in chain.items()},
         parameters={"model": model, "commit": "0" * 40, "builder": BUILDER, "image": IMAGE},

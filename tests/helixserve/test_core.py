@@ -122,7 +122,7 @@ def test_what_cannot_be_recorded_is_not_answered(model: Tiny) -> None:
         asyncio.run(Core(model, Full()).infer("project", request(), ID))
 
 
-@pytest.mark.parametrize("fault", ["nan", "shape", "missing"])
+@pytest.mark.parametrize("fault", ["nan", "shape", "missing", "bytes"])
 def test_an_answer_that_breaks_the_contract_is_neither_recorded_nor_given(model: Tiny, fault: str) -> None:
     log = Memory()
     with pytest.raises(ContractError):

@@ -38,6 +38,7 @@ def test_pinned_numpy_uses_no_code_beyond_the_class() -> None:
         "from helixserve import machine; found = machine.pin_numpy()\n"
         "from numpy._core._multiarray_umath import __cpu_features__ as features\n"
         "beyond = [f for f in ('AVX512_ICL', 'AVX512_SPR') if features[f]]\n"
+        "machine.confirm_numpy(found)\n"
         "print(found, features['X86_V4'], beyond, machine.pin_numpy() == found)"
     )
     answer = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
@@ -51,3 +52,19 @@ def test_numpy_loaded_before_the_pin_is_refused() -> None:
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False)
     assert answer.returncode != 0
     assert "NPY_DISABLE_CPU_FEATURES" in answer.stderr
+
+
+@pytest.mark.parametrize(("claimed", "unpinned"), [("x86-64-v3", False), ("x86-64-v4", True)])
+def test_a_class_that_numpy_does_not_run_as_is_refused(claimed: str, unpinned: bool) -> None:
+    if machine.machine_class() != "x86-64-v4":
+        pytest.skip("needs AVX-512, to claim less or use more")
+    program = f"from helixserve import machine; import numpy; machine.confirm_numpy({claimed!r})"
+    env = {name: value for name, value in os.environ.items() if name != "NPY_DISABLE_CPU_FEATURES"}
+    if not unpinned:
+        env["NPY_DISABLE_CPU_FEATURES"] = "AVX512_ICL AVX512_SPR"
+    beyond = "from numpy._core._multiarray_umath import __cpu_features__ as f; print(f['AVX512_ICL'])"
+    more = subprocess.run([sys.executable, "-c", beyond], capture_output=True, text=True, env=env, check=True)
+    if unpinned and more.stdout.strip() != "True":
+        pytest.skip("numpy has no code beyond the class for this processor")
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False)
+    assert "does not run as" in answer.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from tritonclient.utils import InferenceServerException
 
 from helix_lineage.shard.entries import Close, decode
 from helix_lineage.shard.reader import Log
+from helixserve import machine
 from tests.helixserve import support
 from tests.helixserve.support import Place, Serving, serving
 
@@ -110,6 +112,21 @@ def grpc_infer(server: Serving, delay: float) -> str:
         return str(answer.as_numpy("prediction_id")[0].decode())
 
 
+def test_a_grpc_call_past_its_deadline_leaves_the_queue_unrecorded(place: Place) -> None:
+    with serving(place) as server, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(grpc_infer, server, 1.5)
+        time.sleep(0.5)
+        with triton.InferenceServerClient(server.grpc) as client:
+            values = triton.InferInput("values", [0], "FP32")
+            values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
+            with pytest.raises(InferenceServerException, match="DEADLINE_EXCEEDED"):
+                client.infer("tiny-project", [values], client_timeout=0.3)
+        prediction = first.result()
+        assert server.stop() == 0
+    (shard_id,) = Log(place.log).shard_ids()
+    assert [f"{shard_id}.{n}" for n, _ in Log(place.log).shard(shard_id).predictions()] == [prediction]
+
+
 def test_a_restart_opens_a_new_shard_and_keeps_the_old_ones_readable(place: Place) -> None:
     predictions = []
     for _ in range(2):
@@ -168,25 +185,22 @@ def test_under_bentomls_supervisor_the_worker_ends_with_it(place: Place) -> None
 
 
 def pinned() -> str:
-    from helixserve import machine  # noqa: PLC0415
-
     return machine._BEYOND[machine.machine_class()]
 
 
-def test_a_port_in_use_is_named(place: Place, tiny: Serving) -> None:
-    import subprocess  # noqa: PLC0415
-
-    env = place.environment(HELIX_HTTP_PORT=str(tiny.http_port), HELIX_GRPC_PORT=str(support.free_port()))
-    answer = subprocess.run(
-        [sys.executable, "-m", "helixserve", "serve"], env=env, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert answer.returncode == 1
-    assert "HELIX_HTTP_PORT" in answer.stderr
+@pytest.mark.parametrize("taken", ["HELIX_HTTP_PORT", "HELIX_GRPC_PORT"])
+def test_a_server_whose_port_is_taken_ends_without_a_shard(place: Place, tiny: Serving, taken: str) -> None:
+    ports = {"HELIX_HTTP_PORT": tiny.http_port, "HELIX_GRPC_PORT": tiny.grpc_port}
+    free = {name: str(support.free_port()) for name in ports}
+    env = place.environment(**(free | {taken: str(ports[taken])}))
+    command = [sys.executable, "-m", "helixserve", "serve"]
+    answer = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert answer.returncode != 0
+    assert str(ports[taken]) in answer.stderr + answer.stdout
+    assert Log(place.log).shard_ids() == []
 
 
 def test_the_help_names_both_commands() -> None:
-    import subprocess  # noqa: PLC0415
-
     answer = subprocess.run([sys.executable, "-m", "helixserve", "--help"], capture_output=True, text=True, check=True)
     assert "serve" in answer.stdout
     assert "replay" in answer.stdout

@@ -93,3 +93,11 @@ def test_scalar_refuses_several_elements() -> None:
 def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="UTF-8"):
         tensors.texts(tensors.from_texts("x", [b"\xff"]))
+
+
+def test_lists_nested_beyond_reason_are_flattened() -> None:
+    nested: object = 1
+    for _ in range(100_000):
+        nested = [nested]
+    assert tensors.flatten(nested) == [1]
+    assert tensors.flatten([[1, 2], [], [3]]) == [1, 2, 3]

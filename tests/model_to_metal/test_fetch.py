@@ -44,7 +44,7 @@ def empty(tmp_path: Path) -> Iterator[State]:
 
 def test_every_locked_file_comes_into_the_store_once(tiny: Path, empty: State) -> None:
     told: list[str] = []
-    first = fetch.fetch(tiny, empty, progress=lambda what, done, total: told.append(what))
+    first = fetch.fetch(tiny, empty, progress=lambda what, *_: told.append(what))
     assert first == Fetched(locked=3, downloaded=3, added=3)
     assert any(WHEEL in line for line in told)
     store = Store.of(empty)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -244,10 +245,8 @@ def test_the_readmes_nix_command_builds_the_same_image_from_a_git_checkout(
     shutil.copytree(copied, clone, symlinks=True)
     subprocess.run(["git", "init", "-q", clone], check=True)
     subprocess.run(["git", "-C", clone, "add", "--all"], check=True)
-    command = [
-        "nix", "build", ".#proteinmpnn-image", "--store", checkout_state.nix, "--no-link", "--json",
-        "--extra-experimental-features", "nix-command flakes",
-        "--option", "substituters", "", "--option", "build-users-group", "",
-    ]  # fmt: skip
-    said = subprocess.run(command, cwd=clone, check=True, capture_output=True, text=True)
+    (command,) = re.findall(r"```sh\n(nix build .*?)```", (ROOT / "platform/nix/README.md").read_text(), re.DOTALL)
+    (clone / ".helix").mkdir()
+    (clone / ".helix/nix").symlink_to(checkout_state.nix)
+    said = subprocess.run(["bash", "-ec", command], cwd=clone, check=True, capture_output=True, text=True)
     assert expected.name in said.stdout

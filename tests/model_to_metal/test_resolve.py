@@ -18,11 +18,11 @@ Package: zlib1g
 Source: zlib
 Version: 1:1.2.13.dfsg-1
 Filename: pool/main/z/zlib/zlib1g_1.2.13.dfsg-1_amd64.deb
-SHA256: {0}
+SHA256: {}
 
 Package: zlib1g-dev
 Filename: pool/main/z/zlib/zlib1g-dev_1.2.13.dfsg-1_amd64.deb
-SHA256: {1}
+SHA256: {}
 """.format("0" * 64, "1" * 64)
 
 

@@ -18,7 +18,7 @@ bb find "$out" -perm /6000 -exec "$busybox" chmod a-s {} +
 folder="$out/lib/x86_64-linux-gnu"
 python() {
   PYTHONHOME="$out/usr" "$folder/ld-linux-x86-64.so.2" --library-path "$folder:$out/usr/lib/x86_64-linux-gnu" \
-    "$out/usr/bin/python3.11" -B -I "$@"
+    "$out/usr/bin/python3.11" -B -P "$@"
 }
 python "$finish" "$out"
 python "$libraries" "$out"

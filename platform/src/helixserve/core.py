@@ -180,6 +180,16 @@ def _check_output(field: Field, tensor: Tensor) -> None:
             f"the model gave {tensor.datatype} {list(tensor.shape)} for {field.datatype} {list(field.shape)}",
             where=field.name,
         )
+    if isinstance(tensor.data, tuple) and not all(_is_text(element) for element in tensor.data):
+        raise ContractError("the model gave bytes that are no text, which JSON cannot carry", where=field.name)
     # JSON has no NaN; an answer that holds one is a fault, at every door.
     if tensor.datatype in ("FP16", "FP32", "FP64") and not np.isfinite(plain.to_array(tensor)).all():
         raise ContractError("the model gave a number that is not finite", where=field.name)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

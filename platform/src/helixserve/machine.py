@@ -10,6 +10,7 @@ has code beyond v4, which `pin_numpy` turns off, so that one class computes one 
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -59,3 +60,16 @@ def pin_numpy() -> str:
         raise NotReadyError("numpy was loaded before its CPU dispatch was pinned", where=_VARIABLE)
     os.environ[_VARIABLE] = _BEYOND[found]
     return found
+
+
+def confirm_numpy(found: str) -> None:
+    """The numpy that is loaded runs the code of class `found`, by its own CPUID. Raises NotReadyError.
+
+    An emulated processor may show the host's /proc/cpuinfo; a class that is only claimed must not be recorded.
+    """
+    # numpy publishes its CPU features nowhere else; `numpy.testing` reads them here too.
+    features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
+    beyond = [name for name in _BEYOND[found].split() if features.get(name)]
+    if features["X86_V4"] != (found == "x86-64-v4") or beyond:
+        why = ", ".join(beyond) or "its CPUID differs"
+        raise NotReadyError(f"numpy does not run as {found}: {why}", where="machine_class")

@@ -14,6 +14,7 @@ import cbor2
 
 from helix_lineage.errors import LineageError
 from helix_lineage.typed import Tensor, decode, encode
+from helixserve import machine
 from helixserve import tensors as plain
 from helixserve.contract import TASK, Contract, Model, load_class
 from helixserve.core import check_item
@@ -25,6 +26,7 @@ VERSION = 1
 
 def run(settings: Settings, machine_class: str, request: bytes) -> bytes:
     """Answer one replay request. Raises HelixServeError."""
+    machine.confirm_numpy(machine_class)
     typed, items = read_request(request)
     outputs = replay(load_model(settings), typed, items)
     return cbor2.dumps([VERSION, machine_class, outputs], canonical=True)

@@ -97,6 +97,7 @@ class Server:
         if verified.contract != self.contract:
             raise NotReadyError("the service was built from another contract than the release's", where="model.toml")
         model = load_class(verified.contract).load(verified.artifacts, verified.contract)
+        machine.confirm_numpy(machine_class)
         readiness.check_loaded(self.settings)
         recorder = Recorder.open(self.settings.log, verified, machine_class)
         logger.info("shard %s, release %s, %s", recorder.shard, verified.release.digest, machine_class)

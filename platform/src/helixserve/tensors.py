@@ -102,10 +102,16 @@ def to_value(tensor: Tensor) -> Scalar | list[Any]:
 
 
 def flatten(value: object) -> list[object]:
-    """The elements of nested lists, in C order."""
-    if not isinstance(value, list | tuple):
-        return [value]
-    return [element for item in value for element in flatten(item)]
+    """The elements of nested lists, in C order; however deep, for a stranger wrote them."""
+    flat: list[object] = []
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list | tuple):
+            pending.extend(reversed(item))
+        else:
+            flat.append(item)
+    return flat
 
 
 def pack(name: str, datatype: str, values: Sequence[object]) -> bytes | tuple[bytes, ...]:

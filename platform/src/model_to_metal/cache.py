@@ -36,6 +36,7 @@ class Key:
 
     @property
     def digest(self) -> str:
+        """The key itself."""
         return digest_bytes(dumps(asdict(self)))
 
 

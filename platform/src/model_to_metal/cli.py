@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 
 import typer
@@ -48,7 +50,8 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     command.register
     for command in (
-        doctor, lock, fetch, check, export, regress, build, attest, run, serve, verify, keys, registry, env, tools, demo,
+        doctor, lock, fetch, check, export, regress, build, attest, run, serve, demo, verify,
+        keys, registry, env, tools,
     )
 )  # fmt: skip
 for _register in COMMANDS:
@@ -65,6 +68,18 @@ def main() -> None:
         sys.exit(NO if isinstance(error, GateRefused) else CANNOT)
     except KeyboardInterrupt:
         sys.exit(130)
+    # Whatever else it is, it is a fault of ours: the traceback is for us, the sentence for the user.
+    except Exception as error:
+        fault = PipelineError(f"a fault in helix itself: {type(error).__name__}: {error}", where=keep(error))
+        report(fault, as_json="--json" in sys.argv)
+        sys.exit(CANNOT)
+
+
+def keep(error: Exception) -> str:
+    """Write the traceback to a file; gives its path."""
+    with tempfile.NamedTemporaryFile("w", prefix="helix-fault-", suffix=".txt", delete=False) as file:
+        file.writelines(traceback.format_exception(error))
+        return file.name
 
 
 def report(error: PipelineError | LineageError | HelixServeError, *, as_json: bool) -> None:

@@ -24,6 +24,7 @@ from helix_lineage.trust import Trust
 from model_to_metal import attest, fetch, image, keys, process, registry, runtime, tools
 from model_to_metal.checkout import Checkout
 from model_to_metal.engine import Outcome, Watcher
+from model_to_metal.errors import ImageError
 from model_to_metal.local import Local
 from model_to_metal.oci import Client, Image
 from model_to_metal.provenance import RELEASE
@@ -82,7 +83,12 @@ class Story:
             "commit": self.commit,
             "image": self.server.image,
             "stages": [outcome.to_json() for outcome in self.outcomes.values()],
-            "rebuilt": {"equal": True, "steps": self.rebuild.steps, "time": self.rebuild.time, "remade": self.rebuild.remade},
+            "rebuilt": {
+                "equal": True,
+                "steps": self.rebuild.steps,
+                "time": self.rebuild.time,
+                "remade": self.rebuild.remade,
+            },
             "attested": self.attested.to_json(),
             "predictions": self.answer.predictions,
             "trace": self.traced.to_json(),
@@ -136,7 +142,7 @@ def rebuild(clone: Checkout, state: State, build: ImageBuild, tell: Tell) -> Reb
     built, again = image.build_twice(MODEL, clone.root, state, tell=tell)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if built.manifest != build.parameters["image"]:
-        raise image.ImageError("the image that was built again is another one", where=built.manifest)
+        raise ImageError("the image that was built again is another one", where=built.manifest)
     found = {"kind": "rebuilt", "steps": again.steps, "seconds": round(again.seconds, 1), "time": now}
     store.observe(build.digest, found)
     return Rebuild(again.steps, again.seconds, now, remade=True)
@@ -152,7 +158,7 @@ def check(state: State, digest: str) -> Report:
 
 def design(server: runtime.Served, structure: Path) -> Answer:
     """Sequences for a backbone, asked for by BentoML's own client."""
-    import bentoml  # takes two seconds, which only the demo should spend
+    import bentoml  # noqa: PLC0415  # takes two seconds, which only the demo should spend
 
     with bentoml.SyncHTTPClient(server.http) as client:
         answer = client.design(structure=structure.read_text(), num_sequences=DESIGNS, seed=SEED)

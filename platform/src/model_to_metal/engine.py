@@ -53,6 +53,7 @@ class Outcome:
         return "remade" if self.remade else f"recorded {self.time}"
 
     def to_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
         return {
             "stage": self.stage,
             "record": self.record.digest,

@@ -7,12 +7,14 @@ another number of cores; where the results part, the first file that differs is 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +77,11 @@ def make_again(installable: str, first: Store, second: Store, *, tell: Tell = si
     well. Raises ImageError when a step was not run again, or the results differ (the second store
     is then left, to look at).
     """
+    with _alone(second, tell):
+        return _made_again(installable, first, second, tell)
+
+
+def _made_again(installable: str, first: Store, second: Store, tell: Tell) -> Rebuilt:
     output = first.build(installable, tell=tell)
     done = time.monotonic()
     steps = first.derivations(installable)
@@ -114,6 +121,19 @@ def first_difference(one: Path, other: Path) -> str | None:
         if name not in left or name not in right or not _same(left[name], right[name]):
             return name
     return None
+
+
+@contextmanager
+def _alone(store: Store, tell: Tell) -> Iterator[None]:
+    """Hold the store for this process: another one would empty it in the middle of a build."""
+    store.root.parent.mkdir(parents=True, exist_ok=True)
+    with store.root.with_name(f"{store.root.name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell("waiting for another second build to end")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _differing(first: Store, second: Store, steps: Mapping[str, Derivation]) -> list[Derivation]:

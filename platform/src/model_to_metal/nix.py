@@ -29,6 +29,8 @@ from model_to_metal import process
 from model_to_metal.errors import NixError
 
 PREFIX = "/nix/store"
+USER = 65532
+"""The numbered user that images and environments run as."""
 _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 _UNSAFE = re.compile(r"[^A-Za-z0-9+._?=-]")
 _TAIL = 4000  # characters of Nix's complaint that an error carries
@@ -271,6 +273,7 @@ def environment_command(
     if not (base / "usr/bin/python3.11").is_file():
         raise NixError("not a Python environment", where=str(home))
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    command += ["--cap-drop", "ALL", "--uid", str(USER), "--gid", str(USER), "--hostname", "helix"]
     for name in ("usr", "lib", "lib64", "etc"):
         command += ["--ro-bind", str(base / name), f"/{name}"]
     command += ["--ro-bind", str(store.root / "nix"), "/nix", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108

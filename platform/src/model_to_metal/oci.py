@@ -134,6 +134,8 @@ class Client:
             for chunk in answer.iter_raw(_CHUNK):
                 seen.update(chunk)
                 count += len(chunk)
+                if count > size:
+                    break  # whatever follows, it is not the blob
         if f"sha256:{seen.hexdigest()}" != digest or count != size:
             raise RegistryError("the registry's blob does not match its digest and size", where=digest)
 

@@ -81,7 +81,9 @@ def serving(state: State, model: str, *, ports: Ports = Ports(), log: Path | Non
     """
     bundle = state.releases / model / attest.FILES[RELEASE]
     if not bundle.is_file():
-        raise RuntimeStartError(f"{model} has no release on this machine", where=str(bundle), fix=f"helix run release {model}")
+        raise RuntimeStartError(
+            f"{model} has no release on this machine", where=str(bundle), fix=f"helix run release {model}"
+        )
     verified = verify_release(bundle.read_bytes(), Trust.load(state.trust), image=None, at=datetime.now(UTC))
     image = str(verified.release.parameters["image"])
     files = unpacked(state, model, image)
@@ -89,7 +91,7 @@ def serving(state: State, model: str, *, ports: Ports = Ports(), log: Path | Non
     with tempfile.TemporaryDirectory(prefix="helix-serve-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        _prepare(folder, files, bundle, state.trust, shards, image, ports)
+        _prepare(folder, files, bundle=bundle, trust=state.trust, log=shards, image=image, ports=ports)
         with _running(folder, f"helix-{model}-{secrets.token_hex(4)}") as (child, errors):
             _await_ready(child, errors, ports.http)
             yield Served(
@@ -133,7 +135,7 @@ def specification(config: Mapping[str, Any], rootfs: Path, folder: Path, log: Pa
         "ociVersion": "1.0.2",
         "process": {
             "terminal": False,
-            "user": {"uid": user, "gid": user, "umask": 0o022},
+            "user": {"uid": user, "gid": user, "umask": 0o077},
             "args": [*config["Entrypoint"], *config["Cmd"]],
             "env": [*config["Env"], *(f"{name}={value}" for name, value in sorted(env.items()))],
             "cwd": config.get("WorkingDir") or "/",
@@ -153,13 +155,15 @@ def specification(config: Mapping[str, Any], rootfs: Path, folder: Path, log: Pa
             # The host's network: the server listens on the loopback only.
             "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi"],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+            "maskedPaths": [f"/proc/{name}" for name in ("acpi", "kcore", "keys", "timer_list", "sched_debug", "scsi")],
+            "readonlyPaths": [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")],
         },
     }  # fmt: skip
 
 
-def _prepare(folder: Path, files: UnpackedImage, bundle: Path, trust: Path, log: Path, image: str, ports: Ports) -> None:
+def _prepare(
+    folder: Path, files: UnpackedImage, *, bundle: Path, trust: Path, log: Path, image: str, ports: Ports
+) -> None:
     """Write the runtime configuration and what is mounted at /etc/helix."""
     (folder / "helix").mkdir()
     # Copies: the server must see what was verified here, whatever is released meanwhile.

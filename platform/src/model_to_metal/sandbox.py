@@ -19,6 +19,8 @@ from model_to_metal.errors import SandboxError
 USER = 65532
 """The numbered user that stages and images run as."""
 
+TEMPORARY = "/tmp"  # noqa: S108  # inside the sandbox, a file system of its own
+
 SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc/alternatives", "/etc/ld.so.cache")
 """What a program of the machine itself needs; a link is given as the same link."""
 
@@ -35,7 +37,7 @@ class Sandbox:
     """The whole environment; nothing is inherited."""
     system: bool = True
     """Whether the machine's own programs and libraries are visible."""
-    cwd: str = "/tmp"  # noqa: S108  a private tmpfs inside the sandbox
+    cwd: str = TEMPORARY
 
 
 def command(sandbox: Sandbox, argv: Sequence[str]) -> list[str]:
@@ -43,7 +45,7 @@ def command(sandbox: Sandbox, argv: Sequence[str]) -> list[str]:
     words = [
         "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
         "--uid", str(USER), "--gid", str(USER), "--hostname", "helix",
-        "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", sandbox.cwd,
+        "--proc", "/proc", "--dev", "/dev", "--tmpfs", TEMPORARY, "--chdir", sandbox.cwd,
     ]  # fmt: skip
     for path in map(Path, SYSTEM if sandbox.system else ()):
         if path.is_symlink():
@@ -60,9 +62,7 @@ def command(sandbox: Sandbox, argv: Sequence[str]) -> list[str]:
     return [bubblewrap(), *words, "--", *argv]
 
 
-def run(
-    sandbox: Sandbox, argv: Sequence[str], *, timeout_s: float | None = None
-) -> subprocess.CompletedProcess[bytes]:
+def run(sandbox: Sandbox, argv: Sequence[str], *, timeout_s: float | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run `argv` in the sandbox to its end; its exit status is an answer.
 
     Raises SandboxError when bubblewrap is absent, a path to bind does not exist, or the
@@ -73,7 +73,9 @@ def run(
             raise SandboxError("the sandbox needs a path that does not exist", where=str(outside))
     done = process.attempt(command(sandbox, argv), timeout_s=timeout_s)
     if done.returncode and done.stderr.startswith(b"bwrap: "):
-        raise SandboxError(f"the sandbox could not start: {done.stderr.decode(errors='replace').strip()}", fix="helix doctor")
+        raise SandboxError(
+            f"the sandbox could not start: {done.stderr.decode(errors='replace').strip()}", fix="helix doctor"
+        )
     return done
 
 

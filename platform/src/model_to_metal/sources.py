@@ -36,6 +36,7 @@ class Sources:
 
     @property
     def digest(self) -> str:
+        """What a record names the sources by."""
         return digest_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
@@ -73,7 +74,8 @@ def closure(checkout: Checkout, model: str, stage: str, hooks: Sequence[str] = (
     """The import closure of a stage and of the model's hooks (`module:function`).
 
     Imports inside functions count. Modules outside the checkout do not: the environment's
-    lock covers them. `model.toml` is not hashed here, but the hooks' names are. Raises ContractError when a hook's module does not exist.
+    lock covers them. `model.toml` is not hashed here, but the hooks' names are. Raises
+    ContractError when a hook's module does not exist.
     """
     roots = [checkout.root / folder for folder in (*PACKAGES, f"models/{model}/src")]
     modules = ["model_to_metal.stage", f"model_to_metal.stages.{STAGES[stage]}"]
@@ -104,7 +106,9 @@ def image(checkout: Checkout, model: str) -> Sources:
 
 def locks(checkout: Checkout, model: str) -> Sources:
     """Every lock that the model's builds read (dvc.lock pins data, which `DataCommit` names)."""
-    names = [name for name in checkout.files(f"models/{model}") if name.endswith(".lock") and not name.endswith("/dvc.lock")]
+    names = [
+        name for name in checkout.files(f"models/{model}") if name.endswith(".lock") and not name.endswith("/dvc.lock")
+    ]
     names += [name for name in checkout.files("platform/nix") if name.endswith(".lock")]
     return _hash(checkout.root, names)
 

@@ -68,6 +68,7 @@ class Plan:
         return cls(value.get("parameters", {}), value.get("target"), value.get("machine_class"))
 
     def to_json(self) -> dict[str, Json]:
+        """The JSON that `from_json` reads."""
         return {"parameters": dict(self.parameters), "target": self.target, "machine_class": self.machine_class}
 
 
@@ -257,7 +258,7 @@ def _keep(arguments: argparse.Namespace, store: Store | None, record: Record, ou
 def _store(arguments: argparse.Namespace) -> Store | None:
     if arguments.store is None:
         return None
-    from helix_lineage.store import Store  # a derivation has no store, and needs none
+    from helix_lineage.store import Store  # noqa: PLC0415  # a derivation has no store, and needs none
 
     return Store(arguments.store)
 

@@ -35,7 +35,9 @@ _ENVIRONMENTS = {"guard": "serve-env", "regress": "build-env"}
 class LocalWorkshop:
     """Makes stages with Nix and bubblewrap."""
 
-    def __init__(self, state: State, *, sign: Sign, is_signed: Callable[[Record], bool], tell: Tell = nix.silent) -> None:
+    def __init__(
+        self, state: State, *, sign: Sign, is_signed: Callable[[Record], bool], tell: Tell = nix.silent
+    ) -> None:
         self._state = state
         self._sign = sign
         self._is_signed = is_signed
@@ -101,7 +103,11 @@ class LocalWorkshop:
             read_only["/input/downloads"] = self._state.downloads
         if job.plan.stage == "build":
             read_only["/input/layout"] = self.build(job, "image", again=job.again)
-        extra = [f"--input={role}={inside}" for inside in read_only if (role := inside.rpartition("/")[2]) in ("downloads", "layout")]
+        extra = [
+            f"--input={role}={inside}"
+            for inside in read_only
+            if (role := inside.rpartition("/")[2]) in ("downloads", "layout")
+        ]
         box = sandbox.Sandbox(
             read_only={"/source": job.scratch / "source", "/task": home, **read_only, **_host_python()},
             writable={"/output": output},
@@ -122,7 +128,10 @@ class LocalWorkshop:
 
     def _attested(self, job: Job) -> tuple[Record, Path]:
         task = stages.Task(
-            model=job.checkout.model(job.model), output=_empty(job.scratch / "output"), parents=job.parents, plan=job.plan.plan
+            model=job.checkout.model(job.model),
+            output=_empty(job.scratch / "output"),
+            parents=job.parents,
+            plan=job.plan.plan,
         )
         stage = stages.load("attest")
         record = stage.record(stages.Made(plan=task.plan, parents=task.parents, found=stage.make(task)))
@@ -153,7 +162,9 @@ def _result(job: Job, done: subprocess.CompletedProcess[bytes], output: Path) ->
     path = output / "record.json"
     if done.returncode not in (0, stages.EXIT_REFUSED) or not path.is_file():
         said = (done.stderr or done.stdout).decode(errors="replace").strip()[-4000:]
-        raise StageError(said or f"ended with status {done.returncode} and said nothing", where=f"stage {job.plan.stage}")
+        raise StageError(
+            said or f"ended with status {done.returncode} and said nothing", where=f"stage {job.plan.stage}"
+        )
     return parse(path.read_bytes()), output / "files"
 
 

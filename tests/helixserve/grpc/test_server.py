@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -67,7 +67,7 @@ def test_health_v1_says_serving(channel: grpc.Channel) -> None:
 
 
 def test_raw_tensors_get_raw_answers_by_item(client: triton.InferenceServerClient) -> None:
-    words = np.array(["a".encode(), "å".encode()], dtype=np.object_)
+    words = np.array([b"a", "å".encode()], dtype=np.object_)
     options = {"repeats": 3, "seed": 5, "scale": 0.5}
     answer = client.infer(
         "tiny-project", [values(), tensor("words", words, "BYTES")], request_id="mine", parameters=options
@@ -100,70 +100,48 @@ def test_typed_contents_get_typed_contents_and_the_request_id_in_the_metadata(ch
     assert shard.prediction(sequence).seed == 2**64 - 1
 
 
-def bad(change: str) -> Any:
-    request = contents_request()
-    entry = request.inputs[0]
-    match change:
-        case "no input":
-            del request.inputs[:]
-        case "unknown model":
-            request.model_name = "unheard"
-        case "unknown version":
-            request.model_version = "1"
-        case "too few elements":
-            entry.shape[:] = [3]
-        case "negative extent":
-            entry.shape[:] = [-2]
-        case "another field":
-            entry.contents.int64_contents.append(1)
-        case "another type":
-            entry.datatype = "FP64"
-        case "unknown type":
-            entry.datatype = "FP128"
-        case "raw and typed":
-            request.raw_input_contents.append(bytes(8))
-        case "raw of another count":
-            entry.ClearField("contents")
-            request.raw_input_contents.extend([bytes(8), bytes(8)])
-        case "raw too short":
-            entry.ClearField("contents")
-            request.raw_input_contents.append(bytes(7))
-        case "shared memory":
-            entry.parameters["shared_memory_region"].string_param = "r"
-        case "unknown option":
-            request.parameters["unheard"].int64_param = 1
-        case "empty option":
-            request.parameters["repeats"].SetInParent()
-        case "option out of range":
-            request.parameters["repeats"].int64_param = 51
-        case "unknown output":
-            request.outputs.add(name="unheard")
-        case "too many values":
-            entry.shape[:] = [9]
-            entry.contents.fp32_contents.extend([0] * 7)
-        case "too large":
-            request.id = "x" * 30_000
-        case "a bug":
-            request.parameters["fault"].string_param = "raise"
-    return request
+def typed_into(request: Any, *values: bytes) -> None:
+    """Raw contents instead of typed ones."""
+    request.inputs[0].ClearField("contents")
+    request.raw_input_contents.extend(values)
 
 
-BAD = {
-    "no input": "INVALID_ARGUMENT", "unknown model": "NOT_FOUND", "unknown version": "NOT_FOUND",
-    "too few elements": "INVALID_ARGUMENT", "negative extent": "INVALID_ARGUMENT", "another field": "INVALID_ARGUMENT",
-    "another type": "INVALID_ARGUMENT", "unknown type": "INVALID_ARGUMENT", "raw and typed": "INVALID_ARGUMENT",
-    "raw of another count": "INVALID_ARGUMENT", "raw too short": "INVALID_ARGUMENT", "shared memory": "INVALID_ARGUMENT",
-    "unknown option": "INVALID_ARGUMENT", "empty option": "INVALID_ARGUMENT", "option out of range": "INVALID_ARGUMENT",
-    "unknown output": "INVALID_ARGUMENT", "too many values": "INVALID_ARGUMENT", "too large": "INVALID_ARGUMENT",
-    "a bug": "INTERNAL",
-}  # fmt: skip
+def many_values(request: Any) -> None:
+    request.inputs[0].shape[:] = [9]
+    request.inputs[0].contents.fp32_contents.extend([0] * 7)
+
+
+BAD: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "no input": (lambda r: r.ClearField("inputs"), "INVALID_ARGUMENT"),
+    "unknown model": (lambda r: setattr(r, "model_name", "unheard"), "NOT_FOUND"),
+    "unknown version": (lambda r: setattr(r, "model_version", "1"), "NOT_FOUND"),
+    "too few elements": (lambda r: r.inputs[0].shape.__setitem__(0, 3), "INVALID_ARGUMENT"),
+    "negative extent": (lambda r: r.inputs[0].shape.__setitem__(0, -2), "INVALID_ARGUMENT"),
+    "another field": (lambda r: r.inputs[0].contents.int64_contents.append(1), "INVALID_ARGUMENT"),
+    "another type": (lambda r: setattr(r.inputs[0], "datatype", "FP64"), "INVALID_ARGUMENT"),
+    "unknown type": (lambda r: setattr(r.inputs[0], "datatype", "FP128"), "INVALID_ARGUMENT"),
+    "raw and typed": (lambda r: r.raw_input_contents.append(bytes(8)), "INVALID_ARGUMENT"),
+    "raw of another count": (lambda r: typed_into(r, bytes(8), bytes(8)), "INVALID_ARGUMENT"),
+    "raw too short": (lambda r: typed_into(r, bytes(7)), "INVALID_ARGUMENT"),
+    "shared memory": (lambda r: r.inputs[0].parameters["shared_memory_region"].SetInParent(), "INVALID_ARGUMENT"),
+    "unknown option": (lambda r: setattr(r.parameters["unheard"], "int64_param", 1), "INVALID_ARGUMENT"),
+    "empty option": (lambda r: r.parameters["repeats"].SetInParent(), "INVALID_ARGUMENT"),
+    "option out of range": (lambda r: setattr(r.parameters["repeats"], "int64_param", 51), "INVALID_ARGUMENT"),
+    "unknown output": (lambda r: r.outputs.add(name="unheard"), "INVALID_ARGUMENT"),
+    "too many values": (many_values, "INVALID_ARGUMENT"),
+    "too large": (lambda r: setattr(r, "id", "x" * 30_000), "INVALID_ARGUMENT"),
+    "a bug": (lambda r: setattr(r.parameters["fault"], "string_param", "raise"), "INTERNAL"),
+}
 
 
 @pytest.mark.parametrize("change", BAD)
 def test_a_bad_request_gets_the_status_of_its_error_and_a_sentence(channel: grpc.Channel, change: str) -> None:
+    request = contents_request()
+    spoil, status = BAD[change]
+    spoil(request)
     with pytest.raises(grpc.RpcError) as caught:
-        call(channel, bad(change))
-    assert caught.value.code().name == BAD[change]
+        call(channel, request)
+    assert caught.value.code().name == status
     assert len(caught.value.details()) > 20
     assert "secrets" not in caught.value.details()
 

@@ -81,7 +81,10 @@ def test_residues_without_a_backbone_are_neighbours_only_where_too_few_others_ar
     mask[[1, 2, 3]] = 0
     assert not {1, 2, 3} & set(nearest(ca, mask)[1][0].tolist())
     mask[10:] = 0
-    assert set(nearest(ca, mask)[1][0, :7].tolist()) == {0, 4, 5, 6, 7, 8, 9}
+    found = nearest(ca, mask)[1][0].tolist()
+    assert found[:6] == [0, 4, 5, 6, 7, 8]
+    # They count as being as far as the farthest: here residue 9, which the first of them precede.
+    assert found[6:10] == [1, 2, 3, 9]
 
 
 def test_the_ideal_c_beta_is_where_real_ones_are(structures: Path) -> None:
@@ -94,7 +97,8 @@ def test_the_ideal_c_beta_is_where_real_ones_are(structures: Path) -> None:
     }
     atoms = with_cb(torch.from_numpy(found.coordinates))
     away = np.linalg.norm(atoms[list(real), CA + 3].numpy() - np.array(list(real.values())), axis=1)
-    assert away.max() < 0.2
+    assert np.median(away) < 0.1
+    assert away.max() < 0.5
 
 
 def test_parameters_are_named_as_in_the_checkpoint(data_folder: Path) -> None:

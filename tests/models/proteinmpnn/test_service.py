@@ -1,36 +1,35 @@
-"""The service: what it routes, and what it does not load."""
+"""The service that bentofile.yaml names. The build environment, where its neighbours run too, has no BentoML."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("bentoml", reason="needs the host environment; run: make test-fast")
-
-import yaml  # bentoml brings it
+pytest.importorskip("bentoml")
+yaml = pytest.importorskip("yaml")
+service = importlib.import_module("proteinmpnn_model.service")
 
 MODEL = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn"
 
-PROBE = """
-import sys
-from helixserve.machine import pin_numpy
-pin_numpy()
-from proteinmpnn_model.service import ProteinMPNN
-print(sorted(api.route for api in ProteinMPNN.apis.values()))
-print(sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "onnx", "safetensors", "proteinmpnn"}))
-"""
 
-
-def test_it_serves_the_tasks_and_loads_nothing_of_the_build_environment() -> None:
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    routes, loaded = done.stdout.splitlines()[-2:]
-    assert routes == "['/design', '/score']"
-    assert loaded == "[]"
+def test_the_service_has_one_route_a_task() -> None:
+    routes = {method.route: method.name for method in service.ProteinMPNN.apis.values()}
+    assert routes == {f"/{name}": name for name in service.CONTRACT.tasks}
+    assert service.ProteinMPNN.name == service.CONTRACT.name
 
 
 def test_bentofile_names_the_service() -> None:
-    assert yaml.safe_load((MODEL / "bentofile.yaml").read_text())["service"] == "proteinmpnn_model.service:ProteinMPNN"
+    named = yaml.safe_load((MODEL / "bentofile.yaml").read_text())["service"]
+    inner = service.ProteinMPNN.inner
+    assert named == f"{inner.__module__}:{inner.__qualname__}"
+
+
+def test_the_schema_describes_every_field_of_the_contract() -> None:
+    routes = {route["name"]: route for route in service.ProteinMPNN.schema()["routes"]}
+    for name, task in service.CONTRACT.tasks.items():
+        given, item = routes[name]["input"], routes[name]["output"]["properties"]["predictions"]["items"]
+        assert set(given["properties"]) == set(task.inputs)
+        assert set(given["required"]) == {field.name for field in task.inputs.values() if field.required}
+        assert set(item["properties"]) == {"prediction_id", *task.outputs}

@@ -21,14 +21,14 @@ def read(text: str, limit: int = 2000) -> Structure:
 
 
 def line(
-    serial: int, name: str, residue: str, place: str, x: str = "1.000", record: str = "ATOM", alt: str = " "
+    serial: int, name: str, residue: str, place: str, *, x: str = "1.000", record: str = "ATOM", alt: str = " "
 ) -> str:
     """An ATOM line; `place` is chain, number and insertion code, as in `A   1A`."""
     return f"{record:<6}{serial:>5} {name:<4}{alt}{residue:>3} {place:<6}   {x:>8}{'2.000':>8}{'3.000':>8}  1.00  0.00"
 
 
 def whole(place: str, residue: str = "ALA", serial: int = 1) -> list[str]:
-    return [line(serial + i, f" {name}", residue, place, f"{i}.500") for i, name in enumerate(("N", "CA", "C", "O"))]
+    return [line(serial + i, f" {name}", residue, place, x=f"{i}.500") for i, name in enumerate(("N", "CA", "C", "O"))]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_insertion_codes_follow_their_number(structures: Path) -> None:
 
 
 def test_of_two_locations_and_of_two_residue_names_the_first_in_the_file_counts(structures: Path) -> None:
-    text = "\n".join([line(9, " CA", "SER", "A   1", "7.000", alt="B"), *whole("A   1", "PRO")])
+    text = "\n".join([line(9, " CA", "SER", "A   1", x="7.000", alt="B"), *whole("A   1", "PRO")])
     residue = read(text).chains[0].residues[0]
     assert (residue.code, residue.atoms["CA"][0]) == ("S", 7.0)
     # 1EJG has PRO and SER at 22, LEU and ILE at 25: one residue each.
@@ -107,14 +107,17 @@ def test_the_golden_structure_is_the_backbone_of_the_real_file(structures: Path)
         ("data_x\nloop_\n_atom_site.id\n1 2 'unclosed", "not readable as mmcif"),
         ("\n".join(whole("A   1")[:3]), "no residue with all of the atoms"),
         ("\n".join(line(1, " O", "HOH", f"A   {i}", record="HETATM") for i in range(3)), "no residue with all"),
-        ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", "nan")]), "line 5: the coordinate in columns 31-38"),
-        ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", "inf")]), "no finite number"),
         (
-            "\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", "nan").replace("ATOM", "atom")]),
+            "\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", x="nan")]),
+            "line 5: the coordinate in columns 31-38",
+        ),
+        ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", x="inf")]), "no finite number"),
+        (
+            "\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", x="nan").replace("ATOM", "atom")]),
             "no finite number",
         ),
-        ("\n".join(["ENDMDL", *whole("A   1"), line(5, " N", "ALA", "A   2", "nan")]), "line 6"),
-        ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", "")]), "no finite number"),
+        ("\n".join(["ENDMDL", *whole("A   1"), line(5, " N", "ALA", "A   2", x="nan")]), "line 6"),
+        ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", x="")]), "no finite number"),
         ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2")[:40]]), "columns 39-46"),
         ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   ?")]), "line 5: columns 23-26 hold no residue number"),
     ],

@@ -33,10 +33,10 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "structure": "pdb1ejg.pdb",
         "inputs": {"fixed_positions": ["A:3", "A:4", "A:16", "A:26"], "omit": "CX", "temperature": 1.0, "seed": 5},
     },
-    "design_2beg_two_of_five_chains": {
+    "design_2beg_one_of_five_chains": {
         "task": "design",
         "structure": "2BEG.pdb",
-        "inputs": {"chains": ["B", "D"], "seed": 18446744073709551615},
+        "inputs": {"chains": ["D"], "seed": 18446744073709551615},
     },
     "score_1a8o_native": {"task": "score", "structure": "1A8O.cif", "inputs": {"seed": 0}},
     "score_2n0n_insertion_code_and_gap": {"task": "score", "structure": "2n0n_M1.pdb", "inputs": {"seed": 3}},

@@ -62,6 +62,15 @@ class BackboneTensors(NamedTuple):
     chain_l: Tensor
 
 
+class EncodedTensors(NamedTuple):
+    """What the encoder gives."""
+
+    nodes_lc: Tensor
+    edges_lkc: Tensor
+    neighbours_lk: Tensor
+    mask_l: Tensor
+
+
 class EdgeFeatures(nn.Module):
     """Distances between backbone atoms and offsets along the chain, embedded, for each neighbour."""
 
@@ -167,18 +176,18 @@ class ProteinMPNN(nn.Module):
         network.eval().requires_grad_(False)
         return network
 
-    def encode(self, backbone: BackboneTensors) -> tuple[Tensor, Tensor, Tensor]:
-        """Give nodes [l, c], edges [l, k, c] and neighbours [l, k] of a backbone."""
+    def encode(self, backbone: BackboneTensors) -> EncodedTensors:
+        """What all sequences on a backbone share."""
         edges_lkc, neighbours_lk = self.features(backbone)
         edges_lkc = self.W_e(edges_lkc)
         nodes_lc = edges_lkc.new_zeros(edges_lkc.shape[0], CHANNELS)
         for layer in self.encoder_layers:
             nodes_lc, edges_lkc = layer(nodes_lc, edges_lkc, neighbours_lk, backbone.mask_l)
-        return nodes_lc, edges_lkc, neighbours_lk
+        return EncodedTensors(nodes_lc, edges_lkc, neighbours_lk, backbone.mask_l)
 
-    def forward(self, backbone: BackboneTensors, residues_l: Tensor, order_l: Tensor) -> Tensor:
+    def decode(self, encoded: EncodedTensors, residues_l: Tensor, order_l: Tensor) -> Tensor:
         """log p (nat) [l, a] of every residue, given those that come before it in `order_l`."""
-        encoded_lc, edges_lkc, neighbours_lk = self.encode(backbone)
+        encoded_lc, edges_lkc, neighbours_lk, mask_l = encoded
         rank_l = torch.empty_like(order_l)
         rank_l[order_l] = torch.arange(len(order_l))
         known_lk1 = (rank_l[neighbours_lk] < rank_l[:, None])[..., None]
@@ -187,8 +196,12 @@ class ProteinMPNN(nn.Module):
         nodes_lc = encoded_lc
         for layer in self.decoder_layers:
             decoded = torch.cat([edges_lkc, residues_lkc, nodes_lc[neighbours_lk]], dim=-1)
-            nodes_lc = layer(nodes_lc, torch.where(known_lk1, decoded, blank), backbone.mask_l)
+            nodes_lc = layer(nodes_lc, torch.where(known_lk1, decoded, blank), mask_l)
         return torch.log_softmax(self.W_out(nodes_lc), dim=-1)
+
+    def forward(self, backbone: BackboneTensors, residues_l: Tensor, order_l: Tensor) -> Tensor:
+        """Encode and decode."""
+        return self.decode(self.encode(backbone), residues_l, order_l)
 
 
 def with_cb(coordinates_ld3: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from proteinmpnn_model.decode import Choice, Decoded, choose_residue
-from proteinmpnn_model.network import BackboneTensors
+from proteinmpnn_model.network import BackboneTensors, EncodedTensors
 from proteinmpnn_model.weights import load_network
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ReferenceDecoder:
-    """A `SequenceDecoder` that runs the whole network for every residue it chooses.
+    """A `SequenceDecoder` that runs the decoder on all residues for every residue it chooses.
 
     Args:
         weights: the output of stage import.
@@ -35,19 +35,21 @@ class ReferenceDecoder:
         self._network = network.double() if double else network
         self._dtype = torch.float64 if double else torch.float32
 
-    def encode(self, backbone: Backbone) -> BackboneTensors:
-        """The network's backbone inputs, as tensors."""
-        return BackboneTensors(
+    def encode(self, backbone: Backbone) -> EncodedTensors:
+        """Run the network's encoder."""
+        tensors = BackboneTensors(
             torch.from_numpy(backbone.coordinates).to(self._dtype),
             torch.from_numpy(backbone.mask).to(self._dtype),
             torch.from_numpy(backbone.residue_index),
             torch.from_numpy(backbone.chain),
         )
+        with torch.inference_mode():
+            return self._network.encode(tensors)
 
     def decode(
         self,
         backbone: Backbone,
-        encoded: BackboneTensors,
+        encoded: EncodedTensors,
         residues_l: NDArray[np.int64],
         order_l: NDArray[np.int64],
         choice: Choice | None = None,
@@ -57,16 +59,15 @@ class ReferenceDecoder:
         if choice is not None:
             for position in order_l[choice.free_l[order_l]].tolist():
                 # Residues later in the order are not looked at, so it doesn't matter that they are the old ones.
-                log_probabilities_a = self._forward(encoded, residues_l, order_l)[position]
+                log_probabilities_a = self._decode(encoded, residues_l, order_l)[position]
                 residues_l[position] = choose_residue(log_probabilities_a.astype(np.float64), choice, position)
-        found_la = self._forward(encoded, residues_l, order_l)
+        found_la = self._decode(encoded, residues_l, order_l)
         return Decoded(residues_l, np.where(backbone.mask[:, None] > 0, found_la, 0))
 
-    def _forward(
-        self, encoded: BackboneTensors, residues_l: NDArray[np.int64], order_l: NDArray[np.int64]
+    def _decode(
+        self, encoded: EncodedTensors, residues_l: NDArray[np.int64], order_l: NDArray[np.int64]
     ) -> NDArray[Any]:
         with torch.inference_mode():
-            found: NDArray[Any] = self._network(
-                encoded, torch.from_numpy(residues_l), torch.from_numpy(order_l)
-            ).numpy()
-        return found
+            found = self._network.decode(encoded, torch.from_numpy(residues_l), torch.from_numpy(order_l))
+        array: NDArray[Any] = found.numpy()
+        return array

@@ -66,9 +66,10 @@ class BentoDoor:
         # Only where it serves: the module registers protobuf names that a client's stubs register too.
         from helixserve.grpc.server import GrpcDoor  # noqa: PLC0415
 
-        await self.server.start()
         self._grpc = GrpcDoor(self.server)
-        await self._grpc.start()
+        await self._grpc.start()  # first: a port that is taken must not leave an empty shard behind
+        await self.server.start()
+        await self._grpc.tell()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml publishes no types
     async def helix_stop(self) -> None:

@@ -56,7 +56,7 @@ class GrpcDoor:
         self._grpc: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        """Listen. Health says SERVING if the server is ready, else NOT_SERVING."""
+        """Listen; until the server is ready, health says NOT_SERVING. Raises RuntimeError when the port is taken."""
         limit = self._server.contract.limits["request_bytes"]
         self._grpc = grpc.aio.server(
             options=[
@@ -73,6 +73,10 @@ class GrpcDoor:
         await self._health.tell()
         await self._grpc.start()
         logger.info("gRPC listens on %s:%d", settings.host, settings.grpc_port)
+
+    async def tell(self) -> None:
+        """Tell those who watch the health whether the server is ready."""
+        await self._health.tell()
 
     async def stop(self) -> None:
         """Say NOT_SERVING, refuse new calls, finish those accepted."""

@@ -79,7 +79,7 @@ def _few(console: Console) -> nix.Tell:
 
     def tell(line: str) -> None:
         if line.startswith("building '"):
-            console.print(f"  again: {line.split('-', 1)[1].split('.drv')[0]}")
+            console.print(f"  again: {line.split('-', 1)[1].partition('.drv')[0]}")
         elif not line.startswith((" ", "/")) and ">" not in line:
             console.print(f"  {line}")
 
@@ -118,14 +118,16 @@ def next_commands(found: story.Story) -> list[str]:
     helix = ".helix/venv/bin/helix"
     return [
         f"{helix} lineage trace {found.traced.id}",
-        f"{helix} lineage replay {found.traced.id} --seed {story.SEED + 1}   # what if: another seed differs, and is named",
+        f"{helix} lineage replay {found.traced.id} --seed {story.SEED + 1}   # another seed: differs, and is named",
         f"{helix} lineage audit",
     ]
 
 
 def tree(found: Trace) -> Tree:
     """What made a prediction, from the answer back to the data; the whole of it is in `helix lineage trace`."""
-    root = Tree(f"[bold]{found.id}[/bold]  {escape(found.header.model)}, item {found.entry.index + 1} of {found.entry.count}")
+    root = Tree(
+        f"[bold]{found.id}[/bold]  {escape(found.header.model)}, item {found.entry.index + 1} of {found.entry.count}"
+    )
     root.add(f"seed         {found.entry.seed}, lane {found.entry.lane}, {found.header.machine_class}")
     root.add(f"log          entry {found.inclusion.sequence} of {found.inclusion.checkpoint.size}, included")
     if found.found is None:
@@ -135,7 +137,11 @@ def tree(found: Trace) -> Tree:
     branch = root.add(f"release      {released.digest}")
     branch.add(f"code commit  {released.parameters['commit']}")
     signer = found.found.verified
-    branch.add(f"signed by    {signer.key_id} ({escape(signer.builder)})" if signer else f"[red]{escape(found.problem or '')}[/red]")
+    branch.add(
+        f"signed by    {signer.key_id} ({escape(signer.builder)})"
+        if signer
+        else f"[red]{escape(found.problem or '')}[/red]"
+    )
     for role in ("image", "exported", "weights"):
         record = found.record(role)
         if record is not None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import typer
+
+from helix_lineage.paths import State
+from model_to_metal import doctor as examination
+from model_to_metal.checkout import Checkout
+from model_to_metal.commands import gate
 
 
 def register(app: typer.Typer) -> None:
@@ -10,5 +17,16 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-def doctor() -> None:
-    """Say what is there, what is missing, and the command that mends it."""
+def doctor(as_json: gate.AsJson = False) -> None:
+    """Say what is there, what is missing, and the command that mends it. Changes nothing."""
+    found = examination.examine(Checkout.find(), State.find())
+    if as_json:
+        typer.echo(json.dumps([finding.to_json() for finding in found]))
+    else:
+        for finding in found:
+            mark = "ok  " if finding.met else "MISS"
+            typer.echo(f"{mark}  {finding.name:12} {finding.detail}")
+            if not finding.met and finding.fix:
+                typer.echo(f"      {'':12} run: {finding.fix}")
+    if not all(finding.met for finding in found):
+        raise typer.Exit(1)

@@ -31,7 +31,9 @@ def run(model: str, until: Iterable[str], *, again: bool, as_json: bool, verbose
     except GateRefused as refused:
         record = local.store.get_record(refused.digest)
         if as_json:
-            typer.echo(json.dumps({"model": model, "passed": False, "digest": record.digest, "record": record.to_json()}))
+            typer.echo(
+                json.dumps({"model": model, "passed": False, "digest": record.digest, "record": record.to_json()})
+            )
             raise typer.Exit(1) from refused
         for line in verdict_lines(record):
             typer.echo(line)

@@ -28,7 +28,13 @@ def serve(
     runtime.stop_on_terminate()
     with runtime.serving(State.find(), model, ports=runtime.Ports(http_port, grpc_port)) as server:
         if as_json:
-            row = {"model": model, "image": server.image, "release": server.release, "http": server.http, "grpc": server.grpc}
+            row = {
+                "model": model,
+                "image": server.image,
+                "release": server.release,
+                "http": server.http,
+                "grpc": server.grpc,
+            }
             typer.echo(json.dumps(row))
         else:
             typer.echo(f"{model} {server.image}\n  HTTP {server.http}\n  gRPC {server.grpc}\nCtrl-C stops it.")

@@ -23,7 +23,9 @@ def check(model: Path) -> list[Finding]:
         return [_finding("model.toml", str(error), "mend model.toml")]
     found = []
     if contract.name != model.name:
-        found.append(_finding("model.toml", f"name is {contract.name!r}, the folder is {model.name!r}", f'name = "{model.name}"'))
+        found.append(
+            _finding("model.toml", f"name is {contract.name!r}, the folder is {model.name!r}", f'name = "{model.name}"')
+        )
     stages = contract.document.get("stages")
     hooks = stages if isinstance(stages, dict) else {}
     named = {f"[stages] {name}": hooks.get(name) for name in HOOKS} | {"[serve] model": contract.model}
@@ -41,11 +43,15 @@ def _names(model: Path, key: str, spec: object) -> Finding | None:
     module, _, attribute = spec.partition(":")
     path = model / "src" / Path(*module.split(".")).with_suffix(".py")
     if not path.is_file():
-        return _finding("model.toml", f"{key} names {module}, which is not in src/", f"write src/{module.replace('.', '/')}.py")
+        return _finding(
+            "model.toml", f"{key} names {module}, which is not in src/", f"write src/{module.replace('.', '/')}.py"
+        )
     try:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
-        return Finding(path.relative_to(model).as_posix(), error.lineno or 0, RULE, f"not Python: {error.msg}", "mend the syntax")
+        return Finding(
+            path.relative_to(model).as_posix(), error.lineno or 0, RULE, f"not Python: {error.msg}", "mend the syntax"
+        )
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     if attribute not in defined:
         where = path.relative_to(model).as_posix()

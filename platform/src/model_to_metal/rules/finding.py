@@ -20,4 +20,5 @@ class Finding:
     fix: str
 
     def to_json(self) -> dict[str, Json]:
+        """As the verdict records it."""
         return {"rule": self.rule, "file": self.file, "line": self.line, "message": self.message, "fix": self.fix}

@@ -15,7 +15,9 @@ from model_to_metal.rules.finding import Finding
 
 RULE = "no-pickle"
 
-MODULES = frozenset({"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "jsonpickle", "shelve", "marshal"})
+MODULES = frozenset(
+    {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "jsonpickle", "shelve", "marshal"}
+)
 CALLS = frozenset({"pandas.read_pickle", "torch.save"})
 SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".ckpt"})
 
@@ -43,7 +45,9 @@ def check_source(source: bytes, name: str) -> list[Finding]:
         return [Finding(name, line, RULE, f"the file is not Python: {error}", "mend the syntax")]
     aliases = dict(_aliases(tree))
     return sorted(
-        Finding(name, line, RULE, message, fix) for node in ast.walk(tree) for line, message, fix in _judge(node, aliases)
+        Finding(name, line, RULE, message, fix)
+        for node in ast.walk(tree)
+        for line, message, fix in _judge(node, aliases)
     )
 
 
@@ -70,7 +74,10 @@ def _aliases(tree: ast.AST) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.asname or alias.name.partition(".")[0], alias.name if alias.asname else alias.name.partition(".")[0]
+                yield (
+                    alias.asname or alias.name.partition(".")[0],
+                    alias.name if alias.asname else alias.name.partition(".")[0],
+                )
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 yield alias.asname or alias.name, f"{node.module}.{alias.name}"
@@ -104,9 +111,9 @@ def _judge_call(node: ast.Call, aliases: dict[str, str]) -> Iterator[tuple[int, 
     if called in CALLS:
         yield node.lineno, f"calls {called}", USE_SAFETENSORS
     if called in ("importlib.import_module", "__import__") and node.args:
-        name = node.args[0]
-        if isinstance(name, ast.Constant) and str(name.value).partition(".")[0] in MODULES:
-            yield node.lineno, f"imports {name.value}", USE_SAFETENSORS
+        name = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+        if isinstance(name, str) and name.partition(".")[0] in MODULES:
+            yield node.lineno, f"imports {name}", USE_SAFETENSORS
 
 
 def _dotted(node: ast.expr, aliases: dict[str, str]) -> str:

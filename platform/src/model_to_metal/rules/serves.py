@@ -35,4 +35,6 @@ def check(model: Path, artifacts: Path) -> list[Finding]:
 
 
 def _finding(message: str) -> Finding:
-    return Finding("model.toml", 0, RULE, message, "mend the model, or what it imports; the serve environment has no torch")
+    return Finding(
+        "model.toml", 0, RULE, message, "mend the model, or what it imports; the serve environment has no torch"
+    )

@@ -65,7 +65,12 @@ def _dvc(arguments: list[str], folder: Path) -> None:
         "PYTHONPATH": os.pathsep.join([str(folder / "src"), os.environ.get("PYTHONPATH", "")]),
     }
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "dvc", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise StageError(f"dvc {arguments[0]} failed: {(done.stdout + done.stderr).strip()[-2000:]}", where="dvc.yaml")
@@ -73,7 +78,7 @@ def _dvc(arguments: list[str], folder: Path) -> None:
 
 def _outs(lock: Path) -> dict[str, str]:
     """Path → MD5 of DVC's outputs, from a `dvc.lock`. Raises StageError."""
-    import yaml  # DVC brings it; no other stage may need it
+    import yaml  # noqa: PLC0415  # DVC brings it; no other stage may need it
 
     try:
         stages: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
@@ -81,7 +86,9 @@ def _outs(lock: Path) -> dict[str, str]:
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise StageError(f"dvc.lock cannot be read: {error}", where=str(lock)) from error
     if astray := sorted(path for path in outs if not path.startswith(DATA) or ".." in path):
-        raise StageError(f"outputs of dvc.yaml lie under {DATA}, and these do not: {', '.join(astray)}", where=str(lock))
+        raise StageError(
+            f"outputs of dvc.yaml lie under {DATA}, and these do not: {', '.join(astray)}", where=str(lock)
+        )
     return outs
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helix_lineage.canonical import Json, dumps, encode_number
+from helix_lineage.canonical import SAFE_INTEGER, Json, dumps, encode_number
 from helix_lineage.records import RegressionVerdict
 from model_to_metal.errors import StageError
 from model_to_metal.stage import Made, Task, hook
@@ -69,6 +69,8 @@ def _number(value: Any) -> int | float:
     if isinstance(value, bool | int):
         return int(value)
     try:
-        return float(value)
+        number = float(value)
+        # Canonical JSON holds no whole float from 2**53 on; as an integer it becomes a decimal string.
+        return int(number) if abs(number) >= SAFE_INTEGER and number.is_integer() else number
     except (TypeError, ValueError) as error:
         raise StageError(f"a case's value and allowed are numbers, not {value!r}") from error

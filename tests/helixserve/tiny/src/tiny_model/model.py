@@ -66,4 +66,6 @@ class Tiny(Model):
             tensors.from_value("largest", "UINT64", 2**64 - 1 - item),
             tensors.from_value("even", "BOOL", item % 2 == 0),
         )
+        if fault == "bytes":
+            made = (*made[:2], tensors.from_texts("label", [b"\xff"]), *made[3:])
         return made[:-1] if fault == "missing" else made

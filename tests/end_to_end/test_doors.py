@@ -1,0 +1,70 @@
+"""The image that is served: three doors, the same typed bytes, and the log commits to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from helix_lineage.shard.entries import commitment
+from helix_lineage.shard.reader import Log
+from tests.clients import DOORS, Address
+from tests.end_to_end.conftest import ROOT, Serving
+
+UBIQUITIN = (ROOT / "models/proteinmpnn/golden/1ubi.pdb").read_text()
+
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "design": ("design", {"structure": UBIQUITIN, "num_sequences": 2, "seed": 7}),
+    "design with options": (
+        "design",
+        {"structure": UBIQUITIN, "seed": 0, "temperature": 0.3, "fixed_positions": ["A:1", "A:48"], "omit": "CX"},
+    ),
+    "score": ("score", {"structure": UBIQUITIN, "seed": 7}),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_every_door_gives_the_bytes_that_the_log_commits_to(serving: Serving, address: Address, name: str) -> None:
+    task, request = REQUESTS[name]
+    outputs, inputs = set(), set()
+    for door, ask in DOORS.items():
+        items = ask(address, task, request)
+        assert len(items) == request.get("num_sequences", 1)
+        for prediction, again in items:
+            shard, sequence = Log(serving.log).find(prediction)
+            entry, kept = shard.prediction(sequence), shard.payload(sequence)
+            assert kept.output_salt is not None
+            assert commitment(kept.output_salt, again) == entry.output_commitment, door
+            inputs.add(kept.input)
+        outputs.add(tuple(again for _, again in items))
+    assert len(outputs) == 1
+    assert len(inputs) == 1, "the recorded input must not depend on the door"
+
+
+@pytest.mark.parametrize(
+    ("request_values", "says"),
+    [
+        ({"structure": "no structure at all"}, "structure"),
+        ({"structure": UBIQUITIN, "num_sequences": 0}, "num_sequences"),
+        ({"structure": UBIQUITIN, "chains": ["Q"]}, "chain"),
+        ({"structure": UBIQUITIN, "seed": -1}, "seed"),
+        ({}, "structure"),
+    ],
+)
+def test_bad_input_is_refused_with_a_sentence_that_helps(
+    address: Address, request_values: dict[str, Any], says: str
+) -> None:
+    response = httpx.post(f"{address.http}/design", json=request_values)
+    assert 400 <= response.status_code < 500
+    assert says in response.text
+
+
+def test_the_image_runs_as_nobody_and_cannot_write_its_root(serving: Serving) -> None:
+    status = httpx.get(f"{serving.server.http}/v2/health/ready")
+    assert status.status_code == 200
+    header = Log(serving.log).shard(Log(serving.log).shard_ids()[0]).header
+    assert header.image == serving.server.image == serving.released.image
+    assert header.mode == "local"
+    owner = next(serving.log.iterdir()).stat().st_uid
+    assert owner == 65532

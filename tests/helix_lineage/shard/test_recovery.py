@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from helix_lineage.audit import audit
+from helix_lineage.shard import entries, journal
+from helix_lineage.shard.files import FolderLock
+from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.shard.reader import Log
+from tests.helix_lineage.support import World, request
+
+
+def _die(world: World, requests: int = 3, *, publish: bool = True) -> ShardFolder:
+    """A shard whose process died: as its files lie when nothing was closed."""
+    writer = world.open()
+    for _ in range(requests):
+        writer.append(request(count=2))
+    if publish:
+        writer._publish(durable=False)
+    copy = world.root / "copy"
+    shutil.copytree(writer._folder.root, copy)
+    writer.close()
+    shutil.rmtree(writer._folder.root)
+    copy.rename(writer._folder.root)
+    return writer._folder
+
+
+@pytest.fixture
+def dead(world: World) -> ShardFolder:
+    return _die(world)
+
+
+def test_a_restart_recovers_the_dead_shard_under_its_own_key(world: World, dead: ShardFolder) -> None:
+    with world.open() as writer:
+        (recovery,) = writer.recovered
+    assert recovery.entry is not None
+    assert (recovery.shard, recovery.entry.size, recovery.entry.torn_bytes) == (dead.id, 7, 0)
+    told = entries.decode(world.log.shard(writer.shard_id).entry(1))
+    assert told == recovery.entry
+    assert dead.recovered.read_text() == f"{writer.shard_id}.1\n"
+    assert audit(world.log, world.sources).findings == []
+
+
+def test_a_torn_tail_is_cut_off_kept_and_told(world: World, dead: ShardFolder) -> None:
+    whole = dead.journal.read_bytes()
+    torn = journal.frame(journal.ENTRY, b"an entry without its checkpoint") + b"\x07"
+    dead.journal.write_bytes(whole + torn)
+    before = audit(world.log, world.sources)
+    assert [finding.rule for finding in before.findings] == ["journal-torn"]
+    with world.open() as writer:
+        (recovery,) = writer.recovered
+    assert recovery.entry is not None
+    assert recovery.entry.torn_bytes == len(torn)
+    assert dead.journal.read_bytes() == whole
+    assert dead.torn.read_bytes() == torn
+    assert audit(world.log, world.sources).findings == []
+
+
+def test_missing_and_torn_tiles_are_derived_again(world: World, dead: ShardFolder) -> None:
+    shutil.rmtree(dead.tiles)
+    (dead.root / "tile/0").mkdir(parents=True)
+    (dead.root / "tile/0/000.tmp").write_bytes(b"torn")
+    dead.checkpoint.unlink()
+    with world.open():
+        pass
+    shard = world.log.shard(dead.id)
+    assert shard.published[1].size == 7
+    assert all(shard.inclusion(at).holds for at in range(7))
+    assert audit(world.log, world.sources).findings == []
+
+
+def test_payload_that_no_entry_tells_of_is_cut_off(world: World, dead: ShardFolder) -> None:
+    whole = dead.segment(0).read_bytes()
+    data = dead.journal.read_bytes()
+    found = journal.parse(data)
+    dead.journal.write_bytes(data[: found.checkpoints[-2].end])  # the last group's entries never reached the disk
+    shutil.rmtree(dead.tiles)
+    dead.checkpoint.unlink()
+    with world.open() as writer:
+        (recovery,) = writer.recovered
+    assert recovery.entry is not None
+    assert recovery.entry.size == 5
+    assert whole.startswith(dead.segment(0).read_bytes())
+    assert len(dead.segment(0).read_bytes()) < len(whole)
+    assert audit(world.log, world.sources).findings == []
+
+
+def test_a_damaged_journal_is_left_alone_and_named(world: World, dead: ShardFolder) -> None:
+    data = bytearray(dead.journal.read_bytes())
+    data[journal.parse(bytes(data)).checkpoints[1].end + 20] ^= 1
+    dead.journal.write_bytes(data)
+    with world.open() as writer:
+        (recovery,) = writer.recovered
+    assert recovery.entry is None
+    assert recovery.problem is not None
+    assert "7 entries were published" in recovery.problem
+    assert dead.journal.read_bytes() == data
+    assert {finding.shard for finding in audit(world.log, world.sources).findings} == {dead.id}
+
+
+def test_a_shard_is_recovered_once(world: World, dead: ShardFolder) -> None:
+    with world.open() as first:
+        assert len(first.recovered) == 1
+    with world.open() as second:
+        assert second.recovered == ()
+
+
+def test_living_and_closed_shards_are_left_alone(world: World, dead: ShardFolder) -> None:
+    lock = FolderLock(dead.lock)
+    closed = world.shard([request()])
+    with world.open() as writer:
+        assert writer.recovered == ()
+    lock.release()
+    with world.open() as writer:
+        assert [recovery.shard for recovery in writer.recovered] == [dead.id]
+    assert not ShardFolder(world.log_dir / closed[0].partition(".")[0]).recovered.exists()
+
+
+def test_a_shard_that_closed_but_did_not_publish_needs_no_recovery(world: World) -> None:
+    (name,) = world.shard([request()])
+    folder = ShardFolder(world.log_dir / name.partition(".")[0])
+    shutil.rmtree(folder.tiles)
+    folder.checkpoint.unlink()
+    with world.open() as writer:
+        assert writer.recovered == ()
+    assert world.log.shard(folder.id).published[1].size == 3
+    assert audit(world.log, world.sources).findings == []
+
+
+def test_a_shard_that_was_never_opened_is_removed(world: World) -> None:
+    unborn = world.log_dir / (".new-" + "ab" * 16)
+    unborn.mkdir(parents=True)
+    (unborn / "journal").write_bytes(b"helix")
+    assert "never opened" in audit(world.log, world.sources).notes[0]
+    with world.open():
+        assert not unborn.exists()
+
+
+@pytest.fixture(scope="module")
+def dead_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, ShardFolder]]:
+    from tests.helix_lineage.support import Signer, make_chain
+
+    world = World(tmp_path_factory.mktemp("dead"), make_chain(), Signer())
+    yield world, _die(world, publish=False)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(data=st.data())
+def test_wherever_the_power_fails_recovery_keeps_whole_groups(
+    dead_once: tuple[World, ShardFolder], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """The journal is cut anywhere after its header; nothing was published."""
+    origin, folder = dead_once
+    world = World(tmp_path_factory.mktemp("cut"), origin.chain, origin.signer)
+    shutil.copytree(origin.log_dir, world.log_dir)
+    copy = ShardFolder(world.log_dir / folder.id)
+    whole = copy.journal.read_bytes()
+    covered = journal.parse(whole).checkpoints
+    cut = data.draw(st.integers(covered[0].end, len(whole)))
+    junk = data.draw(st.binary(max_size=30))
+    copy.journal.write_bytes(whole[:cut] + junk)
+    shutil.rmtree(copy.tiles)
+    copy.checkpoint.unlink()
+    with world.open() as writer:
+        (recovery,) = writer.recovered
+    assert recovery.entry is not None
+    assert recovery.entry.size == max(item.size for item in covered if item.end <= cut)
+    assert audit(Log(world.log_dir), world.sources).findings == []
+    shutil.rmtree(world.root, ignore_errors=True)
+
+
+def test_writing_beside_a_log_of_other_files(world: World) -> None:
+    world.log_dir.mkdir()
+    (world.log_dir / "README").write_text("hello")
+    (world.log_dir / "sub").mkdir()
+    with world.open() as writer:
+        assert writer.recovered == ()
+    assert Path(world.log_dir / "README").exists()

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helix_lineage.errors import LineageError, RecordError, TrustError
+from helix_lineage.records import ExportedModel, Release
+from helix_lineage.release import VerifiedRelease, complete_chain, verify_release
+from helix_lineage.trust import Trust
+from tests.helix_lineage.support import NOW, Chain, Signer, digest, make_chain
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def _verify(chain: Chain, signer: Signer, *, image: str | None = None, **changes: Any) -> VerifiedRelease:
+    return verify_release(signer.bundle(chain.statement(**changes)), signer.trust(), image=image, at=NOW)
+
+
+def test_a_whole_signed_release_verifies(chain: Chain, signer: Signer) -> None:
+    verified = _verify(chain, signer, image=digest("image"))
+    assert verified.release == chain.release
+    assert set(verified.records) == set(chain.records)
+    assert verified.statement_subject.name == "127.0.0.1:5070/helix/m"
+    assert verified.key_id == signer.entry()["key_id"]
+    assert verified.builder == "laptop"
+    assert verified.parent("image", "model", "weights", "data") == chain.parts["data"]
+
+
+def test_another_image_than_the_release_names(chain: Chain, signer: Signer) -> None:
+    with pytest.raises(TrustError, match=r"running image .* is sha256:.*the release's image is"):
+        _verify(chain, signer, image=digest("another"))
+
+
+def test_a_subject_that_is_not_the_image(chain: Chain, signer: Signer) -> None:
+    subject = {"name": "x", "digest": {"sha256": "0" * 64}}
+    with pytest.raises(TrustError, match="the statement's subject is sha256:000"):
+        _verify(chain, signer, subject=[subject])
+    with pytest.raises(TrustError, match="2 subjects"):
+        _verify(chain, signer, subject=[*chain.statement()["subject"], subject])
+
+
+def test_a_wrong_key_and_a_key_whose_time_is_over(chain: Chain, signer: Signer) -> None:
+    bundle = signer.bundle(chain.statement())
+    with pytest.raises(TrustError, match="no signature is by a key of role 'releaser'"):
+        verify_release(bundle, Signer().trust(), image=None, at=NOW)
+    with pytest.raises(TrustError, match="that holds at 2031"):
+        verify_release(bundle, signer.trust(), image=None, at=datetime(2031, 1, 1, tzinfo=UTC))
+    promoter = Signer(key=signer.key, role="promoter")
+    with pytest.raises(TrustError, match="no key of role 'releaser'"):
+        verify_release(bundle, promoter.trust(), image=None, at=NOW)
+
+
+def test_another_builder_than_the_key_names(chain: Chain, signer: Signer) -> None:
+    ci = Signer(key=signer.key, builder="ci")
+    with pytest.raises(TrustError, match="parameters.builder is laptop, but the key's builder is ci"):
+        verify_release(signer.bundle(chain.statement()), ci.trust(), image=None, at=NOW)
+
+
+@pytest.mark.parametrize("role", ["image", "guard", "data", "weights", "exported", "regression"])
+def test_a_missing_record_is_named(chain: Chain, signer: Signer, role: str) -> None:
+    statement = chain.statement()
+    del statement["predicate"]["records"][chain.parts[role].digest]
+    with pytest.raises(RecordError, match=rf"the chain is incomplete: release(\.\w+)*\.parents\.\w+ is missing"):
+        verify_release(signer.bundle(statement), signer.trust(), image=None, at=NOW)
+
+
+@pytest.mark.parametrize("verdict", ["guard", "regression"])
+def test_a_refusal_is_no_release(signer: Signer, verdict: str) -> None:
+    with pytest.raises(RecordError, match=rf"{verdict}\.parameters\.passed is not true"):
+        _verify(make_chain(**{verdict: False}), signer)
+
+
+def test_a_verdict_must_be_true_and_not_merely_something() -> None:
+    chain = make_chain(guard="yes")  # type: ignore[arg-type]  # what a forged record could hold
+    with pytest.raises(RecordError, match="guard.parameters.passed"):
+        complete_chain(chain.release, chain.records)
+
+
+def test_a_record_under_another_digest(chain: Chain, signer: Signer) -> None:
+    statement = chain.statement()
+    records = statement["predicate"]["records"]
+    records[chain.parts["data"].digest] = records[chain.parts["weights"].digest]
+    with pytest.raises(RecordError, match="hashes to"):
+        verify_release(signer.bundle(statement), signer.trust(), image=None, at=NOW)
+
+
+def test_a_parent_of_the_wrong_type(chain: Chain) -> None:
+    parents = {**chain.release.parents, "guard": chain.parts["data"].digest}
+    release = replace(chain.release, parents=parents)
+    with pytest.raises(
+        RecordError, match=r"release\.parents\.guard is a helix\.data-commit, not a helix\.guard-verdict"
+    ):
+        complete_chain(release, chain.records)
+
+
+def test_records_that_do_not_meet(chain: Chain) -> None:
+    other = replace(chain.parts["exported"], target="other")
+    assert isinstance(other, ExportedModel)
+    release = replace(chain.release, parents={**chain.release.parents, "exported": other.digest})
+    with pytest.raises(RecordError, match=r"image\.model is sha256:.*, but exported is"):
+        complete_chain(release, {**chain.records, other.digest: other})
+
+
+def test_records_of_two_models(chain: Chain) -> None:
+    release = replace(chain.release, parameters={**chain.release.parameters, "model": "other"})
+    with pytest.raises(RecordError, match=r"different models: \['m', 'other'\]"):
+        complete_chain(release, chain.records)
+
+
+def test_a_release_of_another_image_than_was_built(chain: Chain) -> None:
+    release = replace(chain.release, parameters={**chain.release.parameters, "image": digest("other")})
+    with pytest.raises(RecordError, match=r"release\.parameters\.image is"):
+        complete_chain(release, chain.records)
+
+
+def test_an_incumbent_of_another_release_need_not_be_there(chain: Chain) -> None:
+    regression = chain.parts["regression"]
+    chain.parts["regression"] = replace(regression, parents={**regression.parents, "incumbent": digest("earlier")})
+    release = chain.parts["release"]
+    parents = {**release.parents, "regression": chain.parts["regression"].digest}
+    chain.parts["release"] = replace(release, parents=parents)
+    complete_chain(chain.release, chain.records)
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [{}, {"release": 1, "records": {}}, {"release": {}, "records": []}, {"release": {}, "records": {}, "x": 1}],
+)
+def test_a_malformed_predicate_is_refused(chain: Chain, signer: Signer, predicate: dict[str, Any]) -> None:
+    with pytest.raises(LineageError, match="predicate"):
+        _verify(chain, signer, predicate=predicate)
+
+
+def test_a_release_that_is_no_release(chain: Chain, signer: Signer) -> None:
+    predicate = {**chain.statement()["predicate"], "release": chain.parts["data"].to_json()}
+    with pytest.raises(RecordError, match=r"predicate\.release is a helix\.data-commit"):
+        _verify(chain, signer, predicate=predicate)
+
+
+def test_a_bundle_that_cosign_made() -> None:
+    """Made by `fixtures/make_cosign.sh` with cosign v3.1.3, offline; the key is thrown away."""
+    bundle = (FIXTURES / "cosign.sigstore.json").read_bytes()
+    trust = Trust.load(FIXTURES / "cosign.trust.json")
+    verified = verify_release(bundle, trust, image=digest("image"), at=NOW)
+    assert isinstance(verified.release, Release)
+    assert verified.release == make_chain().release

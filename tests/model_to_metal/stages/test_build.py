@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from helix_lineage.canonical import digest_bytes, dumps
+from model_to_metal.errors import ImageError
+from model_to_metal.stage import Made, Plan, Task
+from model_to_metal.stages import build
+from tests.model_to_metal.conftest import write_layout
+
+FACTOR = b"2"
+
+
+def listing(artifacts: Mapping[str, bytes]) -> bytes:
+    rows = [
+        {"path": f"opt/helix/artifacts/{name}", "digest": digest_bytes(data), "size": len(data), "mode": 0o644}
+        for name, data in artifacts.items()
+    ]
+    return dumps({"version": 1, "files": [*rows, {"path": "usr/bin/python3.11", "link": "python"}]})
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    for name in ("output", "layout", "model"):
+        (tmp_path / name).mkdir()
+    write_layout(tmp_path / "layout", {"opt/helix/files.json": listing({"factor.txt": FACTOR})})
+    (tmp_path / "model" / "factor.txt").write_bytes(FACTOR)
+    inputs = {"layout": tmp_path / "layout", "model": tmp_path / "model"}
+    return Task(model=tmp_path, output=tmp_path / "output", inputs=inputs)
+
+
+def test_the_record_names_the_manifest_and_the_list_of_files(task: Task) -> None:
+    found = build.make(task)
+    manifest = (task.output / "manifest.json").read_bytes()
+    assert found["image"] == digest_bytes(manifest) == build.manifest_digest(task.input("layout"))
+    assert found["filesystem"] == digest_bytes(listing({"factor.txt": FACTOR}))
+    parameters = {"model": "toy", "source": "sha256:" + "1" * 64, "environment": "sha256:" + "2" * 64}
+    with pytest.raises(Exception, match="parents missing"):
+        build.record(Made(plan=Plan(parameters), found=found))
+
+
+def test_another_artifact_than_the_exported_one_is_refused(task: Task) -> None:
+    (task.input("model") / "factor.txt").write_bytes(b"3")
+    with pytest.raises(ImageError, match="not those that were exported"):
+        build.make(task)
+
+
+def test_an_artifact_too_many_is_refused(task: Task) -> None:
+    (task.input("model") / "more.txt").write_bytes(b"3")
+    with pytest.raises(ImageError, match="more.txt"):
+        build.make(task)
+
+
+def test_a_changed_blob_is_refused(task: Task) -> None:
+    for blob in sorted((task.input("layout") / "blobs/sha256").iterdir()):
+        kept = blob.read_bytes()
+        blob.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        with pytest.raises(ImageError):
+            build.make(Task(model=task.model, output=task.output, inputs=task.inputs))
+        blob.write_bytes(kept)
+
+
+def test_an_index_with_two_images_is_refused(task: Task) -> None:
+    path = task.input("layout") / "index.json"
+    index = json.loads(path.read_text())
+    index["manifests"] *= 2
+    path.write_text(json.dumps(index))
+    with pytest.raises(ImageError, match="exactly one image"):
+        build.make(task)
+
+
+def test_an_image_without_a_list_of_files_is_refused(tmp_path: Path) -> None:
+    write_layout(tmp_path / "layout", {"etc/passwd": b""})
+    for name in ("output", "model"):
+        (tmp_path / name).mkdir()
+    inputs = {"layout": tmp_path / "layout", "model": tmp_path / "model"}
+    with pytest.raises(ImageError, match="files.json"):
+        build.make(Task(model=tmp_path, output=tmp_path / "output", inputs=inputs))
