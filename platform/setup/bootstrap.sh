@@ -116,7 +116,8 @@ make_environment() {
   [ -s "$state/uv.txt" ] || fail "requirements/host.lock does not pin uv" "git checkout requirements/host.lock"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$state/uv.txt"
   use_pip_settings "$venv/bin/pip"
-  export VIRTUAL_ENV=$venv UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never
+  # The machine's certificates, as Debian's pip has it, not those that uv brings.
+  export VIRTUAL_ENV=$venv UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1
   source_pins > "$state/sources.txt"
   grep -vxFf "$state/sources.txt" "$lock" > "$state/wheels.txt" || cp "$lock" "$state/wheels.txt"
   "$uv" pip install --quiet --require-hashes --no-deps --no-build -r "$state/wheels.txt"
@@ -161,7 +162,7 @@ refresh_lists
 mapfile -t packages < <(missing_packages)
 [ "${#packages[@]}" = 0 ] || fail "still missing: ${packages[*]}" "apt-get install ${packages[*]}"
 make_environment
-say "builds cosign and olareg from source (cosign: 3 to 5 minutes on two cores, once)"
+say "brings cosign and olareg, built from source (cosign takes 3 to 5 minutes on two cores, once)"
 "$venv/bin/helix" tools build cosign olareg > /dev/null
 printf '%s\n' "$key" > "$stamp"
 say "done in $((SECONDS - started)) s"

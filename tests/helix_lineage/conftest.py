@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from helix_lineage.shard import ShardWriter
 from tests.helix_lineage.support import NOW_NS, Chain, Signer, World, header, make_chain
+
+# A busy machine is no failure of a law.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture

@@ -114,30 +114,39 @@ class Chain:
 
 
 def make_chain(
-    image: str = digest("image"), filesystem: str = digest("files"), model: str = "m", **verdicts: bool
+    image: str = digest("image"),
+    filesystem: str = digest("files"),
+    model: str = "m",
+    *,
+    guard: Any = True,
+    regression: Any = True,
 ) -> Chain:
-    """A whole chain; `guard=False` or `regression=False` makes a verdict a refusal."""
+    """A whole chain; `guard` and `regression` are what the verdicts say."""
     shared = {"model": model, "source": digest("source"), "environment": digest("environment")}
-    guard = GuardVerdict(
-        parameters={"model": model, "source": digest("s"), "locks": {}, "findings": [],
-                    "passed": verdicts.get("guard", True)}
-    )  # fmt: skip
+    guarded = GuardVerdict(
+        parameters={"model": model, "source": digest("s"), "locks": {}, "findings": [], "passed": guard}
+    )
     data = DataCommit(
         parameters={"model": model, "dvc_lock": digest("dvc.lock"), "files": []},
         outputs=(Artifact("weights.pt", digest("pt"), 3),),
     )
     weights = TrainedWeights(parents={"data": data.digest}, parameters={**shared, "origin": "imported"})
     exported = ExportedModel(parents={"weights": weights.digest}, parameters=shared)
-    regression = RegressionVerdict(
+    regressed = RegressionVerdict(
         parents={"candidate": exported.digest, "weights": weights.digest, "data": data.digest},
-        parameters={**shared, "cases": [], "passed": verdicts.get("regression", True)},
+        parameters={**shared, "cases": [], "passed": regression},
     )
     built = ImageBuild(
         parents={"model": exported.digest}, parameters={**shared, "image": image, "filesystem": filesystem}
     )
     parts: dict[str, Record] = {
-        "image": built, "guard": guard, "data": data, "weights": weights, "exported": exported, "regression": regression,
-    }  # fmt: skip
+        "image": built,
+        "guard": guarded,
+        "data": data,
+        "weights": weights,
+        "exported": exported,
+        "regression": regressed,
+    }
     release = Release(
         parents={role: record.digest for role, record in parts.items()},
         parameters={"model": model, "commit": "c" * 40, "builder": "laptop", "image": image},

@@ -84,9 +84,24 @@ def test_nesting_without_end_is_an_error_of_ours() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b'{"b":1,"a":2}', b'{"a": 1}', b'{"a":1,"a":1}', b"1.0", b"1e3", b'"\\u0041"', b"NaN", b"1e400", b"", b"{", b"\xff",
-     b"9007199254740993", '"a"'.encode("utf-16"), b'\xef\xbb\xbf"a"', b"[1]\n"],
-)  # fmt: skip
+    [
+        b'{"b":1,"a":2}',
+        b'{"a": 1}',
+        b'{"a":1,"a":1}',
+        b"1.0",
+        b"1e3",
+        b'"\\u0041"',
+        b"NaN",
+        b"1e400",
+        b"",
+        b"{",
+        b"\xff",
+        b"9007199254740993",
+        '"a"'.encode("utf-16"),
+        b'\xef\xbb\xbf"a"',
+        b"[1]\n",
+    ],
+)
 def test_json_that_is_not_canonical_is_refused(data: bytes) -> None:
     with pytest.raises(CanonicalError):
         loads(data)

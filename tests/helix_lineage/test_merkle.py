@@ -34,8 +34,10 @@ def test_roots_are_those_of_the_rfc(entries: list[bytes]) -> None:
 
 def test_known_roots() -> None:
     # The vectors that Certificate Transparency implementations share.
-    entries = [bytes.fromhex(text) for text in
-               ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")]  # fmt: skip
+    entries = [
+        bytes.fromhex(text)
+        for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
+    ]
     leaves = [merkle.leaf_hash(entry) for entry in entries]
     assert merkle.root([]).hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert merkle.root(leaves[:1]).hex() == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"

@@ -121,12 +121,30 @@ def _json() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"type": "helix.nothing"}, {"type": []}, {"version": 2}, {"version": []}, {"version": True}, {"version": 1.0},
-     {"parents": []}, {"parents": {"x": 1}}, {"parameters": 1}, {"outputs": {}}, {"outputs": [1]},
-     {"outputs": [{"name": "a", "digest": 1, "size": 1}]}, {"outputs": [{"name": "../a", "digest": digest("a"), "size": 1}]},
-     {"seed": 7}, {"seed": "07"}, {"seed": "9" * 5000}, {"seed": "-1"}, {"seed": str(2**64)}, {"target": 1},
-     {"machine_class": []}, {"more": 1}],
-)  # fmt: skip
+    [
+        {"type": "helix.nothing"},
+        {"type": []},
+        {"version": 2},
+        {"version": []},
+        {"version": True},
+        {"version": 1.0},
+        {"parents": []},
+        {"parents": {"x": 1}},
+        {"parameters": 1},
+        {"outputs": {}},
+        {"outputs": [1]},
+        {"outputs": [{"name": "a", "digest": 1, "size": 1}]},
+        {"outputs": [{"name": "../a", "digest": digest("a"), "size": 1}]},
+        {"seed": 7},
+        {"seed": "07"},
+        {"seed": "9" * 5000},
+        {"seed": "-1"},
+        {"seed": str(2**64)},
+        {"target": 1},
+        {"machine_class": []},
+        {"more": 1},
+    ],
+)
 def test_malformed_records_are_refused_with_our_error(changes: dict[str, Any]) -> None:
     with pytest.raises(RecordError):
         from_json(_json() | changes)

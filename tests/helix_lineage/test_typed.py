@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -67,10 +68,8 @@ def test_no_other_bytes_decode_to_the_same_value(value: list[Tensor], data: st.D
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused_with_our_error(data: bytes) -> None:
-    try:
+    with contextlib.suppress(CanonicalError):
         assert encode(decode(data)) == data
-    except CanonicalError:
-        pass
 
 
 def test_a_nan_keeps_its_bits() -> None:
@@ -82,12 +81,27 @@ def test_a_nan_keeps_its_bits() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [["a", "FP32", [True], b"0000"], ["a", "FP32", [1.0], b"0000"], [1, "FP32", [1], b"0000"], ["", "FP32", [1], b"0000"],
-     ["a", "BYTES", [1], ["x"]], ["a", "BYTES", [1], "x"], ["a", ["FP32"], [1], b"0000"], ["a", "BOOL", [1], b"\x02"],
-     ["a", "FP32", [0, 2**70], b""], ["a", "FP32", [0, 2**63], b""], ["a", "FP32", [-1], b""], ["a", "FP32", [2], b"0000"],
-     ["a", "FP16", [1], b"0000"], ["a", "STRING", [1], b"0"], ["a", "BYTES", [2], [b"x"]], ["a", "FP32", [1]],
-     {"name": "a"}, 1],
-)  # fmt: skip
+    [
+        ["a", "FP32", [True], b"0000"],
+        ["a", "FP32", [1.0], b"0000"],
+        [1, "FP32", [1], b"0000"],
+        ["", "FP32", [1], b"0000"],
+        ["a", "BYTES", [1], ["x"]],
+        ["a", "BYTES", [1], "x"],
+        ["a", ["FP32"], [1], b"0000"],
+        ["a", "BOOL", [1], b"\x02"],
+        ["a", "FP32", [0, 2**70], b""],
+        ["a", "FP32", [0, 2**63], b""],
+        ["a", "FP32", [-1], b""],
+        ["a", "FP32", [2], b"0000"],
+        ["a", "FP16", [1], b"0000"],
+        ["a", "STRING", [1], b"0"],
+        ["a", "BYTES", [2], [b"x"]],
+        ["a", "FP32", [1]],
+        {"name": "a"},
+        1,
+    ],
+)
 def test_malformed_tensors_are_refused(row: Any) -> None:
     with pytest.raises(CanonicalError):
         decode(cbor2.dumps([row], canonical=True))

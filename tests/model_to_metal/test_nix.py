@@ -246,7 +246,8 @@ def test_the_readmes_nix_command_builds_the_same_image_from_a_git_checkout(
     subprocess.run(["git", "init", "-q", clone], check=True)
     subprocess.run(["git", "-C", clone, "add", "--all"], check=True)
     (command,) = re.findall(r"```sh\n(nix build .*?)```", (ROOT / "platform/nix/README.md").read_text(), re.DOTALL)
-    (clone / ".helix").mkdir()
-    (clone / ".helix/nix").symlink_to(checkout_state.nix)
-    said = subprocess.run(["bash", "-ec", command], cwd=clone, check=True, capture_output=True, text=True)
+    assert "$PWD/.helix/nix" in command
+    command = command.replace("$PWD/.helix/nix", str(checkout_state.nix))  # the clone has no store of its own
+    said = subprocess.run(["bash", "-c", command], cwd=clone, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
     assert expected.name in said.stdout

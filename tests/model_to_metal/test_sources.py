@@ -66,7 +66,7 @@ def test_neither_caches_nor_data_that_git_ignores_change_a_key(project: Checkout
         ("models/toy/src/toy_model/evaluate.py", {"regress", "guard", "build"}),
         ("models/toy/src/toy_model/model.py", {"guard", "build"}),
         ("models/toy/golden/text.txt", {"regress", "guard"}),
-        ("models/toy/model.toml", {"regress", "guard", "build"}),
+        ("models/toy/model.toml", {"import", "export", "regress", "guard", "build"}),
         ("models/toy/environment/build.lock", {"import", "export", "regress", "guard"}),
         ("models/toy/environment/serve.lock", {"guard", "build"}),
         ("models/toy/dvc.yaml", {"data", "guard"}),

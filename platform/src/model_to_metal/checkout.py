@@ -38,7 +38,7 @@ class Checkout:
     def model(self, name: str) -> Path:
         """The folder of the model `name`. Raises CheckoutError when there is none."""
         folder = self.root / "models" / name
-        if not (folder / "model.toml").is_file():
+        if name not in self.models:
             known = ", ".join(self.models) or "none"
             raise CheckoutError(f"no model is called {name!r}; there are: {known}", where=str(folder / "model.toml"))
         return folder

@@ -35,7 +35,7 @@ from model_to_metal.commands import (
     tools,
     verify,
 )
-from model_to_metal.errors import GateRefused, PipelineError
+from model_to_metal.errors import DirtyTree, GateRefused, PipelineError
 
 NO, CANNOT = 1, 2
 
@@ -65,7 +65,7 @@ def main() -> None:
         app()
     except (PipelineError, LineageError, HelixServeError) as error:
         report(error, as_json="--json" in sys.argv)
-        sys.exit(NO if isinstance(error, GateRefused) else CANNOT)
+        sys.exit(NO if isinstance(error, GateRefused | DirtyTree) else CANNOT)
     except KeyboardInterrupt:
         sys.exit(130)
     # Whatever else it is, it is a fault of ours: the traceback is for us, the sentence for the user.

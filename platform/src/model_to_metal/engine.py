@@ -24,7 +24,7 @@ from model_to_metal import preflight
 from model_to_metal import stage as stages
 from model_to_metal.cache import Cache, Entry
 from model_to_metal.checkout import Checkout
-from model_to_metal.errors import CheckoutError, GateRefused, NotReproducible, WorkflowError
+from model_to_metal.errors import CheckoutError, DirtyTree, GateRefused, NotReproducible, WorkflowError
 from model_to_metal.plans import ReleasePlan, StagePlan, release_plan
 from model_to_metal.workflows.release import STEPS, Step, release
 from model_to_metal.workflows.walk import Call, walk
@@ -127,7 +127,7 @@ class Engine:
 
         With `again` every stage is remade and its record compared with the one recorded.
         Raises GateRefused when a verdict is no (its record is kept), NotReproducible when a
-        stage gave other bytes, CheckoutError when attest is asked for on a dirty tree.
+        stage gave other bytes, DirtyTree when attest is asked for on a dirty tree.
         """
         wanted = set(until) or set(stages.STAGES)
         if "attest" in wanted:
@@ -154,10 +154,10 @@ class Engine:
         return outcomes
 
     def refuse_dirty(self) -> None:
-        """Raises CheckoutError when the working tree differs from the commit."""
+        """Raises DirtyTree when the working tree differs from the commit."""
         if changes := self._checkout.changes():
             shown = ", ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
-            raise CheckoutError(
+            raise DirtyTree(
                 f"a release needs a clean tree, and these differ from the commit: {shown}",
                 where=str(self._checkout.root),
                 fix="git add --all && git commit",

@@ -2,6 +2,7 @@
 
 PipelineError
 ├── CheckoutError     the working folder is no Helix checkout, or its state forbids the step
+│   └── DirtyTree     a release was asked for, and the tree differs from the commit
 ├── ContractError     `model.toml` or a lock is malformed or absent
 ├── StageError        a stage could not be run to its end
 │   └── GateRefused   a gate's verdict is no; the verdict is recorded
@@ -50,6 +51,10 @@ class PipelineError(Exception):
 
 class CheckoutError(PipelineError):
     """The working folder is no Helix checkout, or its state forbids the step."""
+
+
+class DirtyTree(CheckoutError):
+    """A release was asked for, and the working tree differs from the commit."""
 
 
 class ContractError(PipelineError):

@@ -134,11 +134,13 @@ class _Planner:
             return self._tree | sources.packages(self._checkout)
         if name == "data":
             return self._tree.only(f"{folder}/dvc.yaml", f"{folder}/dvc.lock", f"{folder}/data/")
+        if name in ("import", "export"):
+            # The derivation is shown the contract too, so a hook may read it.
+            return self._tree.only(f"{folder}/model.toml")
         if name == "regress":
             return self._tree.only(f"{folder}/model.toml", f"{folder}/golden/")
         if name == "build":
             return sources.image(self._checkout, self._model)
-        # Of the contract, import and export read the hook's name, which the code digest covers.
         return Sources({})
 
     def _hooks(self, name: str) -> list[str]:

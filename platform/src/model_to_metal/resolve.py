@@ -168,6 +168,7 @@ def _offers(entries: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _uv(wanted: Sequence[str], form: str, *options: str, before: str = "") -> str:
     """Run `uv pip compile` on `wanted`; gives the text that it wrote. Raises LockError."""
+    uv = find_uv()
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder, "wanted.in"), Path(folder, "pylock.toml" if form == "pylock.toml" else "out.txt")
         source.write_text("\n".join(wanted) + "\n")
@@ -175,7 +176,7 @@ def _uv(wanted: Sequence[str], form: str, *options: str, before: str = "") -> st
             output.write_text(before)
         try:
             process.run(
-                [find_uv(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", form,
+                [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", form,
                  "--python-version", f"{PYTHON[0]}.{PYTHON[1]}", "--python-platform", f"x86_64-manylinux_2_{GLIBC[1]}",
                  *options, source, "--output-file", output],
             )  # fmt: skip

@@ -96,7 +96,9 @@ def test_a_changed_journal_is_found_and_the_entry_named(
     _rewrite(shard, edit)
     report = audit(world.log, world.sources)
     assert set(expected) <= set(_rules(report))
-    assert any("entry 3" in item.message or "2 (which was 5), 5 (which was 2)" in item.message for item in report.findings)
+    assert any(
+        "entry 3" in item.message or "2 (which was 5), 5 (which was 2)" in item.message for item in report.findings
+    )
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,9 @@ def test_an_empty_log_holds(world: World) -> None:
 def test_differences_are_named_as_what_they_are(signed: list[bytes], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(signed) - 1))
     assert compare(signed, signed) == []
-    assert [(item.rule, item.sequence) for item in compare(signed, signed[:at] + signed[at + 1 :])] == [("entry-dropped", at)]
+    assert [(item.rule, item.sequence) for item in compare(signed, signed[:at] + signed[at + 1 :])] == [
+        ("entry-dropped", at)
+    ]
     edited = [*signed[:at], b"edited", *signed[at + 1 :]]
     assert [(item.rule, item.sequence) for item in compare(signed, edited)] == [("entry-edited", at)]
     shuffled = data.draw(st.permutations(signed))
@@ -371,7 +375,9 @@ def test_any_changed_byte_is_found(honest: World, data: st.DataObject) -> None:
 @pytest.mark.long
 def test_every_changed_byte_is_found(honest: World) -> None:
     change = random.Random(0)
-    missed = [(path.name, at) for path, at in _places(honest) if not _is_found(honest, path, at, change.randint(1, 255))]
+    missed = [
+        (path.name, at) for path, at in _places(honest) if not _is_found(honest, path, at, change.randint(1, 255))
+    ]
     assert missed == []
 
 

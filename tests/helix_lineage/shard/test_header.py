@@ -64,10 +64,20 @@ def test_what_is_no_prediction_id_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"release": "latest"}, {"image": "sha256:1"}, {"mode": "production"}, {"mode": "promoted"}, {"promotion": digest("p")},
-     {"public_key": b"short"}, {"generation": -1}, {"model": ""}, {"machine_class": ""}, {"libraries": {"": "1"}},
-     {"libraries": {"numpy": 1}}],
-)  # fmt: skip
+    [
+        {"release": "latest"},
+        {"image": "sha256:1"},
+        {"mode": "production"},
+        {"mode": "promoted"},
+        {"promotion": digest("p")},
+        {"public_key": b"short"},
+        {"generation": -1},
+        {"model": ""},
+        {"machine_class": ""},
+        {"libraries": {"": "1"}},
+        {"libraries": {"numpy": 1}},
+    ],
+)
 def test_a_header_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ShardError):
         header(**changes)
@@ -75,8 +85,16 @@ def test_a_header_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> Non
 
 def test_other_entries_and_other_orders_are_no_headers() -> None:
     good = load_array(header(make_chain()).to_bytes())
-    for value in ([1, 1, *good[2:]], [2, 0, *good[2:]], good[:-1], [*good, 1], [*good[:-2], [["b", "1"], ["a", "1"]], 0],
-                  [*good[:-2], [["a"]], 0], [*good[:-2], 3, 0], [*good[:5], "digest", *good[6:]]):  # fmt: skip
+    for value in (
+        [1, 1, *good[2:]],
+        [2, 0, *good[2:]],
+        good[:-1],
+        [*good, 1],
+        [*good[:-2], [["b", "1"], ["a", "1"]], 0],
+        [*good[:-2], [["a"]], 0],
+        [*good[:-2], 3, 0],
+        [*good[:5], "digest", *good[6:]],
+    ):
         with pytest.raises(ShardError):
             ShardHeader.from_bytes(dump(value))
     with pytest.raises(ShardError):

@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from helix_lineage.shard import journal
 
-_groups = st.lists(st.tuples(st.lists(st.binary(max_size=6), min_size=1, max_size=3), st.binary(max_size=6)), max_size=4)
+_groups = st.lists(
+    st.tuples(st.lists(st.binary(max_size=6), min_size=1, max_size=3), st.binary(max_size=6)), max_size=4
+)
 
 
 def _write(groups: list[tuple[list[bytes], bytes]]) -> bytes:
@@ -27,7 +29,9 @@ def test_groups_are_read_back(groups: list[tuple[list[bytes], bytes]]) -> None:
 
 
 @given(_groups.filter(bool), st.data())
-def test_whatever_is_cut_off_only_whole_groups_count(groups: list[tuple[list[bytes], bytes]], data: st.DataObject) -> None:
+def test_whatever_is_cut_off_only_whole_groups_count(
+    groups: list[tuple[list[bytes], bytes]], data: st.DataObject
+) -> None:
     whole = _write(groups)
     cut = data.draw(st.integers(0, len(whole)))
     found = journal.parse(whole[:cut])
@@ -41,7 +45,9 @@ def test_whatever_is_cut_off_only_whole_groups_count(groups: list[tuple[list[byt
 
 
 @given(_groups.filter(bool), st.data())
-def test_a_changed_byte_ends_the_reading_before_it(groups: list[tuple[list[bytes], bytes]], data: st.DataObject) -> None:
+def test_a_changed_byte_ends_the_reading_before_it(
+    groups: list[tuple[list[bytes], bytes]], data: st.DataObject
+) -> None:
     whole = bytearray(_write(groups))
     at = data.draw(st.integers(0, len(whole) - 1))
     whole[at] ^= data.draw(st.integers(1, 255))

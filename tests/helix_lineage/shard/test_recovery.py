@@ -13,7 +13,7 @@ from helix_lineage.shard import entries, journal
 from helix_lineage.shard.files import FolderLock
 from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.reader import Log
-from tests.helix_lineage.support import World, request
+from tests.helix_lineage.support import Signer, World, make_chain, request
 
 
 def _die(world: World, requests: int = 3, *, publish: bool = True) -> ShardFolder:
@@ -144,8 +144,6 @@ def test_a_shard_that_was_never_opened_is_removed(world: World) -> None:
 
 @pytest.fixture(scope="module")
 def dead_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, ShardFolder]]:
-    from tests.helix_lineage.support import Signer, make_chain
-
     world = World(tmp_path_factory.mktemp("dead"), make_chain(), Signer())
     yield world, _die(world, publish=False)
 

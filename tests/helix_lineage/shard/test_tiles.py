@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,8 @@ def test_bundles_are_read_back(entries: list[bytes]) -> None:
 def test_a_bundle_that_is_cut_short_is_refused_or_a_prefix(entries: list[bytes], data: st.DataObject) -> None:
     whole = tiles.encode_bundle(entries)
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
-    try:
+    with contextlib.suppress(ShardError):
         assert tiles.decode_bundle(cut) == entries[: len(tiles.decode_bundle(cut))]
-    except ShardError:
-        pass
 
 
 @given(_sizes)

@@ -16,7 +16,7 @@ import pytest
 from helix_lineage.audit import audit
 from helix_lineage.errors import ShardError
 from helix_lineage.releases import Sources
-from helix_lineage.shard import ShardWriter, entries, files, payload
+from helix_lineage.shard import ShardWriter, entries, payload
 from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.reader import Log
 from tests.helix_lineage.support import NOW_NS, World, header, request
@@ -178,9 +178,7 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         ShardWriter.create(tmp_path / "log", header(), now=lambda: NOW_NS)
 
 
-def test_a_failed_write_is_cut_off_and_the_next_one_is_taken(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_is_cut_off_and_the_next_one_is_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full for a moment: half of a write lands, then no more."""
     pwrite = os.pwrite
     with world.open() as writer:
@@ -195,10 +193,10 @@ def test_a_failed_write_is_cut_off_and_the_next_one_is_taken(
                     return pwrite(fd, data[: len(data) // 2], at)
                 raise OSError(28, "No space left on device")
 
-            monkeypatch.setattr(files.os, "pwrite", failing)
+            monkeypatch.setattr(os, "pwrite", failing)
             with pytest.raises(ShardError, match="No space left"):
                 writer.append(request())
-            monkeypatch.setattr(files.os, "pwrite", pwrite)
+            monkeypatch.setattr(os, "pwrite", pwrite)
             after = writer.append(request())
             assert int(after[0].partition(".")[2]) == int(before[0].partition(".")[2]) + 1
             before = after
@@ -214,7 +212,7 @@ def test_after_a_failed_sync_nothing_more_is_promised(world: World, monkeypatch:
     def failing(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(files.os, "fdatasync", failing)
+    monkeypatch.setattr(os, "fdatasync", failing)
     with pytest.raises(ShardError, match="Input/output error"):
         writer.append(request())
     monkeypatch.undo()

@@ -85,7 +85,7 @@ def test_a_residue_sees_only_those_decoded_before_it(decoder: Decoder, backbone:
     assert not np.array_equal(ours[order[41:]], theirs[order[41:]])
 
 
-def test_the_same_call_gives_the_same_bits_in_a_new_session(
+def test_the_same_call_gives_the_same_bits_from_graphs_opened_anew(
     artifacts: Path, decoder: Decoder, backbone: Backbone
 ) -> None:
     graphs = {path.stem: path.read_bytes() for path in artifacts.glob("*.onnx")}

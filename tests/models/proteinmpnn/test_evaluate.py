@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from helixserve.contract import Contract
+from helixserve.runners import open_runner
+from proteinmpnn_model.decode import Decoded, Decoder
+from proteinmpnn_model.model import ProteinMPNN
+
 pytest.importorskip("torch", reason="needs torch; run: make test-torch")
 
 from proteinmpnn_model.errors import DataError  # after the check for torch
-from proteinmpnn_model.evaluate import PARITY, deviation, evaluate, golden_cases, mismatches
+from proteinmpnn_model.evaluate import PARITY, deviation, differing_items, evaluate, golden_cases, mismatches
 from proteinmpnn_model.export import GRAPHS
 from proteinmpnn_model.weights import load_weights
 
@@ -29,7 +36,7 @@ def failing(rows: list[dict]) -> list[str]:
 def test_the_exported_graphs_are_within_every_tolerance(artifacts: Path, weights: Path, data_folder: Path) -> None:
     rows = evaluate(artifacts, weights, data_folder, MODEL / "golden")
     assert failing(rows) == []
-    assert len(rows) == 2 * len(PARITY) + 2 * len(list(golden_cases(MODEL / "golden")))
+    assert len(rows) == 2 * len(PARITY) + 2 * len(list(golden_cases(MODEL / "golden"))) + 1
     assert all(row["allowed"] in (1e-4, 0) for row in rows)
 
 
@@ -46,12 +53,22 @@ def test_graphs_that_give_nan_are_infinitely_far(weights: Path, data_folder: Pat
     tensors["W_out.bias"] = np.full(21, np.nan, np.float32)
     for name, write in GRAPHS.items():
         (tmp_path / f"{name}.onnx").write_bytes(write(tensors))
-    golden = _golden(tmp_path, "score_1a8o_native")
+    golden = _golden(tmp_path, "score_1a8o_native", "design_1ubi")
     rows = evaluate(tmp_path, weights, data_folder, golden)
     assert {row["value"] for row in rows if "log-probability" in row["metric"]} == {math.inf}
+    # Told sequences come back even so.
+    passing = [row["case"] for row in rows if row["value"] <= row["allowed"]]
+    assert passing == ["score_1a8o_native"]
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare with the reference on a small structure only, where the golden cases are the question."""
+    monkeypatch.setattr("proteinmpnn_model.evaluate.PARITY", ("2n0n_M1.pdb",))
 
 
 @pytest.mark.parametrize("fault", ["letter", "number", "items", "nan"])
+@pytest.mark.usefixtures("few")
 def test_a_changed_golden_case_is_noticed(
     fault: str, artifacts: Path, weights: Path, data_folder: Path, tmp_path: Path
 ) -> None:
@@ -69,13 +86,36 @@ def test_a_changed_golden_case_is_noticed(
     assert failing(evaluate(artifacts, weights, data_folder, golden))
 
 
+class Drifting(Decoder):
+    """Its answers depend on what it was asked before."""
+
+    decoded = 0
+
+    def decode(self, *arguments: Any, **named: Any) -> Decoded:
+        self.decoded += 1
+        found = super().decode(*arguments, **named)
+        return replace(found, log_probabilities_la=found.log_probabilities_la - np.float32(1e-6) * self.decoded)
+
+
+def test_answers_that_depend_on_earlier_ones_are_noticed(
+    artifacts: Path, contract: Contract, data_folder: Path
+) -> None:
+    def model(kind: type[Decoder]) -> ProteinMPNN:
+        graphs = {path.stem: path.read_bytes() for path in artifacts.glob("*.onnx")}
+        return ProteinMPNN(kind(open_runner("onnxruntime", graphs)), contract)
+
+    assert differing_items(model(Decoder), model(Decoder), data_folder) == 0
+    assert differing_items(model(Drifting), model(Drifting), data_folder) == 4
+
+
+@pytest.mark.usefixtures("few")
 def test_absent_cases_and_structures_are_named(
     artifacts: Path, weights: Path, data_folder: Path, tmp_path: Path
 ) -> None:
     golden = _golden(tmp_path)
     with pytest.raises(DataError, match="no golden cases"):
         evaluate(artifacts, weights, data_folder, golden)
-    with pytest.raises(DataError, match=r"pdb1ubi\.pdb"):
+    with pytest.raises(DataError, match=r"2n0n_M1\.pdb"):
         evaluate(artifacts, weights, tmp_path, golden)
 
 

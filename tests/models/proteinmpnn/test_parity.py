@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 
 from helixserve.runners import open_runner
 from helixserve.sampling import permutation, uniforms
-from proteinmpnn_model.decode import Choice, Decoder, allowed, decoding_order
+from proteinmpnn_model.decode import Choice, Decoder, Encoded, allowed, decoding_order
 from proteinmpnn_model.featurize import Backbone, designed_mask, featurize
 from proteinmpnn_model.structure import ALPHABET, Structure, read_structure, sniff_format
 
@@ -135,106 +135,99 @@ def _inverse_cdf(uniforms: Sequence[float]) -> Iterator[None]:
         yield
 
 
-Open = Callable[[Path, Structure], Upstream]
-
-
-@pytest.fixture(scope="module")
-def upstream(data_folder: Path) -> Open:
-    """Open upstream on a PDB file that has this structure."""
-    return lambda pdb, structure: Upstream.open(data_folder / "weights" / "v_48_020.pt", pdb, structure)
-
-
 @dataclass(frozen=True)
 class Case:
+    """One structure, on our side and on upstream's."""
+
     structure: Structure
     backbone: Backbone
-    pdb: Path
-    """The same structure as the PDB file that upstream reads."""
+    encoded: Encoded
+    theirs: Upstream
 
 
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest, structures: Path, tmp_path: Path) -> Case:
-    return _case(structures / request.param, tmp_path)
-
-
-def _case(path: Path, tmp_path: Path) -> Case:
+@pytest.fixture(params=CASES, scope="module")
+def case(
+    request: pytest.FixtureRequest, data_folder: Path, tmp_path_factory: pytest.TempPathFactory, decoder: Decoder
+) -> Case:
+    path = data_folder / "structures" / request.param
     text = path.read_text()
     structure = read_structure(text, sniff_format(text), residue_limit=2000)
     if path.suffix == ".cif":
-        converted = tmp_path / f"{path.stem}.pdb"
-        gemmi.read_structure(str(path)).write_pdb(str(converted))
-        path = converted
-    return Case(structure, featurize(structure), path)
+        # Upstream reads PDB files only.
+        path = tmp_path_factory.mktemp("pdb") / f"{path.stem}.pdb"
+        gemmi.read_structure(str(data_folder / "structures" / request.param)).write_pdb(str(path))
+    backbone = featurize(structure)
+    theirs = Upstream.open(data_folder / "weights" / "v_48_020.pt", path, structure)
+    return Case(structure, backbone, decoder.encode(backbone), theirs)
 
 
-def test_upstream_feeds_its_network_the_same_arrays(case: Case, upstream: Open) -> None:
-    expected = upstream(case.pdb, case.structure)
-    assert np.array_equal(expected.array("X"), case.backbone.coordinates)
-    assert np.array_equal(expected.array("mask"), case.backbone.mask)
-    assert np.array_equal(expected.array("S"), case.backbone.native)
+def test_upstream_feeds_its_network_the_same_arrays(case: Case) -> None:
+    assert np.array_equal(case.theirs.array("X"), case.backbone.coordinates)
+    assert np.array_equal(case.theirs.array("mask"), case.backbone.mask)
+    assert np.array_equal(case.theirs.array("S"), case.backbone.native)
     # Only offsets within a chain reach the network.
     for chain in set(case.backbone.chain.tolist()):
         of_chain = case.backbone.chain == chain
-        assert len(set(expected.array("chain_encoding")[of_chain].tolist())) == 1
+        assert len(set(case.theirs.array("chain_encoding")[of_chain].tolist())) == 1
         assert np.array_equal(
-            np.diff(expected.array("residue_idx")[of_chain]), np.diff(case.backbone.residue_index[of_chain])
+            np.diff(case.theirs.array("residue_idx")[of_chain]), np.diff(case.backbone.residue_index[of_chain])
         )
 
 
-@pytest.mark.parametrize("form", ["graphs", "network"])
-def test_log_probabilities_are_those_of_upstream(
-    case: Case, form: str, upstream: Open, decoder: Decoder, weights: Path
-) -> None:
-    ours_is = decoder if form == "graphs" else ReferenceDecoder(weights, double=False)
+def test_log_probabilities_are_those_of_upstream(case: Case, decoder: Decoder, weights: Path) -> None:
     order = permutation(0, len(case.backbone))
-    ours = ours_is.decode(case.backbone, ours_is.encode(case.backbone), case.backbone.native, order)
-    expected = upstream(case.pdb, case.structure).log_probabilities(case.backbone.native, order)
-    whole = case.backbone.mask > 0
-    worst = np.abs(ours.log_probabilities_la - expected)[whole].max()
-    assert worst <= ALLOWED
-    assert not ours.log_probabilities_la[~whole].any()
+    expected = case.theirs.log_probabilities(case.backbone.native, order)
+    reference = ReferenceDecoder(weights, double=False)
+    for ours, encoded in ((decoder, case.encoded), (reference, reference.encode(case.backbone))):
+        found = ours.decode(case.backbone, encoded, case.backbone.native, order).log_probabilities_la
+        whole = case.backbone.mask > 0
+        assert np.abs(found - expected)[whole].max() <= ALLOWED
+        assert not found[~whole].any()
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_the_same_order_and_random_numbers_give_the_sequence_of_upstream(
-    case: Case, temperature: float, upstream: Open, decoder: Decoder
+    case: Case, temperature: float, decoder: Decoder
 ) -> None:
-    free = case.backbone.mask > 0
-    _assert_same_sequence(case, free, temperature, upstream, decoder)
+    _assert_same_sequence(case, case.backbone.mask > 0, temperature, decoder)
 
 
-@pytest.mark.parametrize("name", ["pdb1ubi.pdb", "pdb3hsy.pdb"])
-def test_fixed_positions_and_chains_give_the_sequence_of_upstream(
-    name: str, structures: Path, tmp_path: Path, upstream: Open, decoder: Decoder
-) -> None:
-    case = _case(structures / name, tmp_path)
+@pytest.mark.parametrize("case", ["pdb1ubi.pdb", "pdb3hsy.pdb"], indirect=True)
+def test_fixed_positions_and_chains_give_the_sequence_of_upstream(case: Case, decoder: Decoder) -> None:
     first = case.structure.chains[0]
     fixed = [f"{first.name}:{residue.number}" for residue in first.residues if residue.present][5:40:3]
     free = designed_mask(case.structure, case.backbone, [first.name], fixed)
     assert free.sum() == case.backbone.mask[: len(first.residues)].sum() - len(fixed)
-    sampled = _assert_same_sequence(case, free, 0.1, upstream, decoder)
+    sampled = _assert_same_sequence(case, free, 0.1, decoder)
     assert np.array_equal(sampled[~free], case.backbone.native[~free])
 
 
-def _assert_same_sequence(
-    case: Case, free: np.ndarray, temperature: float, upstream: Open, decoder: Decoder
-) -> np.ndarray:
+def _assert_same_sequence(case: Case, free: np.ndarray, temperature: float, decoder: Decoder) -> np.ndarray:
     size = len(case.backbone)
     order, drawn = decoding_order(permutation(7, size), free), uniforms(7, size)
     choice = Choice(free, drawn, temperature, allowed("X"))
-    ours = decoder.decode(case.backbone, decoder.encode(case.backbone), case.backbone.native, order, choice)
-    expected = upstream(case.pdb, case.structure).sample(order, drawn, free, temperature)
-    assert np.array_equal(ours.residues_l, expected)
+    ours = decoder.decode(case.backbone, case.encoded, case.backbone.native, order, choice)
+    assert np.array_equal(ours.residues_l, case.theirs.sample(order, drawn, free, temperature))
     return ours.residues_l
 
 
-def test_other_weights_would_be_noticed(structures: Path, weights: Path, tmp_path: Path, upstream: Open) -> None:
+@pytest.mark.parametrize("case", ["pdb1ubi.pdb"], indirect=True)
+def test_other_weights_would_be_noticed(case: Case, weights: Path) -> None:
     """The parity check bites: one logit a thousandth higher is beyond the tolerance."""
     tensors = load_weights(weights)
     tensors["W_out.bias"] = tensors["W_out.bias"] + np.float32(0.001) * (np.arange(21) == 3).astype(np.float32)
     decoder = Decoder(open_runner("onnxruntime", {name: write(tensors) for name, write in GRAPHS.items()}))
-    case = _case(structures / "pdb1ubi.pdb", tmp_path)
     order = permutation(0, len(case.backbone))
     ours = decoder.decode(case.backbone, decoder.encode(case.backbone), case.backbone.native, order)
-    expected = upstream(case.pdb, case.structure).log_probabilities(case.backbone.native, order)
+    expected = case.theirs.log_probabilities(case.backbone.native, order)
     assert np.abs(ours.log_probabilities_la - expected).max() > ALLOWED
+
+
+@pytest.mark.parametrize("case", ["pdb1ubi.pdb"], indirect=True)
+def test_other_random_numbers_would_be_noticed(case: Case, decoder: Decoder) -> None:
+    """The comparison of sequences bites, too."""
+    size = len(case.backbone)
+    order, free = permutation(7, size), np.ones(size, dtype=bool)
+    choice = Choice(free, uniforms(8, size), 1.0, allowed("X"))
+    ours = decoder.decode(case.backbone, case.encoded, case.backbone.native, order, choice)
+    assert not np.array_equal(ours.residues_l, case.theirs.sample(order, uniforms(7, size), free, 1.0))

@@ -39,14 +39,18 @@ def test_every_field_of_the_contract_is_described_and_no_other(contract: Contrac
 
 
 def test_limits_are_those_of_the_contract(contract: Contract) -> None:
-    found = re.search(r"Limits: (\d+) residues with placeholders, ([\d ]+) designed residues a request, (\d+) MB", README)
+    found = re.search(
+        r"Limits: (\d+) residues with placeholders, ([\d ]+) designed residues a request, (\d+) MB", README
+    )
     assert found is not None
     assert int(found[1]) == contract.limits["residues"]
     assert int(found[2].replace(" ", "")) == contract.limits["designed_residues"]
     assert int(found[3]) * 10**6 == contract.limits["request_bytes"]
 
 
-def test_the_example_runs_as_printed(artifacts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_runs_as_printed(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ROOT)
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(compile(example, "README.md", "exec"), {"artifacts": artifacts})  # noqa: S102  # what a reader would run

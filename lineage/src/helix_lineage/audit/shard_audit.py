@@ -12,7 +12,7 @@ from helix_lineage.errors import ShardError, TrustError
 from helix_lineage.shard import entries, journal
 from helix_lineage.shard.files import is_locked
 from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.shard.layout import TEMPORARY, ShardFolder
 
 
 @dataclass(slots=True)
@@ -78,7 +78,8 @@ def audit_shard(path: Path) -> AuditedShard:
     _check_tail(shard, parsed, published)
     _check_contents(shard, parsed, published)
     _decode(shard)
-    check_tiles(shard.folder, shard.covered, shard.leaves, published, shard.find)
+    unfinished = shard.live or not shard.ended
+    check_tiles(shard.folder, shard.covered, shard.leaves, published, live=unfinished, find=shard.find)
     _check_files(shard)
     return shard
 
@@ -211,5 +212,5 @@ def _check_files(shard: AuditedShard) -> None:
     segments = {folder.segment(number) for number in range(len(folder.segments()))}
     for path in sorted(item for item in folder.root.rglob("*") if not item.is_dir() or item.is_symlink()):
         ours = path in known or path in segments or folder.tiles in path.parents
-        if not ours and not (shard.live and path.suffix == ".tmp"):
+        if not ours and not (path.suffix == TEMPORARY and (shard.live or not shard.ended)):
             shard.find("file", f"{path.relative_to(folder.root)} does not belong to a shard")

@@ -10,7 +10,7 @@ from helix_lineage import merkle
 from helix_lineage.checkpoint import Checkpoint
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import tiles
-from helix_lineage.shard.layout import TILE_WIDTH, ShardFolder, tile_name
+from helix_lineage.shard.layout import TEMPORARY, TILE_WIDTH, ShardFolder, tile_name
 
 _ENTRIES = "entries"
 
@@ -28,17 +28,26 @@ def check_tiles(
     entries: Sequence[bytes],
     leaves: Sequence[bytes],
     published: Checkpoint | None,
+    *,
+    live: bool,
     find: Callable[[str, str], None],
 ) -> None:
-    """Report, with `find(rule, message)`, tiles that are missing, wrong or out of place."""
+    """Report, with `find(rule, message)`, tiles that are missing, wrong or out of place.
+
+    Args:
+        live: the writer may have gone on since the journal was read.
+    """
     levels = _levels(leaves)
     for path in _files(folder):
+        if live and path.suffix == TEMPORARY:
+            continue
         name = path.relative_to(folder.root)
         tile = _parse(path.relative_to(folder.tiles))
         expected = None if tile is None else _expected(tile, entries, levels)
         if tile is None or expected is None:
             # A tile of entries that the journal lost is evidence, and the loss is reported by its own rule.
-            if tile is None or published is None or published.size <= len(entries):
+            lost = published is not None and published.size > len(entries)
+            if tile is None or not (lost or live):
                 find("file", f"{name} does not belong to a shard of {len(entries)} entries")
         elif (found := _read(path)) is not None and found != expected:
             find("tile", f"{name} does not hold what the journal holds{_first(tile, found, expected)}")

@@ -55,7 +55,7 @@ def audit(
 
 
 def _print(report: Report) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = options.console()
     for finding in report.findings:
         console.print(f"[red]{finding.rule}[/red]  {finding.shard}  {escape(finding.message)}")
     for note in report.notes:

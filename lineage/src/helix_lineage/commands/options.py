@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from helix_lineage.errors import LineageError
 from helix_lineage.paths import State
@@ -19,6 +20,8 @@ FOUND = 1
 """Exit status when the answer is no: a finding, other bytes, a release that does not verify."""
 FAILED = 2
 """Exit status when there is no answer."""
+
+_WIDE = 10_000  # columns: a file has no edge
 
 LogOption = Annotated[
     Path | None, typer.Option("--log", metavar="DIR", help="Folder of shards. Default: the checkout's .helix/log.")
@@ -72,6 +75,12 @@ def sources(trust: Path | None, store: Path | None, releases: list[Path] | None)
         store=None if store is None else Store(store),
         trust=None if trust is None else Trust.load(trust),
     )
+
+
+def console() -> Console:
+    """Standard output for people. Long lines are folded on a terminal, and left whole in a file: digests are copied."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=_WIDE)
 
 
 def print_json(value: Any) -> None:

@@ -91,7 +91,7 @@ def _images() -> Path:
 
 
 def _print(verdicts: list[Verdict]) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = options.console()
     for verdict in verdicts:
         colour, text = ("green", "same bytes") if verdict.same else ("red", "differs")
         console.print(f"{verdict.id}  [{colour}]{text}[/{colour}]")

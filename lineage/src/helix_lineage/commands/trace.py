@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
@@ -42,7 +41,7 @@ def trace(
     if as_json:
         options.print_json(found.to_json())
     else:
-        Console(soft_wrap=True, highlight=False).print(tree(found))
+        options.console().print(tree(found))
     if found.problem is not None and found.header.release is not None:
         raise typer.Exit(options.FOUND)
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from helix_lineage.errors import ShardError
+from helix_lineage.shard.layout import TEMPORARY
 
 
 class AppendFile:
@@ -80,7 +81,7 @@ def is_locked(path: Path) -> bool:
 def replace_file(path: Path, data: bytes, *, durable: bool) -> None:
     """Write a file so that readers see the old one or the new one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(path.name + TEMPORARY)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         view = memoryview(data)

@@ -10,6 +10,8 @@ TILE_WIDTH = 256
 TILE_HEIGHT = 8
 """A hash tile spans this many levels of the tree."""
 
+TEMPORARY = ".tmp"
+"""Ends the names of files that are being written; renamed when they are whole."""
 NEW_PREFIX = ".new-"
 """Folders of shards whose header was never synced."""
 _SHARD = re.compile(r"[0-9a-f]{32}")

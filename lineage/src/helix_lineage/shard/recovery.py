@@ -18,7 +18,7 @@ from helix_lineage.shard import entries, journal
 from helix_lineage.shard.entries import VERSION, PredictionEntry, version_and_kind
 from helix_lineage.shard.files import FolderLock, replace_file, sync_folder
 from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.shard.layout import NEW_PREFIX, TILE_WIDTH, ShardFolder, is_shard_id
+from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, TILE_WIDTH, ShardFolder, is_shard_id
 from helix_lineage.shard.payload_reader import PayloadReader
 from helix_lineage.shard.tile_writer import TileWriter
 from helix_lineage.shard.tiles import decode_bundle
@@ -83,6 +83,8 @@ def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
         _cut(folder.journal, found.intact)
     covered = found.entries[: found.covered]
     _cut_payload(folder, covered)
+    for path in folder.root.glob(f"*{TEMPORARY}"):
+        path.unlink()
     shutil.rmtree(folder.tiles, ignore_errors=True)
     tiles = TileWriter(folder)
     for entry in covered:

@@ -254,6 +254,11 @@ class ShardWriter:
             if mark is not None:
                 self._undo_payload(mark)
             raise ShardError(f"cannot write the journal: {error}", where=self.shard_id) from error
+        except ShardError:
+            raise
+        except Exception as error:
+            # Not the disk's fault but ours: what stands in the files is unclear, so nothing may follow it.
+            raise self._break(f"{type(error).__name__}: {error}") from error
         self._payload.settle()
 
     def _append_group(self, entries: list[bytes]) -> None:

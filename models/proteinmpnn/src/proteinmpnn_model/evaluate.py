@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from helix_lineage.typed import encode
 from helixserve import sampling
 from helixserve import tensors as typed
 from helixserve.contract import Contract
@@ -33,9 +34,13 @@ Row = dict[str, Any]
 PARITY = ("pdb1ubi.pdb", "pdb1ejg.pdb", "pdb1ake.pdb", "1A8O.cif", "1LCD.pdb", "2BEG.pdb", "2n0n_M1.pdb", "4ZHL.cif")
 """Structures on which the graphs are compared with the reference."""
 
+TOGETHER = "pdb1ubi.pdb"
+"""The structure whose designs are made alone and together."""
+
 METRICS = {
     "log_probability": "largest difference of a log-probability (nat)",
     "golden_mismatches": "residues that differ",
+    "differing_items": "items that differ in any byte",
 }
 
 
@@ -49,9 +54,18 @@ def evaluate(artifacts: Path, weights: Path, data: Path, golden: Path) -> list[R
         golden: golden cases; `model.toml` lies beside the folder.
     """
     contract = Contract.load(golden.parent / "model.toml")
-    model = ProteinMPNN.load({name: (artifacts / name).read_bytes() for name in contract.artifacts}, contract)
     allowed: Mapping[str, float] = contract.document["tolerances"]
-    return [*_parity(model.decoder, weights, data, allowed), *_golden(model, data, golden, allowed)]
+    model, again = load(artifacts, contract), load(artifacts, contract)
+    return [
+        *_parity(model.decoder, weights, data, allowed),
+        *_golden(model, data, golden, allowed),
+        _row(f"{TOGETHER}, alone and together", "differing_items", differing_items(model, again, data), allowed),
+    ]
+
+
+def load(artifacts: Path, contract: Contract) -> ProteinMPNN:
+    """The model on the graphs of a folder, opened anew."""
+    return ProteinMPNN.load({name: (artifacts / name).read_bytes() for name in contract.artifacts}, contract)
 
 
 def deviation(found: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -70,10 +84,20 @@ def mismatches(found: str, expected: str) -> float:
 
 def ask(model: ProteinMPNN, task: str, values: Mapping[str, Any]) -> list[dict[str, Tensor]]:
     """The answers to a request of plain values: output name → tensor, for each item."""
-    inputs = model.contract.task(task).inputs
-    given = [typed.from_value(name, inputs[name].datatype, value) for name, value in values.items()]
-    resolved = model.resolve(task, given, lambda: 0)
+    resolved = _resolve(model, task, values)
     return [{tensor.name: tensor for tensor in item} for item in model.predict(resolved, range(model.count(resolved)))]
+
+
+def differing_items(one: ProteinMPNN, other: ProteinMPNN, data: Path, count: int = 4) -> int:
+    """How many of `count` designs that `one` makes together have other bytes when `other` makes each alone."""
+    values = {"structure": read_text(data, TOGETHER), "num_sequences": count, "temperature": 1.0, "seed": 0}
+    resolved = _resolve(one, "design", values)
+    try:
+        together = [encode(item) for item in one.predict(resolved, range(count))]
+        alone = [encode(item) for number in reversed(range(count)) for item in other.predict(resolved, [number])]
+    except ValueError:  # nothing can be drawn from probabilities that are NaN
+        return count
+    return sum(a != b for a, b in zip(together, reversed(alone), strict=True))
 
 
 def golden_cases(golden: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -112,7 +136,11 @@ def _log_probabilities(decoder: SequenceDecoder, backbone: Backbone) -> NDArray[
 
 def _golden(model: ProteinMPNN, data: Path, golden: Path, allowed: Mapping[str, float]) -> Iterator[Row]:
     for name, case in golden_cases(golden):
-        items = ask(model, case["task"], {"structure": read_text(data, case["structure"]), **case["inputs"]})
+        values = {"structure": read_text(data, case["structure"]), **case["inputs"]}
+        try:
+            items = ask(model, case["task"], values)
+        except ValueError:  # nothing can be drawn from probabilities that are NaN; no answer is infinitely far
+            items = []
         expected = case["items"]
         differing = [
             mismatches(str(typed.scalar(item["sequence"])), wanted["sequence"])
@@ -126,6 +154,12 @@ def _golden(model: ProteinMPNN, data: Path, golden: Path, allowed: Mapping[str, 
             if output in wanted
         ]
         yield _row(name, "log_probability", _worst(far, len(items) == len(expected)), allowed)
+
+
+def _resolve(model: ProteinMPNN, task: str, values: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    inputs = model.contract.task(task).inputs
+    given = [typed.from_value(name, inputs[name].datatype, value) for name, value in values.items()]
+    return model.resolve(task, given, lambda: 0)
 
 
 def _worst(values: Iterable[float], complete: bool) -> float:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from helix_lineage.replay import Plan, plan
+from helix_lineage.replay.verdict import Difference, failed, first_difference, judge
+from helix_lineage.shard.entries import commitment
+from helix_lineage.typed import Tensor, encode
+from tests.helix_lineage.support import World, request, typed_output
+from tests.helix_lineage.test_typed import values
+
+
+@pytest.fixture
+def ready(world: World) -> Plan:
+    (name,) = world.shard([request(output="MK")])
+    return plan(world.log, name, world.sources)
+
+
+def test_the_same_output_is_the_same_bytes(ready: Plan) -> None:
+    verdict = judge(ready, [], "x86-64-v4", typed_output("MK0"))
+    assert verdict.same
+    assert verdict.to_json()["differences"] == []
+    without = judge(replace(ready, stored_output=None), [], "x86-64-v4", typed_output("MK0"))
+    assert without.same
+
+
+def test_a_stored_output_that_was_changed_does_not_count(ready: Plan) -> None:
+    lie = replace(ready, stored_output=typed_output("LIE"))
+    assert judge(lie, [], "x86-64-v4", typed_output("MK0")).same
+    verdict = judge(lie, [], "x86-64-v4", typed_output("LIE"))
+    assert not verdict.same
+    assert "so does the stored output" in verdict.differences[0].detail
+
+
+def test_a_changed_file_fails_whatever_the_bytes(ready: Plan) -> None:
+    verdict = judge(ready, [Difference("weights", "w")], "x86-64-v4", typed_output("MK0"))
+    assert not verdict.same
+    assert [item.factor for item in verdict.differences] == ["weights"]
+
+
+def test_a_changed_input_of_the_same_seed_is_the_input(ready: Plan) -> None:
+    verdict = judge(replace(ready, input_salt=b"\1" * 32), [], "x86-64-v4", typed_output("MK0"))
+    assert [item.factor for item in verdict.differences] == ["input"]
+
+
+def test_a_failure_keeps_what_differs(ready: Plan) -> None:
+    verdict = failed(ready.with_seed(8), [Difference("file", "f")], "boom")
+    assert [item.factor for item in verdict.differences] == ["file", "seed", "error"]
+    assert (verdict.same, verdict.output, verdict.machine_class) == (False, None, None)
+
+
+def test_the_first_differing_element_is_named() -> None:
+    one = [
+        Tensor("log_probability", "FP32", (2, 2), struct.pack("<4f", 1, 2, 3, 4)),
+        Tensor("z", "BYTES", (1,), (b"a",)),
+    ]
+    two = [
+        Tensor("log_probability", "FP32", (2, 2), struct.pack("<4f", 1, 2, 3.5, 5)),
+        Tensor("z", "BYTES", (1,), (b"b",)),
+    ]
+    assert (
+        first_difference(encode(one), encode(two)) == "tensor 'log_probability', element 2: recorded 3.0, replayed 3.5"
+    )
+    assert first_difference(encode(one[1:]), encode(two[1:])) == "tensor 'z', element 0: recorded b'a', replayed b'b'"
+    assert first_difference(encode(one), encode(one[:1])) == "tensor 'z' is only in the recorded output"
+    assert first_difference(encode(one[:1]), encode(one)) == "tensor 'z' is only in the replayed output"
+    other = Tensor("z", "BYTES", (2,), (b"a", b"b"))
+    assert first_difference(encode(one[1:]), encode([other])) == "tensor 'z' was BYTES [1], now BYTES [2]"
+    assert "no typed value" in first_difference(b"junk", encode(one))
+
+
+@given(values, values)
+def test_some_difference_is_named_for_any_two_values(one: list[Tensor], two: list[Tensor]) -> None:
+    text = first_difference(encode(one), encode(two))
+    assert text.startswith("the typed values are equal") == (encode(one) == encode(two))
+
+
+def test_commitments_decide_and_not_stored_bytes(ready: Plan) -> None:
+    assert commitment(ready.output_salt, typed_output("MK0")) == ready.entry.output_commitment

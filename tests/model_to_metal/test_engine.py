@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from helix_lineage.paths import State
+from helix_lineage.records import GuardVerdict, RegressionVerdict, Release
+from helix_lineage.release import complete_chain
+from helix_lineage.store import Store
+from model_to_metal.checkout import Checkout
+from model_to_metal.engine import Engine, Outcome
+from model_to_metal.errors import CheckoutError, GateRefused, NotReproducible, WorkflowError
+from tests.model_to_metal.project import Bench, commit, make_project
+
+ORDER = ["data", "import", "export", "guard", "regress", "build", "attest"]
+
+
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return make_project(tmp_path_factory.mktemp("project") / "checkout")
+
+
+@pytest.fixture
+def project(committed: Checkout, tmp_path: Path) -> Checkout:
+    return Checkout(Path(shutil.copytree(committed.root, tmp_path / "checkout", symlinks=True)))
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State(tmp_path / "state")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def engine(project: Checkout, state: State, bench: Bench) -> Engine:
+    return Engine(project, state, bench, clock=clock())
+
+
+def clock() -> Callable[[], datetime]:
+    """A clock that goes on by a minute each time it is asked."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def tick() -> datetime:
+        nonlocal now
+        now += timedelta(minutes=1)
+        return now
+
+    return tick
+
+
+def statuses(outcomes: dict[str, Outcome]) -> dict[str, str]:
+    return {name: outcome.status for name, outcome in outcomes.items()}
+
+
+def test_a_release_is_a_complete_chain_of_records(engine: Engine, project: Checkout, bench: Bench) -> None:
+    outcomes = engine.run("toy")
+    assert bench.made == ORDER == list(outcomes)
+    release = outcomes["attest"].record
+    assert isinstance(release, Release)
+    assert release.parameters["commit"] == project.commit()
+    complete_chain(release, {outcome.record.digest: outcome.record for outcome in outcomes.values()})
+
+
+def test_what_is_recorded_is_not_made_again(engine: Engine, bench: Bench) -> None:
+    first = engine.run("toy")
+    bench.made.clear()
+    second = engine.run("toy")
+    assert bench.made == []
+    assert {outcome.record.digest for outcome in second.values()} == {outcome.record.digest for outcome in first.values()}
+    assert set(statuses(first).values()) == {"remade"}
+    assert all(second[name].status == f"recorded {first[name].time}" for name in ORDER)
+
+
+def test_a_change_makes_the_stages_again_that_depend_on_it(
+    engine: Engine, project: Checkout, bench: Bench
+) -> None:
+    engine.run("toy")
+    bench.made.clear()
+    with (project.root / "models/toy/golden/text.txt").open("a") as file:
+        file.write("more\n")
+    commit(project.root, "another golden case")
+    engine.run("toy")
+    assert bench.made == ["guard", "regress", "attest"]
+
+
+def test_a_stage_whose_output_is_the_same_makes_no_later_stage_again(
+    engine: Engine, project: Checkout, bench: Bench
+) -> None:
+    engine.run("toy", until=["export"])
+    bench.made.clear()
+    with (project.root / "requirements/host.lock").open("a") as file:
+        file.write("# another environment for DVC\n")
+    engine.run("toy", until=["export"])
+    assert bench.made == ["data"], "the data came out the same, so import and export keep their keys"
+
+
+def test_lost_files_are_made_again(engine: Engine, state: State, bench: Bench) -> None:
+    outcomes = engine.run("toy", until=["export"])
+    bench.made.clear()
+    path = Store(state.store).path(outcomes["import"].record.outputs[0].digest)
+    path.parent.chmod(0o755)
+    path.unlink()
+    engine.run("toy", until=["export"])
+    assert bench.made == ["import"]
+
+
+def test_a_release_whose_signature_is_gone_is_signed_again(engine: Engine, bench: Bench) -> None:
+    engine.run("toy")
+    bench.made.clear()
+    bench.complete = False
+    engine.run("toy", until=["build"])
+    assert bench.made == ORDER[:-1]
+
+
+def test_without_the_cache_everything_is_remade_and_compared(engine: Engine, bench: Bench) -> None:
+    engine.run("toy")
+    bench.made.clear()
+    again = engine.run("toy", again=True)
+    assert bench.made == ORDER
+    assert set(statuses(again).values()) == {"remade"}
+
+
+def test_other_bytes_the_second_time_are_named(engine: Engine, bench: Bench) -> None:
+    engine.run("toy", until=["export"])
+    bench.files["import"] = b"not what it was"
+    with pytest.raises(NotReproducible, match="'import' gave something else: output import.txt"):
+        engine.run("toy", until=["export"], again=True)
+
+
+def test_a_refusal_is_recorded_and_stops_the_release(engine: Engine, state: State, bench: Bench) -> None:
+    case = {"case": "a", "metric": "b", "value": 2, "allowed": 1, "passed": False}
+    bench.found["regress"] = {"passed": False, "cases": [case]}
+    with pytest.raises(GateRefused) as caught:
+        engine.run("toy")
+    assert bench.made == ORDER[:5]
+    record = Store(state.store).get_record(caught.value.digest)
+    assert isinstance(record, RegressionVerdict)
+    assert record.parameters["cases"] == [case]
+
+
+def test_a_refusal_is_asked_again_the_next_time(engine: Engine, bench: Bench) -> None:
+    bench.found["guard"] = {"passed": False}
+    with pytest.raises(GateRefused):
+        engine.run("toy")
+    bench.found.clear()
+    bench.made.clear()
+    assert engine.run("toy")["guard"].remade
+    assert bench.made == ["guard", "regress", "build", "attest"]
+
+
+def test_a_pickle_is_refused_before_anything_is_made(
+    engine: Engine, project: Checkout, state: State, bench: Bench
+) -> None:
+    with (project.root / "models/toy/src/toy_model/model.py").open("a") as file:
+        file.write("import pickle\n")
+    with pytest.raises(GateRefused) as caught:
+        engine.run("toy", until=["export"])
+    assert bench.made == []
+    record = Store(state.store).get_record(caught.value.digest)
+    assert isinstance(record, GuardVerdict)
+    assert record.parameters["findings"][0]["rule"] == "no-pickle"
+
+
+def test_a_dirty_tree_may_do_everything_but_be_released(engine: Engine, project: Checkout, bench: Bench) -> None:
+    (project.root / "notes.txt").write_text("not committed")
+    with pytest.raises(CheckoutError, match=r"clean tree.*notes\.txt"):
+        engine.run("toy")
+    assert bench.made == []
+    engine.run("toy", until=["regress", "build"])
+    assert bench.made == ORDER[:-1]
+
+
+def test_only_what_is_asked_for_and_what_it_needs_is_made(engine: Engine, bench: Bench) -> None:
+    engine.run("toy", until=["import"])
+    assert bench.made == ["data", "import"]
+
+
+def test_an_unknown_stage_is_refused(engine: Engine) -> None:
+    with pytest.raises(WorkflowError, match="deploy"):
+        engine.run("toy", until=["deploy"])
+
+
+def test_each_run_is_observed_beside_the_record(engine: Engine, project: Checkout, state: State) -> None:
+    outcomes = engine.run("toy")
+    engine.run("toy")
+    first, second = Store(state.store).observations(outcomes["export"].record.digest)
+    assert (first["status"], second["status"]) == ("remade", "recorded")
+    assert first["commit"] == project.commit()
+    assert first["started"] < second["started"]
+    assert first["seconds"] >= 0
+
+
+def test_what_records_name_by_digest_can_be_looked_up(engine: Engine, state: State) -> None:
+    store = Store(state.store)
+    for outcome in engine.run("toy").values():
+        for name in ("source", "environment"):
+            if name in outcome.record.parameters:
+                assert b'"files"' in store.read_bytes(outcome.record.parameters[name])
+        for digest in dict(outcome.record.parameters.get("locks") or {}).values():
+            assert store.has(digest)
+    assert store.fsck() == []
+
+
+def test_a_commit_of_documents_gives_the_same_records_up_to_the_image(
+    engine: Engine, project: Checkout, bench: Bench
+) -> None:
+    before = engine.run("toy")
+    bench.made.clear()
+    with (project.root / "models/toy/README.md").open("a") as file:
+        file.write("One more line.\n")
+    commit(project.root, "documents only")
+    after = engine.run("toy")
+    assert bench.made == ["attest"]
+    for name in ORDER[:-1]:
+        assert after[name].record == before[name].record
+    assert after["attest"].record != before["attest"].record
