@@ -27,6 +27,7 @@ from tests.clients import Address
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "proteinmpnn"
 SCRIPTS = Path(sys.executable).parent
+HELIX = str(SCRIPTS / "helix")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,7 +53,7 @@ class Released:
 
     def helix(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the `helix` command in the clone."""
-        return command([str(SCRIPTS / "helix"), *arguments], self.checkout, self.state, check=check)
+        return command([HELIX, *arguments], self.checkout, self.state, check=check)
 
 
 def command(
@@ -91,8 +92,8 @@ def clone(target: Path) -> Path:
 def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     state = State(ROOT / ".helix") if "HELIX_STATE" not in os.environ else State.find()
     checkout = clone(tmp_path_factory.mktemp("clone"))
-    command([str(SCRIPTS / "helix"), "fetch", MODEL], checkout, state)
-    done = command([str(SCRIPTS / "helix"), "run", "release", MODEL, "--json"], checkout, state)
+    command([HELIX, "fetch", MODEL], checkout, state)
+    done = command([HELIX, "run", "release", MODEL, "--json"], checkout, state)
     return Released(checkout, state, json.loads(done.stdout))
 
 

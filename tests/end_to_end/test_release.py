@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from helix_lineage.store import Store
-from tests.end_to_end.conftest import MODEL, Released, Serving, clone, command, git
+from tests.end_to_end.conftest import HELIX, MODEL, Released, Serving, clone, command, git
 from tests.end_to_end.test_doors import UBIQUITIN
 
 
@@ -49,7 +49,7 @@ def test_a_readme_only_commit_changes_no_digest_up_to_the_image(released: Releas
         path.write_text(path.read_text() + "\nOne more line.\n")
     git(folder, "commit", "--quiet", "--all", "--message", "documents only")
     before = stages(json.dumps(released.answer))
-    done = command([_helix(), "run", "release", MODEL, "--json"], folder, released.state)
+    done = command([HELIX, "run", "release", MODEL, "--json"], folder, released.state)
     after = stages(done.stdout)
     upto = [name for name in before if name != "attest"]
     assert {name: after[name]["record"] for name in upto} == {name: before[name]["record"] for name in upto}
@@ -59,11 +59,11 @@ def test_a_readme_only_commit_changes_no_digest_up_to_the_image(released: Releas
 def test_a_dirty_tree_is_refused_by_attest_only(released: Released, tmp_path: Path) -> None:
     folder = clone(tmp_path / "dirty")
     (folder / "README.md").write_text("changed, not committed\n")
-    refused = command([_helix(), "run", "release", MODEL], folder, released.state, check=False)
+    refused = command([HELIX, "run", "release", MODEL], folder, released.state, check=False)
     assert refused.returncode == 1
     assert "clean tree" in refused.stderr
     assert "Traceback" not in refused.stderr
-    command([_helix(), "regress", MODEL], folder, released.state)
+    command([HELIX, "regress", MODEL], folder, released.state)
 
 
 def test_a_prediction_is_traced_to_all_that_made_it(released: Released, serving: Serving) -> None:
@@ -80,9 +80,3 @@ def test_a_prediction_is_traced_to_all_that_made_it(released: Released, serving:
     assert "signed by" in text
     audited = json.loads(serving.lineage("audit", "--json").stdout)
     assert audited["passed"]
-
-
-def _helix() -> str:
-    from tests.end_to_end.conftest import SCRIPTS
-
-    return str(SCRIPTS / "helix")

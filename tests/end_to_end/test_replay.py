@@ -13,6 +13,7 @@ import pytest
 
 from helix_lineage.shard.reader import Log
 from helix_lineage.typed import Tensor, decode, encode
+from proteinmpnn_model import data
 from tests.clients import DOORS, Address
 from tests.end_to_end.conftest import Serving
 
@@ -25,8 +26,6 @@ WANTED = 200
 
 def structures(state_downloads: Path, folder: Path) -> dict[str, str]:
     """Real backbones, out of the locked archives."""
-    from proteinmpnn_model import data
-
     data.extract("structures", state_downloads / "upstream", folder)
     return {name: (folder / name).read_text() for name in STRUCTURES}
 

@@ -37,7 +37,8 @@ def demo(
     runtime.stop_on_terminate()
     began = time.monotonic()
     # With --json the story is one document on stdout, and progress goes to stderr.
-    console = Console(stderr=as_json, soft_wrap=True, highlight=False)
+    # Digests are whole on a narrow screen too: the terminal may wrap, nothing is cut.
+    console = Console(stderr=as_json, soft_wrap=True, highlight=False, width=200)
     checkout, state = Checkout.find(), State.find()
     if changes := checkout.changes():
         console.print(f"The demo works on the last commit; {len(changes)} uncommitted changes are not in it.")

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helix_lineage.paths import State
+from model_to_metal import doctor
+from tests.model_to_metal.project import make_project
+
+NEEDS = {
+    "python", "git", "nix", "bwrap", "runc", "umoci", "skopeo", "sandbox", "cosign", "olareg", "downloads", "signing key",
+    "processor", "disk", "memory",
+}  # fmt: skip
+
+
+def test_a_bare_state_names_what_is_missing_and_what_mends_it(tmp_path: Path) -> None:
+    checkout = make_project(tmp_path / "checkout")
+    found = {finding.name: finding for finding in doctor.examine(checkout, State(tmp_path / "state"))}
+    assert set(found) == NEEDS
+    assert not (tmp_path / "state").exists(), "a doctor changes nothing"
+    for name, fix in {
+        "cosign": "helix tools build cosign",
+        "olareg": "helix tools build olareg",
+        "downloads": "helix fetch",
+        "signing key": "helix keys init",
+    }.items():
+        assert not found[name].met
+        assert found[name].fix == fix
+    assert all(finding.met or finding.fix for finding in found.values())
+
+
+def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name, path=None: None)
+    finding = doctor._program("umoci")
+    assert (finding.met, finding.detail, finding.fix) == (False, "not installed", "make setup")
+
+
+def test_too_little_memory_is_said() -> None:
+    assert doctor._memory("MemTotal:  8000000 kB\nMemFree: 1 kB\n").met
+    assert not doctor._memory("MemTotal:  2000000 kB\n").met

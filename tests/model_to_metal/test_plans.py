@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helix_lineage.canonical import digest_bytes, loads
+from model_to_metal import plans
+from model_to_metal.checkout import Checkout
+from model_to_metal.errors import ContractError
+from model_to_metal.stage import STAGES, Plan
+from tests.model_to_metal.project import make_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Checkout:
+    return make_project(tmp_path / "checkout")
+
+
+def test_one_document_holds_the_plans_of_all_stages(project: Checkout) -> None:
+    found = plans.release_plan(project, "toy", STAGES, "c" * 40)
+    document = loads(found.to_bytes())["stages"]
+    assert set(document) == set(STAGES)
+    for name, value in document.items():
+        assert Plan.from_json(value) == found.stages[name].plan
+    assert document["attest"]["parameters"]["commit"] == "c" * 40
+    assert document["regress"]["machine_class"].startswith("x86-64-v")
+
+
+def test_every_digest_that_a_plan_names_is_among_the_blobs(project: Checkout) -> None:
+    found = plans.release_plan(project, "toy", STAGES, "c" * 40)
+    blobs = {digest_bytes(blob) for blob in found.blobs}
+    for stage in found.stages.values():
+        for name in ("source", "environment"):
+            if name in stage.plan.parameters:
+                assert stage.plan.parameters[name] in blobs
+        assert set(dict(stage.plan.parameters.get("locks") or {}).values()) <= blobs
+
+
+def test_where_the_machine_changes_no_bytes_no_class_is_named(project: Checkout) -> None:
+    found = plans.release_plan(project, "toy", STAGES, "c" * 40)
+    assert {name for name, stage in found.stages.items() if stage.plan.machine_class} == {"regress"}
+
+
+@pytest.mark.parametrize(
+    ("old", "stage", "said"),
+    [
+        ('export = "toy_model.export:export"', "export", "[stages] export is missing"),
+        ('name = "numpy-cpu"', "export", "[target] name is missing"),
+        ('model = "toy_model.model:Toy"', "guard", "[serve] model is missing"),
+    ],
+)
+def test_what_the_contract_lacks_is_named(project: Checkout, old: str, stage: str, said: str) -> None:
+    path = project.root / "models/toy/model.toml"
+    path.write_text(path.read_text().replace(old, ""))
+    with pytest.raises(ContractError) as caught:
+        plans.release_plan(project, "toy", [stage])
+    assert said in str(caught.value)
+    assert caught.value.where == "models/toy/model.toml"

@@ -1,0 +1,75 @@
+"""How an image is run. That the real one serves, drains and replays is tested in tests/end_to_end."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helix_lineage.paths import State
+from model_to_metal import runtime
+from model_to_metal.errors import RuntimeStartError
+
+CONFIG = {
+    "Entrypoint": ["/usr/bin/python3.11", "-m", "helixserve"],
+    "Cmd": ["serve"],
+    "Env": ["PATH=/usr/bin:/bin", "HOME=/tmp"],
+    "WorkingDir": "/opt/helix/model",
+}
+
+
+@pytest.fixture
+def specification(tmp_path: Path) -> dict[str, Any]:
+    env = {"HELIX_HTTP_PORT": "3000"}
+    return dict(runtime.specification(CONFIG, tmp_path / "rootfs", tmp_path, tmp_path / "log", env))
+
+
+def test_runs_what_the_image_says(specification: dict[str, Any]) -> None:
+    process = specification["process"]
+    assert process["args"] == ["/usr/bin/python3.11", "-m", "helixserve", "serve"]
+    assert process["cwd"] == "/opt/helix/model"
+    assert process["env"] == ["PATH=/usr/bin:/bin", "HOME=/tmp", "HELIX_HTTP_PORT=3000"]
+
+
+def test_runs_as_nobody_with_no_rights_on_a_read_only_root(specification: dict[str, Any]) -> None:
+    process = specification["process"]
+    assert process["user"]["uid"] != 0
+    assert all(rights == [] for rights in process["capabilities"].values())
+    assert process["noNewPrivileges"] is True
+    assert specification["root"]["readonly"] is True
+
+
+def test_only_the_log_and_the_private_tmp_can_be_written(specification: dict[str, Any]) -> None:
+    mounts = {mount["destination"]: mount["options"] for mount in specification["mounts"]}
+    assert "ro" in mounts["/etc/helix"]
+    assert "rw" in mounts["/var/lib/helix/log"]
+    bound = {name for name, options in mounts.items() if "bind" in options}
+    assert bound == {"/etc/helix", "/var/lib/helix/log"}
+
+
+def test_shares_the_hosts_network_and_nothing_else(specification: dict[str, Any]) -> None:
+    kinds = {namespace["type"] for namespace in specification["linux"]["namespaces"]}
+    assert kinds == {"pid", "ipc", "uts", "mount"}
+
+
+def test_root_runs_the_image_as_its_numbered_user(specification: dict[str, Any]) -> None:
+    expected = runtime.USER if os.geteuid() == 0 else os.getuid()
+    assert specification["process"]["user"]["uid"] == expected
+
+
+def test_without_a_release_the_command_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeStartError, match="no release on this machine") as caught,
+        runtime.serving(State(tmp_path), "toy"),
+    ):
+        pass
+    assert caught.value.fix == "helix run release toy"
+
+
+def test_a_port_that_is_taken_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(runtime, "HTTP_PORT", taken.getsockname()[1])
+        assert runtime.free_ports().http != taken.getsockname()[1]
