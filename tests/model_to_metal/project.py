@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -92,7 +93,10 @@ FILES: Mapping[str, str] = {
     "model.toml": MODEL_TOML,
     "README.md": "# toy\n",
     "bentofile.yaml": 'service: "toy_model.service:Toy"\n',
-    "pyproject.toml": '[project]\nname = "toy-model"\nversion = "1"\n[dependency-groups]\nserve = ["numpy>=2"]\nbuild = ["numpy==2.4.6"]\n',
+    "pyproject.toml": (
+        '[project]\nname = "toy-model"\nversion = "1"\n'
+        '[dependency-groups]\nserve = ["numpy>=2"]\nbuild = ["numpy==2.4.6"]\n'
+    ),
     "environment/serve.lock": f"numpy==2.4.6 --hash=sha256:{'1' * 64}  # numpy-2.4.6-py3-none-any.whl\n",
     "environment/build.lock": f"numpy==2.4.6 --hash=sha256:{'1' * 64}  # numpy-2.4.6-py3-none-any.whl\n",
     "golden/text.txt": "golden\n",
@@ -193,8 +197,6 @@ def make_project(target: Path) -> Checkout:
 
 
 def _md5(data: bytes) -> str:
-    import hashlib
-
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 

@@ -61,7 +61,9 @@ def test_each_command_is_one_file() -> None:
         (("serve", "toy"), "toy has no release on this machine"),
     ],
 )
-def test_what_cannot_be_done_is_a_sentence_and_no_traceback(helix: Helix, arguments: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_done_is_a_sentence_and_no_traceback(
+    helix: Helix, arguments: tuple[str, ...], said: str
+) -> None:
     done = helix(*arguments)
     assert done.returncode == cli.CANNOT
     assert said in done.stderr

@@ -9,8 +9,8 @@ from model_to_metal import doctor
 from tests.model_to_metal.project import make_project
 
 NEEDS = {
-    "python", "git", "nix", "bwrap", "runc", "umoci", "skopeo", "sandbox", "cosign", "olareg", "downloads", "signing key",
-    "processor", "disk", "memory",
+    "python", "git", "nix", "bwrap", "runc", "umoci", "skopeo", "sandbox", "cosign", "olareg", "downloads",
+    "signing key", "processor", "disk", "memory",
 }  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def test_a_bare_state_names_what_is_missing_and_what_mends_it(tmp_path: Path) ->
 
 
 def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda name, path=None: None)
+    monkeypatch.setattr(doctor.shutil, "which", lambda _name, path=None: path and None)
     finding = doctor._program("umoci")
     assert (finding.met, finding.detail, finding.fix) == (False, "not installed", "make setup")
 

@@ -74,14 +74,14 @@ def test_what_is_recorded_is_not_made_again(engine: Engine, bench: Bench) -> Non
     bench.made.clear()
     second = engine.run("toy")
     assert bench.made == []
-    assert {outcome.record.digest for outcome in second.values()} == {outcome.record.digest for outcome in first.values()}
+    assert {outcome.record.digest for outcome in second.values()} == {
+        outcome.record.digest for outcome in first.values()
+    }
     assert set(statuses(first).values()) == {"remade"}
     assert all(second[name].status == f"recorded {first[name].time}" for name in ORDER)
 
 
-def test_a_change_makes_the_stages_again_that_depend_on_it(
-    engine: Engine, project: Checkout, bench: Bench
-) -> None:
+def test_a_change_makes_the_stages_again_that_depend_on_it(engine: Engine, project: Checkout, bench: Bench) -> None:
     engine.run("toy")
     bench.made.clear()
     with (project.root / "models/toy/golden/text.txt").open("a") as file:
@@ -131,7 +131,7 @@ def test_without_the_cache_everything_is_remade_and_compared(engine: Engine, ben
 def test_other_bytes_the_second_time_are_named(engine: Engine, bench: Bench) -> None:
     engine.run("toy", until=["export"])
     bench.files["import"] = b"not what it was"
-    with pytest.raises(NotReproducible, match="'import' gave something else: output import.txt"):
+    with pytest.raises(NotReproducible, match=r"'import' gave something else: output import\.txt"):
         engine.run("toy", until=["export"], again=True)
 
 

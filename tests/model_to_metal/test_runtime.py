@@ -73,3 +73,15 @@ def test_a_port_that_is_taken_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setattr(runtime, "HTTP_PORT", taken.getsockname()[1])
         assert runtime.free_ports().http != taken.getsockname()[1]
+
+
+def test_while_it_starts_a_server_is_waited_for() -> None:
+    body = b'{"error": "the server is starting (server)", "where": "server", "fix": null}'
+    assert "starting" in runtime._reason(body, 503)
+    assert runtime._reason(b"not JSON", 500) == "it answers 500"
+
+
+def test_a_server_that_found_something_wrong_is_not_waited_for() -> None:
+    with pytest.raises(RuntimeStartError, match="guard did not pass") as caught:
+        runtime._reason(b'{"error": "guard did not pass", "where": "release.guard", "fix": null}', 503)
+    assert caught.value.where == "release.guard"

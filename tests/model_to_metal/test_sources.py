@@ -40,7 +40,12 @@ def changed(checkout: Checkout, name: str, text: str = "\n# changed\n") -> set[s
 def test_a_readme_only_commit_changes_no_key_of_the_real_model(tmp_path: Path) -> None:
     checkout = Checkout(copy_repository(tmp_path / "clone"))
     before = digests(checkout, "proteinmpnn")
-    for name in ("README.md", "models/proteinmpnn/README.md", "platform/src/model_to_metal/README.md", "lineage/FORMAT.md"):
+    for name in (
+        "README.md",
+        "models/proteinmpnn/README.md",
+        "platform/src/model_to_metal/README.md",
+        "lineage/FORMAT.md",
+    ):
         path = checkout.root / name
         path.write_text((path.read_text() if path.exists() else "") + "\nOne more line.\n")
     commit(checkout.root, "documents only")
@@ -95,7 +100,7 @@ def test_a_closure_holds_no_other_stage(project: Checkout) -> None:
 
 
 def test_a_hook_that_does_not_exist_is_refused(project: Checkout) -> None:
-    with pytest.raises(ContractError, match="toy_model.absent"):
+    with pytest.raises(ContractError, match=r"toy_model\.absent"):
         sources.closure(project, "toy", "export", ["toy_model.absent:export"])
 
 
@@ -109,7 +114,9 @@ def test_an_unlocked_environment_is_refused_with_the_command(project: Checkout) 
 def test_a_stage_is_shown_what_was_hashed_and_nothing_else(project: Checkout, tmp_path: Path) -> None:
     shown = sources.closure(project, "toy", "export", ["toy_model.export:export"])
     shown.copy(project.root, tmp_path / "copy")
-    copied = {path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    copied = {
+        path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*") if path.is_file()
+    }
     assert copied == set(shown.files)
 
 

@@ -129,6 +129,7 @@ class Engine:
         Raises GateRefused when a verdict is no (its record is kept), NotReproducible when a
         stage gave other bytes, DirtyTree when attest is asked for on a dirty tree.
         """
+        self._checkout.model(model)
         wanted = set(until) or set(stages.STAGES)
         if "attest" in wanted:
             self.refuse_dirty()

@@ -62,6 +62,16 @@ class Served:
     """`HOST:PORT` of the Open Inference Protocol over gRPC."""
     log: Path
     """Where its shard lies."""
+    child: subprocess.Popen[bytes]
+    """The container's runtime."""
+    errors: Path
+    """What the server writes to its standard streams."""
+
+    def wait(self) -> None:
+        """Return never: raises RuntimeStartError when the server ends by itself."""
+        status = self.child.wait()
+        said = self.errors.read_text(errors="replace").strip()[-2000:]
+        raise RuntimeStartError(f"the server ended by itself, with status {status}: {said or 'it said nothing'}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,8 @@ def serving(state: State, model: str, *, ports: Ports = Ports(), log: Path | Non
                 http=f"http://127.0.0.1:{ports.http}",
                 grpc=f"127.0.0.1:{ports.grpc}",
                 log=shards,
+                child=child,
+                errors=errors,
             )
 
 
@@ -186,10 +198,12 @@ def _prepare(
 def _running(folder: Path, name: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """runc in the foreground; on leaving TERM, then KILL, and the container deleted."""
     runc = [*_sudo(), _runc(), "--root", str(folder / "runc")]
+    # If this process is killed, runc is told to stop, and with it the server: nothing is left behind.
+    leash = ["setpriv", "--pdeathsig", "TERM"]
     errors = folder / "stderr"
     with errors.open("wb") as log:
         child = subprocess.Popen(
-            [*runc, "run", "--bundle", str(folder), name], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [*leash, *runc, "run", "--bundle", str(folder), name], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             # Ctrl-C at the terminal is ours to pass on, once.
             start_new_session=True,
         )  # fmt: skip
@@ -216,12 +230,25 @@ def _await_ready(child: subprocess.Popen[bytes], errors: Path, port: int) -> Non
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=5):
                 return
         except urllib.error.HTTPError as error:
-            reason = error.read().decode(errors="replace").strip()[:1000] or f"it answers {error.code}"
+            reason = _reason(error.read(), error.code)
         except OSError:
             pass
         time.sleep(0.2)
     said = errors.read_text(errors="replace").strip()[-1000:]
     raise RuntimeStartError(f"the server is not ready after {START_S:.0f} s: {reason}", where=said or None)
+
+
+def _reason(body: bytes, status: int) -> str:
+    """Why a server says that it is not ready. Raises RuntimeStartError when that will not change."""
+    try:
+        said = json.loads(body)
+        what, where, fix = said["error"], said["where"], said["fix"]
+    except (ValueError, KeyError, TypeError):
+        return f"it answers {status}"
+    # While it starts, the server names itself; anything else that it names is what it found wrong.
+    if where != "server":
+        raise RuntimeStartError(f"the server refuses to serve: {what}", where=where, fix=fix)
+    return str(what)
 
 
 def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Json]:

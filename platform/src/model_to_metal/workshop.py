@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from helix_lineage.canonical import dumps
 from helix_lineage.paths import State
-from helix_lineage.records import Record, parse
+from helix_lineage.records import Artifact, Record, parse
 from model_to_metal import nix, process, sandbox
 from model_to_metal import stage as stages
 from model_to_metal.engine import Job
@@ -68,18 +68,9 @@ class LocalWorkshop:
     def _derived(self, job: Job, attribute: str) -> tuple[Record, Path]:
         folder = self.build(job, attribute, again=job.again)
         if job.plan.stage == "import":
-            self._check_data(job)
+            compare_data(stages.artifacts(self.build(job, "data")), job.parents["data"].outputs)
         made = stages.Made(plan=job.plan.plan, parents=job.parents, outputs=stages.artifacts(folder))
         return stages.load(job.plan.stage).record(made), folder
-
-    def _check_data(self, job: Job) -> None:
-        """Nix derives the data too: what it took must be what `DataCommit` names."""
-        folder = self.build(job, "data")
-        taken = {artifact.name: artifact.digest for artifact in stages.artifacts(folder)}
-        named = {output.name: output.digest for output in job.parents["data"].outputs}
-        for name, digest in taken.items():
-            if named.get(name) != digest:
-                raise StageError("the data that Nix derived is not what DVC derived", where=f"data/{name}")
 
     def _in_environment(self, job: Job, attribute: str) -> tuple[Record, Path]:
         environment = f"{nix.PREFIX}/{self.build(job, attribute).name}"
@@ -155,6 +146,17 @@ class LocalWorkshop:
         for role in job.parents:
             words += [f"--parent={role}={task}/{role}.json", f"--input={role}=/input/{role}"]
         return [*words, f"--output={output}/files", f"--record={output}/record.json"]
+
+
+def compare_data(taken: Iterable[Artifact], named: Iterable[Artifact]) -> None:
+    """Nix derives the data that import reads by itself: it must be what `DataCommit` names.
+
+    `taken` may be less than `named`, as not every file is needed. Raises StageError.
+    """
+    known = set(named)
+    for artifact in taken:
+        if artifact not in known:
+            raise StageError("the data that Nix derived is not what DVC derived", where=f"data/{artifact.name}")
 
 
 def _result(job: Job, done: subprocess.CompletedProcess[bytes], output: Path) -> tuple[Record, Path]:

@@ -29,7 +29,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an unknown data type": (replace("model.toml", '"FP32"', '"FP31"'), "FP31"),
     "another name": (replace("model.toml", 'name = "toy"', 'name = "boy"'), "'boy'"),
     "no hook": (replace("model.toml", 'export = "toy_model.export:export"', ""), "[stages] export"),
-    "a hook without a function": (replace("model.toml", "toy_model.export:export", "toy_model.export"), "[stages] export"),
+    "a hook without a function": (replace("model.toml", ".export:export", ".export"), "[stages] export"),
     "a hook in no module": (replace("model.toml", "toy_model.export:", "toy_model.exports:"), "toy_model.exports"),
     "a hook that is not defined": (replace("src/toy_model/export.py", "def export", "def expert"), "does not define"),
     "a model that is not defined": (replace("src/toy_model/model.py", "class Toy", "class Boy"), "[serve] model"),

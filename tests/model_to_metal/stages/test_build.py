@@ -51,7 +51,7 @@ def test_another_artifact_than_the_exported_one_is_refused(task: Task) -> None:
 
 def test_an_artifact_too_many_is_refused(task: Task) -> None:
     (task.input("model") / "more.txt").write_bytes(b"3")
-    with pytest.raises(ImageError, match="more.txt"):
+    with pytest.raises(ImageError, match=r"more\.txt"):
         build.make(task)
 
 
@@ -78,5 +78,5 @@ def test_an_image_without_a_list_of_files_is_refused(tmp_path: Path) -> None:
     for name in ("output", "model"):
         (tmp_path / name).mkdir()
     inputs = {"layout": tmp_path / "layout", "model": tmp_path / "model"}
-    with pytest.raises(ImageError, match="files.json"):
+    with pytest.raises(ImageError, match=r"files\.json"):
         build.make(Task(model=tmp_path, output=tmp_path / "output", inputs=inputs))

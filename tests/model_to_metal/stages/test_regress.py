@@ -19,7 +19,9 @@ def case(value: Any, allowed: Any, name: str = "1ubi") -> dict[str, Any]:
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=6))
-def test_passes_exactly_when_there_are_cases_and_each_is_within_what_is_allowed(pairs: list[tuple[float, float]]) -> None:
+def test_passes_exactly_when_there_are_cases_and_each_is_within_what_is_allowed(
+    pairs: list[tuple[float, float]],
+) -> None:
     verdict = judge([case(value, allowed) for value, allowed in pairs])
     within = [
         not math.isnan(value) and not math.isnan(allowed) and not math.isinf(allowed) and value <= allowed

@@ -59,18 +59,18 @@ def test_the_walk_gives_each_tasks_outputs() -> None:
 
 def test_a_task_that_gives_less_than_it_promised_stops_the_walk() -> None:
     with pytest.raises(WorkflowError, match="no output parameter record"):
-        walk(template(), {"image": "i"}, lambda call: {})
+        walk(template(), {"image": "i"}, lambda _call: {})
 
 
 def test_a_missing_or_unknown_argument_is_refused_before_anything_runs() -> None:
     for arguments in ({}, {"image": "i", "model": "m"}):
         with pytest.raises(WorkflowError, match="argument"):
-            walk(template(), arguments, lambda call: pytest.fail("a container ran"))
+            walk(template(), arguments, lambda _call: pytest.fail("a container ran"))
 
 
 def refused(workflow: WorkflowTemplate) -> str:
     with pytest.raises(WorkflowError) as caught:
-        walk(workflow, {"image": "i"}, lambda call: pytest.fail("a container ran"))
+        walk(workflow, {"image": "i"}, lambda _call: pytest.fail("a container ran"))
     return str(caught.value)
 
 
@@ -121,7 +121,9 @@ def test_order_puts_each_task_after_those_it_needs_or_refuses(dependencies: dict
     except WorkflowError:
         # Only a cycle or an unknown task is refused: what can be taken away in turn is all that is left out.
         left = dict(graph)
-        while ready := [name for name, before in left.items() if not set(before) & set(left) and set(before) <= set(graph)]:
+        while ready := [
+            name for name, before in left.items() if not set(before) & set(left) and set(before) <= set(graph)
+        ]:
             for name in ready:
                 del left[name]
         assert left

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from typing import Annotated
 
@@ -70,7 +69,7 @@ def demo(
         else:
             _print(console, found, time.monotonic() - began, serving=serve)
         if serve:
-            _wait()
+            _wait(server)
     if not found.passed:
         raise typer.Exit(1)
 
@@ -154,8 +153,8 @@ def tree(found: Trace) -> Tree:
     return root
 
 
-def _wait() -> None:
+def _wait(server: runtime.Served) -> None:
     try:
-        signal.pause()
+        server.wait()
     except KeyboardInterrupt:
         typer.echo("draining", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from typing import Annotated
 
 import typer
@@ -39,6 +38,6 @@ def serve(
         else:
             typer.echo(f"{model} {server.image}\n  HTTP {server.http}\n  gRPC {server.grpc}\nCtrl-C stops it.")
         try:
-            signal.pause()
+            server.wait()
         except KeyboardInterrupt:
             typer.echo("draining", err=True)

@@ -20,7 +20,7 @@ from hera.workflows import models as argo
 from helix_lineage.canonical import digest_bytes
 
 NAME = "release"
-WORK = "/work"
+WORK = "/helix"
 DIGEST = "/tmp/record"  # noqa: S108  in a pod
 
 
