@@ -101,3 +101,11 @@ def test_documents_name_only_make_targets_that_exist() -> None:
     for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"):
         used = set(re.findall(r"`?\bmake ([a-z][a-z-]+)`", (ROOT / name).read_text()))
         assert used <= targets, f"{name} names unknown targets: {sorted(used - targets)}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_documents_name_only_files_that_exist(name: str) -> None:
+    text = (ROOT / name).read_text()
+    linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
+    named = re.findall(r"`((?:tests|platform|lineage|docs|gitops|models)/[\w./-]+)`", text)
+    assert [path for path in {*linked, *named} if not (ROOT / path).exists()] == []

@@ -18,6 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 WHEEL = "rfc8785"
 
 
+VERSIONS = [
+    locks.Pin("protobuf", "6.33.6", "sha256:e9db7e292e0ab79dd108d7f1a94fe31601ce1ee3f7b79e0692043423020b0593", "protobuf-6.33.6-cp39-abi3-manylinux2014_x86_64.whl"),
+    locks.Pin("protobuf", "7.36.2", "sha256:89f23aa53c24553a2416fd4fd1ec06f74fa42b14b546d8883128813f775bbfd2", "protobuf-7.36.2-cp310-abi3-manylinux2014_x86_64.whl"),
+]  # fmt: skip
+"""One distribution in two versions: what a serve and a build lock may hold."""
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A checkout whose locks name one wheel, one .deb and the seed."""
@@ -52,6 +59,17 @@ def test_every_locked_file_comes_into_the_store_once(tiny: Path, empty: State) -
         assert fetch.is_intact(store.real(file.store_path), file.digest)
     assert (store.real(fetch.add_seed(tiny, empty, store)) / "bin/busybox").is_file()
     assert fetch.fetch(tiny, empty) == Fetched(locked=3, downloaded=0, added=0)
+
+
+def test_two_locks_may_hold_two_versions_of_a_distribution(tiny: Path, empty: State) -> None:
+    for pin, kind in zip(VERSIONS, ("serve", "build"), strict=True):
+        (tiny / f"models/tiny/environment/{kind}.lock").write_text(locks.render([pin], title="Tiny."))
+    assert fetch.fetch(tiny, empty).downloaded == 4
+
+
+def test_a_round_holds_each_distribution_once() -> None:
+    other = locks.Pin("numpy", "2.4.6", "sha256:" + "0" * 64, "numpy-2.4.6-py3-none-any.whl")
+    assert fetch.rounds([*VERSIONS, other]) == [[other, VERSIONS[0]], [VERSIONS[1]]]
 
 
 def test_another_store_is_filled_without_downloading_again(tiny: Path, empty: State, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -202,7 +202,9 @@ def _download(state: State, files: Sequence[Locked], progress: Progress) -> None
 
     python = [file for file in files if isinstance(file.pin, locks.Pin)]
     for folder in sorted({file.folder for file in python}):
-        _pip(state.downloads / folder, [file for file in python if file.folder == folder], told)
+        pins = [file.pin for file in python if file.folder == folder and isinstance(file.pin, locks.Pin)]
+        for together in rounds(pins):
+            _pip(state.downloads / folder, together, told)
     mirror = debian_mirror() if any(file.folder == "debs" for file in files) else ""
     for file in files:
         if isinstance(file.pin, locks.DebPin):
@@ -213,10 +215,20 @@ def _download(state: State, files: Sequence[Locked], progress: Progress) -> None
             raise FetchError("the download is not the file that was locked", where=file.filename, fix="helix lock")
 
 
-def _pip(folder: Path, files: Sequence[Locked], told: Callable[[str], None]) -> None:
+def rounds(pins: Iterable[locks.Pin]) -> list[list[locks.Pin]]:
+    """Pins in groups that hold each distribution once: locks may differ in a version, and one pip call may not. Pure."""
+    groups: list[dict[str, locks.Pin]] = []
+    for pin in sorted(pins, key=lambda pin: (pin.name, pin.filename)):
+        group = next((group for group in groups if pin.name not in group), None)
+        if group is None:
+            groups.append(group := {})
+        group[pin.name] = pin
+    return [list(group.values()) for group in groups]
+
+
+def _pip(folder: Path, pins: Sequence[locks.Pin], told: Callable[[str], None]) -> None:
     """Download distributions with pip, which checks the hashes."""
     folder.mkdir(parents=True, exist_ok=True)
-    pins = [file.pin for file in files if isinstance(file.pin, locks.Pin)]
     # pip prepares the metadata of source archives, for which it fetches what they are built with.
     # That is thrown away: the archive, by its hash, is all that we keep. `:all:` would build those too.
     sources = sorted({pin.name for pin in pins if not pin.filename.endswith(".whl")})
