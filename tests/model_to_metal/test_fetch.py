@@ -19,8 +19,16 @@ WHEEL = "rfc8785"
 
 
 VERSIONS = [
-    locks.Pin("protobuf", "6.33.6", "sha256:e9db7e292e0ab79dd108d7f1a94fe31601ce1ee3f7b79e0692043423020b0593", "protobuf-6.33.6-cp39-abi3-manylinux2014_x86_64.whl"),
-    locks.Pin("protobuf", "7.36.2", "sha256:89f23aa53c24553a2416fd4fd1ec06f74fa42b14b546d8883128813f775bbfd2", "protobuf-7.36.2-cp310-abi3-manylinux2014_x86_64.whl"),
+    locks.Pin(
+        "protobuf", "6.33.6",
+        "sha256:e9db7e292e0ab79dd108d7f1a94fe31601ce1ee3f7b79e0692043423020b0593",
+        "protobuf-6.33.6-cp39-abi3-manylinux2014_x86_64.whl",
+    ),
+    locks.Pin(
+        "protobuf", "7.36.2",
+        "sha256:89f23aa53c24553a2416fd4fd1ec06f74fa42b14b546d8883128813f775bbfd2",
+        "protobuf-7.36.2-cp310-abi3-manylinux2014_x86_64.whl",
+    ),
 ]  # fmt: skip
 """One distribution in two versions: what a serve and a build lock may hold."""
 

@@ -216,7 +216,10 @@ def _download(state: State, files: Sequence[Locked], progress: Progress) -> None
 
 
 def rounds(pins: Iterable[locks.Pin]) -> list[list[locks.Pin]]:
-    """Pins in groups that hold each distribution once: locks may differ in a version, and one pip call may not. Pure."""
+    """Pins in groups that hold each distribution once. Pure.
+
+    Two locks may hold two versions of one distribution; one call of pip may not.
+    """
     groups: list[dict[str, locks.Pin]] = []
     for pin in sorted(pins, key=lambda pin: (pin.name, pin.filename)):
         group = next((group for group in groups if pin.name not in group), None)

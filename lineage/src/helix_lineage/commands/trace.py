@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,8 +14,6 @@ from helix_lineage.records import Record
 from helix_lineage.trace import CHAIN, Trace
 from helix_lineage.trace import trace as trace_prediction
 
-WIDTH = 240
-"""Of a tree that goes to a file or a pipe."""
 _LONG = 100  # characters of a parameter that a tree shows
 
 
