@@ -197,7 +197,7 @@ def _download(state: State, files: Sequence[Locked], progress: Progress) -> None
 
     def told(name: str) -> None:
         nonlocal done
-        progress(name, done, len(files))
+        progress(f"downloading {name}", done, len(files))
         done += 1
 
     python = [file for file in files if isinstance(file.pin, locks.Pin)]
