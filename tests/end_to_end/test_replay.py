@@ -79,6 +79,14 @@ def test_two_hundred_predictions_replay_to_the_same_bytes(serving: Serving, pred
     assert len(verdicts) == len(predictions)
 
 
+def test_an_image_that_is_not_here_is_pulled_from_the_checkouts_registry(
+    serving: Serving, predictions: list[str], tmp_path: Path
+) -> None:
+    (verdict,) = replay(serving, predictions[-1:], "--images", str(tmp_path / "images"))
+    assert verdict["same"]
+    assert [path.name for path in (tmp_path / "images").iterdir()] == [serving.released.image.removeprefix("sha256:")]
+
+
 def test_another_seed_is_named(serving: Serving, predictions: list[str]) -> None:
     (verdict,) = replay(serving, predictions[:1], "--seed", "123456")
     assert not verdict["same"]

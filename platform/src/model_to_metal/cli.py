@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 import typer
 
-from helix_lineage.cli import app as lineage
 from helix_lineage.errors import LineageError
 from helixserve.errors import HelixServeError
 from model_to_metal.commands import (
@@ -27,6 +26,7 @@ from model_to_metal.commands import (
     export,
     fetch,
     keys,
+    lineage,
     lock,
     registry,
     regress,
@@ -51,12 +51,11 @@ COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     command.register
     for command in (
         doctor, lock, fetch, check, export, regress, build, attest, run, serve, demo, verify,
-        keys, registry, env, tools,
+        lineage, keys, registry, env, tools,
     )
 )  # fmt: skip
 for _register in COMMANDS:
     _register(app)
-app.add_typer(lineage, name="lineage")
 
 
 def main() -> None:

@@ -88,10 +88,15 @@ def _pull(digest: str, reference: str, registry: str, work: Path) -> None:
     layout, image = work / "layout", work / "image"
     secure = "false" if registry.startswith(_LOOPBACK) else "true"
     # We trust no tag and no policy file: the digest is what the release signs, and it is checked below.
-    process.run(
-        ["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", f"--src-tls-verify={secure}",
-         f"docker://{reference}", f"oci:{layout}:image"]
-    )  # fmt: skip
+    try:
+        process.run(
+            ["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", f"--src-tls-verify={secure}",
+             f"docker://{reference}", f"oci:{layout}:image"]
+        )  # fmt: skip
+    except ReplayError as error:
+        raise ReplayError(
+            f"cannot pull the image: {error.what}", where=reference, fix="helix-lineage replay ID --registry HOST:PORT"
+        ) from error
     manifest, config = check_layout(layout, digest)
     image.mkdir()
     (image / "manifest.json").write_bytes(manifest)
