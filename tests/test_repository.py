@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from model_to_metal.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
@@ -109,3 +112,17 @@ def test_documents_name_only_files_that_exist(name: str) -> None:
     linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     named = re.findall(r"`((?:tests|platform|lineage|docs|gitops|models)/[\w./-]+)`", text)
     assert [path for path in {*linked, *named} if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_documents_show_only_commands_and_options_that_exist(name: str) -> None:
+    root = typer.main.get_command(app)
+    shown = re.findall(r"(?:^|`|/)helix ([a-z][^`\n#]*)", (ROOT / name).read_text(), re.MULTILINE)
+    assert name == "ARCHITECTURE.md" or shown
+    for line in shown:
+        command, words = root, line.split()
+        while isinstance(command, typer.core.TyperGroup):
+            assert words[0] in command.commands, f"helix {line}"
+            command, words = command.commands[words[0]], words[1:]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, f"helix {line}"

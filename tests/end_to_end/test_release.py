@@ -27,6 +27,13 @@ def test_a_second_run_finds_every_stage_by_its_key(released: Released) -> None:
     assert {row["status"] for row in again.values()} == {"recorded"}
 
 
+def test_without_the_cache_every_stage_is_made_again_to_the_same_record(released: Released) -> None:
+    again = stages(released.helix("run", "release", MODEL, "--no-cache", "--json").stdout)
+    assert {row["status"] for row in again.values()} == {"remade"}
+    before = stages(json.dumps(released.answer))
+    assert {name: row["record"] for name, row in again.items()} == {name: row["record"] for name, row in before.items()}
+
+
 def test_the_release_names_the_commit_and_every_step(released: Released) -> None:
     record = released.answer["record"]
     assert record["parameters"]["commit"] == git(released.checkout, "rev-parse", "HEAD")
