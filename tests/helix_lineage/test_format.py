@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helix_lineage import checkpoint, dsse, release, trust
+from helix_lineage import checkpoint, dsse, promotion, release, trust
 from helix_lineage.records import RECORD_TYPES
 from helix_lineage.shard import entries, header, journal, layout, payload
 from helix_lineage.typed import ITEM_BYTES
@@ -60,8 +60,9 @@ def test_sizes_of_a_payload_record() -> None:
     "text",
     [
         *ITEM_BYTES, *trust.ROLES, *header.MODES, trust.ECDSA, trust.ED25519, dsse.BUNDLE_TYPE, dsse.PAYLOAD_TYPE,
-        release.PREDICATE_TYPE, checkpoint.SHARD_ORIGIN, layout.NEW_PREFIX, journal.MAGIC.decode().strip() + "\\n",
-        payload.MAGIC.decode().strip() + "\\n", str(entries.MAX_ENTRY_BYTES), f"{entries.MAX_PREDICTION_BYTES} bytes",
+        release.PREDICATE_TYPE, promotion.PREDICATE_TYPE, checkpoint.SHARD_ORIGIN, layout.NEW_PREFIX,
+        journal.MAGIC.decode().strip() + "\\n", payload.MAGIC.decode().strip() + "\\n",
+        str(entries.MAX_ENTRY_BYTES), f"{entries.MAX_PREDICTION_BYTES} bytes",
     ],
 )  # fmt: skip
 def test_names_and_limits_are_written_down(text: str) -> None:

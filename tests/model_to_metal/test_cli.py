@@ -42,14 +42,14 @@ def test_help_names_every_command(helix: Helix) -> None:
     said = helix("--help").stdout
     for name in (
         "doctor", "lock", "fetch", "check", "export", "regress", "build", "attest", "run", "serve", "demo", "verify",
-        "keys", "registry", "env", "tools", "lineage",
+        "promote", "rollback", "gitops", "keys", "registry", "env", "tools", "lineage",
     ):  # fmt: skip
         assert f" {name} " in said, name
 
 
 def test_each_command_is_one_file() -> None:
     folder = ROOT / "platform/src/model_to_metal/commands"
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "gate"}
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "gate", "desk"}
     assert files == {register.__module__.rpartition(".")[2] for register in cli.COMMANDS}
 
 

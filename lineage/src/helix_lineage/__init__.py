@@ -3,7 +3,7 @@
 Bottom to top:
 
 - `errors`, `canonical`, `records`, `typed`: bytes and identities; `merkle`, `checkpoint`: the log's mathematics
-- `store`, `trust`, `dsse`, `release`: records by digest, and who may say what
+- `store`, `trust`, `dsse`, `release`, `promotion`: records by digest, and who may say what
 - `shard`: the log of one serving process (write side `writer`, read side `reader`)
 - `releases`, `trace`, `audit`, `replay`: the questions
 - `commands`, `cli`: the command line

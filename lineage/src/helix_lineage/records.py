@@ -1,4 +1,4 @@
-"""The record chain: what each step of the way from a commit to an image gives.
+"""The record chain: what each step of the way from a commit to a promoted image gives.
 
 A record is canonical JSON; its identity is the SHA-256 of those bytes; it names its
 parents by role and digest. It covers content only: what differs from run to run (commit,
@@ -191,11 +191,18 @@ class Release(Record):
     REQUIRED = ("model", "commit", "builder", "image")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Promotion(Record):
+    """A release runs in an environment from this generation on; `previous` is the promotion that it replaces."""
+
+    TYPE = "helix.promotion"
+    PARENTS = _roles("release", "previous")
+    REQUIRED = ("model", "environment", "generation")
+
+
+_ALL = (GuardVerdict, DataCommit, TrainedWeights, ExportedModel, RegressionVerdict, ImageBuild, Release, Promotion)
 RECORD_TYPES: Mapping[tuple[str, int], type[Record]] = MappingProxyType(
-    {
-        (kind.TYPE, kind.VERSION): kind
-        for kind in (GuardVerdict, DataCommit, TrainedWeights, ExportedModel, RegressionVerdict, ImageBuild, Release)
-    }
+    {(kind.TYPE, kind.VERSION): kind for kind in _ALL}
 )
 
 _KEYS = {"type", "version", "parents", "parameters", "outputs", "seed", "target", "machine_class"}

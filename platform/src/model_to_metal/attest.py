@@ -8,7 +8,6 @@ Platform code only: no researcher's code runs where this can reach a key.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from helix_lineage.trust import Trust
 from model_to_metal import keys, provenance, registry, tools
 from model_to_metal.errors import AttestError
 from model_to_metal.oci import Client, Image
-from model_to_metal.process import run
+from model_to_metal.signing import Pen
 
 FILES: Mapping[str, str] = {
     provenance.PROVENANCE: "provenance.sigstore.json",
@@ -122,35 +121,22 @@ class _Desk:
         self._image = image
         self._signer = signer
         self._trust = trust
-        self._cosign = cosign
+        self._pen = Pen(cosign, signer)
 
     def sign(self) -> bool:
         """Sign the image itself, unless this key has; says whether it did."""
         if self._present(provenance.SIGNATURE, None):
             return False
-        with tempfile.TemporaryDirectory() as folder:
-            # Private registries need no flag: cosign speaks plain HTTP to them by itself.
-            self._run("sign", *self._options(Path(folder)), str(self._image))
+        self._pen.image(str(self._image))
         return True
 
     def attest(self, kind: str, predicate: object) -> tuple[bytes, bool]:
-        """The signed statement's bundle, and whether it was signed now.
-
-        `cosign attest` would write Statement v0.1 and its own spelling of the predicate, so it is
-        given the statement's very bytes, and the bundle is attached here in the way cosign does.
-        """
+        """The signed statement's bundle, and whether it was signed now; attached in the way cosign does it."""
         about = provenance.statement(kind, predicate, name=self._image.repository, image=self._image.digest)
         payload = dumps(about)
         if bundle := self._present(kind, payload):
             return bundle, False
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            (folder / "statement.json").write_bytes(payload)
-            options = ["--statement", str(folder / "statement.json"), "--bundle", str(folder / "bundle")]
-            self._run("attest-blob", *self._options(folder), *options)
-            bundle = (folder / "bundle").read_bytes()
-        if parse_bundle(bundle).payload != payload:
-            raise AttestError("cosign signed other bytes than it was given", where=kind)
+        bundle = self._pen.statement(payload)
         notes = {"dev.sigstore.bundle.content": "dsse-envelope", "dev.sigstore.bundle.predicateType": kind}
         registry.attach_blob(self._client, self._image, BUNDLE_TYPE, bundle, notes)
         return bundle, True
@@ -167,16 +153,6 @@ class _Desk:
             if mine and about and payload in (None, parse_bundle(bundle).payload):
                 return bundle
         return None
-
-    def _options(self, folder: Path) -> list[str]:
-        """No Rekor, no Fulcio, no timestamps; an empty trusted root keeps cosign from looking for one."""
-        config, root = folder / "signing-config.json", folder / "trusted-root.json"
-        self._run("signing-config", "create", "--out", str(config))
-        self._run("trusted-root", "create", "--out", str(root))
-        return ["--key", self._signer.reference, "--signing-config", str(config), "--trusted-root", str(root)]
-
-    def _run(self, *arguments: str) -> None:
-        run([self._cosign, *arguments], env=self._signer.environment(), timeout_s=300)
 
 
 def _admit(image: Image, release: Release, records: Iterable[Record]) -> None:

@@ -25,17 +25,20 @@ from model_to_metal.commands import (
     env,
     export,
     fetch,
+    gitops,
     keys,
     lineage,
     lock,
+    promote,
     registry,
     regress,
+    rollback,
     run,
     serve,
     tools,
     verify,
 )
-from model_to_metal.errors import DirtyTree, GateRefused, PipelineError
+from model_to_metal.errors import DirtyTree, GateRefused, PipelineError, PromotionRefused
 
 NO, CANNOT = 1, 2
 
@@ -50,8 +53,8 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     command.register
     for command in (
-        doctor, lock, fetch, check, export, regress, build, attest, run, serve, demo, verify,
-        lineage, keys, registry, env, tools,
+        doctor, lock, fetch, check, export, regress, build, attest, promote, rollback, run, serve, demo, verify,
+        gitops, lineage, keys, registry, env, tools,
     )
 )  # fmt: skip
 for _register in COMMANDS:
@@ -64,7 +67,7 @@ def main() -> None:
         app()
     except (PipelineError, LineageError, HelixServeError) as error:
         report(error, as_json="--json" in sys.argv)
-        sys.exit(NO if isinstance(error, GateRefused | DirtyTree) else CANNOT)
+        sys.exit(NO if isinstance(error, GateRefused | DirtyTree | PromotionRefused) else CANNOT)
     except KeyboardInterrupt:
         sys.exit(130)
     # Whatever else it is, it is a fault of ours: the traceback is for us, the sentence for the user.

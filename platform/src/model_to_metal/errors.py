@@ -17,6 +17,8 @@ PipelineError
 ├── KeysError         a signing key is absent, or making one would overwrite another
 ├── RegistryError     the registry does not answer, refuses, or holds other bytes than asked for
 ├── AttestError       a release cannot be signed
+├── GitopsError       what the cluster runs (gitops/argocd) cannot be read, rendered or written
+│   └── PromotionRefused  a release may not run in an environment, and the reasons why
 ├── RuntimeStartError the image did not start, or did not become ready
 ├── ToolError         a tool cannot be built, started, or fails
 └── ToolMissing       a tool of the machine is absent
@@ -91,6 +93,14 @@ class BuildError(PipelineError):
 
 class AttestError(PipelineError):
     """A release cannot be signed."""
+
+
+class GitopsError(PipelineError):
+    """What the cluster runs (`gitops/argocd`) cannot be read, rendered or written."""
+
+
+class PromotionRefused(GitopsError):
+    """A release may not run in an environment."""
 
 
 class RuntimeStartError(PipelineError):

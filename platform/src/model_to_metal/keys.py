@@ -1,11 +1,11 @@
 """Development keys: who may sign on this machine, and the trust root that says so.
 
-`make` has cosign generate the releaser's key pair into `.helix/keys/` (folder 0700, key 0600)
-and writes `trust.json`, which verifiers take. The builder id of these keys is `laptop`, so
-that production can refuse what they sign. The private key is encrypted with the passphrase
-in `COSIGN_PASSWORD`, or with the empty one when that is not set: then only the file's mode
-protects it, which is enough for development and for nothing else. Production names a KMS key
-instead of a file.
+`make` has cosign generate a key pair a role into `.helix/keys/` (folder 0700, keys 0600) and
+writes `trust.json`, which verifiers take. A folder that lacks a role gains it; what is there is
+left alone. The builder id of these keys is `laptop`, so that production can refuse what they
+sign. The private keys are encrypted with the passphrase in `COSIGN_PASSWORD`, or with the empty
+one when that is not set: then only the files' mode protects them, which is enough for
+development and for nothing else. Production names a KMS key instead of a file.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from model_to_metal.errors import KeysError
 from model_to_metal.process import run
 
 ROLE = "releaser"
+PROMOTER = "promoter"
+ROLES = (ROLE, PROMOTER)
+"""The roles that sign with cosign, and have a key of their own here."""
 BUILDER = "laptop"
 """What the trust root says about keys made here."""
 VALID = timedelta(days=365)
@@ -51,26 +54,28 @@ class Signer:
         return {"COSIGN_PASSWORD": os.environ.get("COSIGN_PASSWORD", ""), "COSIGN_YES": "true"}
 
 
-def make(state: State, *, now: datetime | None = None) -> bool:
-    """Make the keys and the trust root; gives False when they are there already.
+def make(state: State, *, now: datetime | None = None) -> tuple[str, ...]:
+    """Make the keys that are missing, and the trust root that names them; gives the roles that were added.
 
-    Raises KeysError rather than overwrite a key, or a trust root that names another key.
+    Raises KeysError rather than overwrite a key, or when the trust root names another one.
     """
-    secret, public = _files(state)
-    if secret.exists() and state.trust.exists():
-        signer(state, now=now)
-        return False
-    if secret.exists() != public.exists() or state.trust.exists():
-        present = [path.name for path in (secret, public, state.trust) if path.exists()]
-        raise KeysError(f"only {', '.join(present)} of the keys is there", where=str(state.keys), fix=_MEND)
+    since = now or datetime.now(UTC)
+    named = _named(state)
+    missing = [role for role in ROLES if not _is_there(state, role, named)]
+    for role in named & set(ROLES):
+        signer(state, role=role, now=since)
     state.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The folder may have been there with another mode.
     state.keys.chmod(0o700)
-    if not secret.exists():
-        _generate(tools.ensure("cosign", state), state, secret)
-    since = now or datetime.now(UTC)
-    _write(state.trust, json.dumps(trust(public.read_bytes(), since=since), indent=2).encode() + b"\n", 0o644)
-    return True
+    for role in missing:
+        _generate(tools.ensure("cosign", state), state, role)
+    added = tuple(role for role in ROLES if role not in named)
+    if added:
+        root = json.loads(state.trust.read_bytes()) if state.trust.exists() else {"version": 1, "keys": []}
+        for role in added:
+            root["keys"] += trust(_files(state, role)[1].read_bytes(), since=since, role=role)["keys"]
+        _write(state.trust, json.dumps(root, indent=2).encode() + b"\n", 0o644)
+    return added
 
 
 def trust(public_key: bytes, *, since: datetime, role: str = ROLE, builder: str = BUILDER) -> dict[str, Json]:
@@ -95,54 +100,78 @@ def describe(public_key: bytes) -> tuple[str, str]:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeysError(f"not a public key: {error}") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise KeysError("a releaser's key is ECDSA P-256")
+        raise KeysError("a key that signs with cosign is ECDSA P-256")
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     return pem, digest_bytes(der)
 
 
-def signer(state: State, *, now: datetime | None = None) -> Signer:
-    """The releaser's development key. Raises KeysError when it is absent, readable by others, or not trusted."""
-    secret, public = _files(state)
+def signer(state: State, *, role: str = ROLE, now: datetime | None = None) -> Signer:
+    """A role's development key. Raises KeysError when it is absent, readable by others, or not trusted."""
+    secret, public = _files(state, role)
     if not secret.is_file() or not public.is_file():
-        raise KeysError("there is no releaser's key", where=str(secret), fix="helix keys init")
+        raise KeysError(f"there is no {role}'s key", where=str(secret), fix="helix keys init")
     if secret.stat().st_mode & 0o077:
-        raise KeysError("others can read the releaser's key", where=str(secret), fix=f"chmod 600 {secret}")
+        raise KeysError(f"others can read the {role}'s key", where=str(secret), fix=f"chmod 600 {secret}")
     key_id = describe(public.read_bytes())[1]
-    try:
-        root = Trust.load(state.trust)
-    except TrustError as error:
-        raise KeysError(f"the trust root cannot be read: {error.what}", where=str(state.trust), fix=_MEND) from error
-    for key in root.keys_for(ROLE, now or datetime.now(UTC)):
+    for key in _root(state).keys_for(role, now or datetime.now(UTC)):
         if key.key_id == key_id:
             return Signer(str(secret), key_id, key.builder)
     raise KeysError(
-        f"the trust root does not name the releaser's key {key_id} as valid now", where=str(state.trust), fix=_MEND
+        f"the trust root does not name the {role}'s key {key_id} as valid now", where=str(state.trust), fix=_MEND
     )
 
 
-def _files(state: State) -> tuple[Path, Path]:
-    return state.keys / f"{ROLE}.key", state.keys / f"{ROLE}.pub"
+def elsewhere(reference: str, cosign: Path, root: Trust, *, role: str, now: datetime) -> Signer:
+    """A key that cosign reaches (a KMS, a token, a file). Raises KeysError when it is not trusted for the role."""
+    pem = run([cosign, "public-key", "--key", reference], env=Signer(reference, "", "").environment())
+    key_id = describe(pem)[1]
+    try:
+        key = root.key_for(role, now, key_id)
+    except TrustError as error:
+        raise KeysError(f"the trust root does not name this {role}'s key: {error.what}", where=reference) from error
+    return Signer(reference, key_id, key.builder)
 
 
-def _generate(cosign: Path, state: State, secret: Path) -> None:
+def _files(state: State, role: str) -> tuple[Path, Path]:
+    return state.keys / f"{role}.key", state.keys / f"{role}.pub"
+
+
+def _root(state: State) -> Trust:
+    try:
+        return Trust.load(state.trust)
+    except TrustError as error:
+        raise KeysError(f"the trust root cannot be read: {error.what}", where=str(state.trust), fix=_MEND) from error
+
+
+def _named(state: State) -> set[str]:
+    """The roles that the trust root names a key of."""
+    return {key.role for key in _root(state).keys} if state.trust.exists() else set()
+
+
+def _is_there(state: State, role: str, named: set[str]) -> bool:
+    """Is the role's pair there? Raises KeysError when half of it is, or when the trust root names a lost one."""
+    secret, public = _files(state, role)
+    present = [path.name for path in (secret, public) if path.exists()]
+    present += [state.trust.name] if role in named else []
+    if len(present) == 1 or (secret.exists() != public.exists()):
+        raise KeysError(f"only {', '.join(present)} of the {role}'s keys is there", where=str(state.keys), fix=_MEND)
+    return secret.exists()
+
+
+def _generate(cosign: Path, state: State, role: str) -> None:
+    secret = _files(state, role)[0]
     environment = Signer(str(secret), "", BUILDER).environment()
-    run([cosign, "generate-key-pair", "--output-key-prefix", ROLE], cwd=state.keys, env=environment)
+    run([cosign, "generate-key-pair", "--output-key-prefix", role], cwd=state.keys, env=environment)
     secret.chmod(0o600)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Write a file whole or not at all, and never over another."""
+    """Write a file whole or not at all."""
     half = path.with_name(f".{path.name}.{os.getpid()}")
     half.write_bytes(data)
     half.chmod(mode)
-    try:
-        # link() refuses what exists, where rename() would replace it.
-        os.link(half, path)
-    except FileExistsError as error:
-        raise KeysError("the trust root is there already", where=str(path)) from error
-    finally:
-        half.unlink()
+    half.replace(path)
 
 
 def _rfc3339(moment: datetime) -> str:

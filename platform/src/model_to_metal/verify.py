@@ -99,9 +99,12 @@ class _Case:
 _Signed = tuple[bytes, Statement]
 
 
-def verify_image(client: Client, image: Image, trust: Trust, cosign: Path, *, at: datetime) -> Report:
+def verify_image(
+    client: Client, image: Image, trust: Trust, cosign: Path, *, at: datetime, release: str | None = None
+) -> Report:
     """Check everything about `image`. `at` is when the signing key must hold.
 
+    With `release` (a digest) only that release counts, where the image carries several.
     Raises RegistryError when the registry cannot be asked; whatever does not hold is in the report.
     """
     whole = _whole(client, image)
@@ -117,6 +120,11 @@ def verify_image(client: Client, image: Image, trust: Trust, cosign: Path, *, at
     if not releases:
         return Report(image, (*basics, *_verdicts(results, None)))
     reports = [_about(case, basics, bundle, provenances, results) for bundle, _ in releases]
+    if release is not None:
+        reports = [report for report in reports if report.release and report.release.release.digest == release]
+    if not reports:
+        refused = Check("chain", False, f"the image does not carry the release {release}")
+        return Report(image, (*basics, refused))
     return next((report for report in reports if report.passed), reports[0])
 
 

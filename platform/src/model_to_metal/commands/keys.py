@@ -22,14 +22,15 @@ def register(app: typer.Typer) -> None:
 
 
 def init() -> None:
-    """Make the releaser's development key and `trust.json`; never overwrites one.
+    """Make the development keys that are missing, and `trust.json`; never overwrites one.
 
-    The key is encrypted with the passphrase in COSIGN_PASSWORD, or with the empty one if that is
-    not set; its builder id is `laptop`, which production environments refuse.
+    One key for the releaser, one for the promoter. They are encrypted with the passphrase in
+    COSIGN_PASSWORD, or with the empty one if that is not set; their builder id is `laptop`, which
+    production environments refuse.
     """
     state = State.find()
     made = keys.make(state)
-    typer.echo(f"{'made' if made else 'already there'}: {state.keys}")
+    typer.echo(f"made {' and '.join(made)}: {state.keys}" if made else f"already there: {state.keys}")
     typer.echo(f"verifiers take: --trust {state.trust}")
 
 

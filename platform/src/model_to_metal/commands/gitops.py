@@ -1,0 +1,46 @@
+"""`helix gitops`: is what Argo CD would make of this checkout what our rules allow?"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from helix_lineage.paths import State
+from model_to_metal.checkout import Checkout
+from model_to_metal.gitops import layout
+from model_to_metal.gitops.render import Renderer, check_all
+
+
+def register(app: typer.Typer) -> None:
+    """Mount `helix gitops check`."""
+    group = typer.Typer(help="What the cluster runs: gitops/argocd.", no_args_is_help=True)
+    group.callback()(lambda: None)
+    group.command("check")(check)
+    app.add_typer(group, name="gitops")
+
+
+def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Render gitops/argocd of the working tree with kustomize; hold schemas and our rules against it.
+
+    A sample model stands for those that are not promoted yet. Exit status 1 when a rule is broken.
+
+    Examples:
+
+        helix gitops check
+
+        helix gitops check --json
+    """
+    checkout = Checkout.find()
+    renderer = Renderer.ready(State.find(), lambda line: typer.echo(line, err=True))
+    files = {path: (checkout.root / path).read_bytes() for path in checkout.files(layout.ROOT)}
+    faults = check_all(renderer, files)
+    if as_json:
+        typer.echo(json.dumps({"passed": not faults, "faults": [fault.to_json() for fault in faults]}))
+    else:
+        for fault in faults:
+            typer.echo(str(fault))
+        typer.echo(f"{len(faults)} faults" if faults else f"{layout.ROOT} renders, and no rule is broken")
+    if faults:
+        raise typer.Exit(1)

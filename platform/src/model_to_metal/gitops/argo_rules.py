@@ -1,0 +1,113 @@
+"""What we hold against Argo CD's own objects, and against the sources that it renders. Pure.
+
+As `rules`: each rule is a function, `RULES` lists them, and a test plants each one's fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from model_to_metal.gitops.layout import KUSTOMIZATION
+from model_to_metal.gitops.manifests import Fault, Manifest, get, items, of_kind, title
+
+_REMOTE = re.compile(r"://|\?ref=|^git@|^github\.com")
+
+Rule = Callable[[Sequence[Manifest]], Iterator[Fault]]
+
+
+def check(manifests: Iterable[Manifest]) -> list[Fault]:
+    """Every fault of every rule, sorted."""
+    every = list(manifests)
+    return sorted(fault for rule in RULES for fault in rule(every))
+
+
+def project_is_fixed(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A project from a template is whatever a folder's name says; the default project may do everything."""
+    projects = {get(item, "metadata", "name") for item in of_kind(manifests, "AppProject")}
+    for item, spec in _applications(manifests):
+        if get(spec, "project") not in projects - {"default"}:
+            yield Fault(title(item), "project-is-fixed", f"the project is {get(spec, 'project')!r}", "name one of ours")
+
+
+def source_is_ours(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """Everything comes from this repository's main branch; nothing follows HEAD, a tag or a chart."""
+    allowed = {repo for item in of_kind(manifests, "AppProject") for repo in items(item, "spec", "sourceRepos")}
+    for item, spec in _applications(manifests):
+        source = get(spec, "source")
+        if get(source, "repoURL") not in allowed or get(source, "targetRevision") != "main" or get(source, "chart"):
+            yield Fault(
+                title(item), "source-is-ours", f"the source is {source}", "use the project's repository at main"
+            )
+
+
+def template_is_strict(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A missing key is an error, not an empty name; what a folder's removal leaves running is a person's to remove."""
+    for item in of_kind(manifests, "ApplicationSet"):
+        spec = item.get("spec")
+        if get(spec, "goTemplate") is not True or items(spec, "goTemplateOptions") != ["missingkey=error"]:
+            yield Fault(title(item), "template-is-strict", "missing keys are let through", "missingkey=error")
+        if get(spec, "syncPolicy", "preserveResourcesOnDeletion") is not True:
+            yield Fault(
+                title(item),
+                "template-is-strict",
+                "deleting it deletes what serves",
+                "preserveResourcesOnDeletion: true",
+            )
+
+
+def project_is_narrow(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A project names its repositories, namespaces and kinds; a wildcard names nothing."""
+    for item in of_kind(manifests, "AppProject"):
+        spec = item.get("spec")
+        lists = ("sourceRepos", "destinations", "namespaceResourceWhitelist")
+        wide = [name for name in lists if not items(spec, name)]
+        wide += [name for name in (*lists, "clusterResourceWhitelist") if "*" in str(get(spec, name))]
+        for name in wide:
+            yield Fault(title(item), "project-is-narrow", f"{name} allows everything", "name what is needed")
+
+
+def cluster_equals_git(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """Drift is undone, and what Git no longer names is removed."""
+    for item, spec in _applications(manifests):
+        automated = get(spec, "syncPolicy", "automated")
+        if get(automated, "selfHeal") is not True or get(automated, "prune") is not True:
+            yield Fault(title(item), "cluster-equals-git", "drift stays", "automated: {prune: true, selfHeal: true}")
+
+
+RULES: tuple[Rule, ...] = (
+    project_is_fixed,
+    source_is_ours,
+    template_is_strict,
+    project_is_narrow,
+    cluster_equals_git,
+)
+
+
+def check_sources(files: Mapping[str, bytes]) -> list[Fault]:
+    """Nothing that a kustomization takes may lie elsewhere: what is fetched at sync time is not what was reviewed."""
+    found = []
+    for path, data in sorted(files.items()):
+        if path.rpartition("/")[2] != KUSTOMIZATION:
+            continue
+        value = yaml.safe_load(data)
+        taken = [str(item) for key in ("resources", "components", "crds") for item in items(value, key)]
+        found += [
+            Fault(path, "nothing-remote", f"it takes {item} from elsewhere", "commit what is needed")
+            for item in taken
+            if _REMOTE.search(item)
+        ]
+        if get(value, "helmCharts") or get(value, "generators") or get(value, "transformers"):
+            found.append(Fault(path, "nothing-remote", "charts and plugins run code", "write plain manifests"))
+    return found
+
+
+def _applications(manifests: Iterable[Manifest]) -> Iterator[tuple[Manifest, Any]]:
+    """Applications with their specification, and those that an ApplicationSet makes."""
+    for item in of_kind(manifests, "Application"):
+        yield item, item.get("spec")
+    for item in of_kind(manifests, "ApplicationSet"):
+        yield item, get(item, "spec", "template", "spec")

@@ -1,0 +1,96 @@
+"""Rendered manifests: parsed YAML, and what rules ask of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from helix_lineage.canonical import Json
+from model_to_metal.errors import GitopsError
+
+Manifest = Mapping[str, Any]
+
+WORKLOADS = ("StatefulSet", "Deployment", "DaemonSet", "Job")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """What a rule holds against a manifest."""
+
+    where: str
+    """`Kind/name`, or a file."""
+    rule: str
+    message: str
+    fix: str
+
+    def to_json(self) -> dict[str, Json]:
+        """As `--json` prints it."""
+        return {"rule": self.rule, "where": self.where, "message": self.message, "fix": self.fix}
+
+    def __str__(self) -> str:
+        return f"{self.rule}  {self.where}  {self.message}; fix: {self.fix}"
+
+
+def parse(text: bytes, *, where: str) -> list[Manifest]:
+    """The manifests of a YAML stream. Raises GitopsError."""
+    try:
+        found = [item for item in yaml.safe_load_all(text) if item is not None]
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise GitopsError(f"not YAML: {error}", where=where) from error
+    for item in found:
+        named = isinstance(item, dict) and isinstance(item.get("kind"), str)
+        if not named or not isinstance(get(item, "metadata", "name"), str):
+            raise GitopsError("a manifest has a kind and a name", where=where)
+    return found
+
+
+def get(value: Any, *path: str | int) -> Any:
+    """What lies at the path, or None: a manifest may lack anything."""
+    for step in path:
+        if isinstance(value, Mapping) and isinstance(step, str):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value
+
+
+def items(value: Any, *path: str | int) -> list[Any]:
+    """The list at the path; empty where there is none."""
+    found = get(value, *path)
+    return found if isinstance(found, list) else []
+
+
+def title(manifest: Manifest) -> str:
+    """`Kind/name`."""
+    return f"{manifest.get('kind')}/{get(manifest, 'metadata', 'name')}"
+
+
+def of_kind(manifests: Iterable[Manifest], *kinds: str) -> list[Manifest]:
+    """Those of these kinds."""
+    return [manifest for manifest in manifests if manifest.get("kind") in kinds]
+
+
+def pod_of(workload: Manifest) -> Manifest:
+    """The pod's specification, empty where there is none."""
+    found = get(workload, "spec", "template", "spec")
+    return found if isinstance(found, dict) else {}
+
+
+def containers(workload: Manifest) -> Iterator[Manifest]:
+    """Every container of the pod, those that run first included."""
+    for group in ("initContainers", "containers", "ephemeralContainers"):
+        yield from (item for item in items(pod_of(workload), group) if isinstance(item, dict))
+
+
+def selects(selector: Any, workload: Manifest) -> bool:
+    """Does a label selector match the workload's pods? One that is empty or more than labels does not count."""
+    wanted = get(selector, "matchLabels")
+    labels = get(workload, "spec", "template", "metadata", "labels")
+    if not isinstance(wanted, dict) or not wanted or not isinstance(labels, dict) or set(selector) != {"matchLabels"}:
+        return False
+    return wanted.items() <= labels.items()

@@ -1,0 +1,248 @@
+"""What we hold against rendered workloads, beyond what a schema can say. Pure: manifests in, faults out.
+
+Each rule is a function; `RULES` lists them; a test plants the fault that each is there for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from model_to_metal.gitops.manifests import (
+    WORKLOADS,
+    Fault,
+    Manifest,
+    containers,
+    get,
+    items,
+    of_kind,
+    pod_of,
+    selects,
+    title,
+)
+
+TRUST = "helix-trust"
+"""The ConfigMap with the trust root: the platform's own, never a model's."""
+DRAIN_S = 45
+"""The server's own drain of 30 s, the pause in which routes are withdrawn, and some room."""
+SHARD = "/var/lib/helix/log"
+
+_IMAGE = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}")
+_KEEP = {"whenDeleted": "Retain", "whenScaled": "Retain"}
+
+Rule = Callable[[Sequence[Manifest]], Iterator[Fault]]
+
+
+def check(manifests: Iterable[Manifest]) -> list[Fault]:
+    """Every fault of every rule, sorted."""
+    every = list(manifests)
+    return sorted(fault for rule in RULES for fault in rule(every))
+
+
+def image_by_digest(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A tag may name another image tomorrow; a name without a registry is somebody else's."""
+    for workload in of_kind(manifests, *WORKLOADS, "Pod"):
+        pods = containers(workload) if workload["kind"] != "Pod" else containers({"spec": {"template": workload}})
+        for container in pods:
+            image = container.get("image")
+            host = str(image).partition("/")[0]
+            if not _IMAGE.fullmatch(str(image)) or not {".", ":"} & set(host):
+                yield Fault(
+                    title(workload), "image-by-digest", f"the image is {image!r}", "name it HOST/NAME@sha256:DIGEST"
+                )
+
+
+def image_is_claimed(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """The server checks the claimed digest against its release: the claim must be the image's."""
+    settings = {get(item, "metadata", "name"): item for item in of_kind(manifests, "ConfigMap")}
+    for workload in of_kind(manifests, *WORKLOADS):
+        for container in containers(workload):
+            claims = [item for item in items(container, "env") if get(item, "name") == "HELIX_IMAGE_DIGEST"]
+            reference = get(claims, 0, "valueFrom", "configMapKeyRef")
+            said = get(settings.get(get(reference, "name")), "data", str(get(reference, "key")))
+            if said != str(container.get("image")).partition("@")[2]:
+                yield Fault(
+                    title(workload), "image-is-claimed", f"HELIX_IMAGE_DIGEST is {said!r}, not the image's digest",
+                    "let the overlay's ConfigMap say it",
+                )  # fmt: skip
+
+
+def settings_are_frozen(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """What a pod mounts is there, immutable, and named by its content; only the trust root is the platform's."""
+    settings = {get(item, "metadata", "name"): item for item in of_kind(manifests, "ConfigMap")}
+    for workload in of_kind(manifests, *WORKLOADS):
+        for name in sorted(set(_config_maps(pod_of(workload))) - {TRUST}):
+            found = settings.get(name)
+            if found is None or found.get("immutable") is not True or not re.search(r"-[a-z0-9]{10}$", name):
+                how = "is not there" if found is None else "may change under the pod"
+                yield Fault(title(workload), "settings-are-frozen", f"ConfigMap {name} {how}", "use configMapGenerator")
+        for kind in ("secretRef", "secretKeyRef", "secret"):
+            if kind in _keys(pod_of(workload)):
+                yield Fault(title(workload), "settings-are-frozen", "a secret reaches the pod", "servers need none")
+
+
+def no_default_token(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A model's code has no business with the cluster's API."""
+    for workload in of_kind(manifests, *WORKLOADS):
+        pod = pod_of(workload)
+        if pod.get("automountServiceAccountToken") is not False:
+            yield Fault(
+                title(workload), "no-token", "the pod gets a service account token",
+                "set automountServiceAccountToken: false",
+            )  # fmt: skip
+        if pod.get("serviceAccountName") in (None, "", "default"):
+            yield Fault(title(workload), "no-token", "the pod runs as the default account", "give it its own")
+        if any("serviceAccountToken" in source for source in _sources(pod)):
+            yield Fault(title(workload), "no-token", "a volume projects a token", "remove it")
+    for account in of_kind(manifests, "ServiceAccount"):
+        if account.get("automountServiceAccountToken") is not False:
+            yield Fault(title(account), "no-token", "tokens are mounted", "set automountServiceAccountToken: false")
+
+
+def restricted(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """Kubernetes' restricted profile, and a read-only root."""
+    for workload in of_kind(manifests, *WORKLOADS):
+        pod = pod_of(workload)
+        wrong = [name for name in ("hostNetwork", "hostPID", "hostIPC") if pod.get(name)]
+        wrong += ["a hostPath volume"] if any("hostPath" in volume for volume in items(pod, "volumes")) else []
+        for container in containers(workload):
+            own, whole = container.get("securityContext") or {}, pod.get("securityContext") or {}
+            both = {**whole, **own}
+            wrong += [] if both.get("runAsNonRoot") is True and both.get("runAsUser") != 0 else ["runAsNonRoot"]
+            wrong += [] if get(both, "seccompProfile", "type") == "RuntimeDefault" else ["seccompProfile"]
+            wrong += [] if own.get("allowPrivilegeEscalation") is False else ["allowPrivilegeEscalation"]
+            wrong += [] if own.get("readOnlyRootFilesystem") is True else ["readOnlyRootFilesystem"]
+            wrong += [] if own.get("capabilities") == {"drop": ["ALL"]} else ["capabilities"]
+            wrong += ["privileged"] if own.get("privileged") else []
+        for name in wrong:
+            yield Fault(title(workload), "restricted", f"{name} is not restricted", "see base/statefulset.yaml")
+
+
+def has_limits(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A pod asks for what it needs, and may not take a node's memory."""
+    wanted = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))
+    for workload in of_kind(manifests, *WORKLOADS):
+        for container in containers(workload):
+            for kind, what in wanted:
+                if not get(container, "resources", kind, what):
+                    yield Fault(title(workload), "has-limits", f"no {kind}.{what}", f"set resources.{kind}.{what}")
+
+
+def is_probed(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """Lineage completeness is readiness: routes follow /v2/health/ready."""
+    wanted = {"readinessProbe": "/v2/health/ready", "livenessProbe": "/v2/health/live"}
+    for workload in of_kind(manifests, "StatefulSet", "Deployment"):
+        for container in items(pod_of(workload), "containers"):
+            for probe, path in wanted.items():
+                if get(container, probe, "httpGet", "path") != path:
+                    yield Fault(title(workload), "is-probed", f"the {probe} does not ask {path}", f"add {probe}")
+
+
+def drains(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """What was accepted is answered before the process is killed."""
+    for workload in of_kind(manifests, "StatefulSet", "Deployment"):
+        seconds = pod_of(workload).get("terminationGracePeriodSeconds")
+        if type(seconds) is not int or seconds < DRAIN_S:
+            yield Fault(
+                title(workload), "drains", f"terminationGracePeriodSeconds is {seconds}", f"give it {DRAIN_S} or more"
+            )
+
+
+def survives_disruption(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """Nodes are drained without taking every server away, and servers are kept apart."""
+    budgets = of_kind(manifests, "PodDisruptionBudget")
+    for workload in of_kind(manifests, "StatefulSet", "Deployment"):
+        if not any(selects(get(budget, "spec", "selector"), workload) for budget in budgets):
+            yield Fault(title(workload), "survives-disruption", "no PodDisruptionBudget selects it", "add one")
+
+
+def is_fenced(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A NetworkPolicy says who may talk to it, and to whom it may."""
+    policies = of_kind(manifests, "NetworkPolicy")
+    for workload in of_kind(manifests, *WORKLOADS):
+        both = {
+            kind
+            for policy in policies
+            if selects(get(policy, "spec", "podSelector"), workload)
+            for kind in items(policy, "spec", "policyTypes")
+        }
+        if both != {"Ingress", "Egress"}:
+            yield Fault(title(workload), "is-fenced", "no NetworkPolicy for both directions selects it", "add one")
+    for policy in policies:
+        for direction in ("ingress", "egress"):
+            # An empty rule, or one without peers, allows everybody.
+            peers = "from" if direction == "ingress" else "to"
+            if any(not get(rule, peers) for rule in items(policy, "spec", direction)):
+                yield Fault(title(policy), "is-fenced", f"an {direction} rule allows everybody", "name the peers")
+
+
+def has_one_owner_of_replicas(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """Where an autoscaler owns the number of replicas, Git must not reset it at each sync."""
+    targets = {
+        (get(scaler, "spec", "scaleTargetRef", "kind"), get(scaler, "spec", "scaleTargetRef", "name"))
+        for scaler in of_kind(manifests, "HorizontalPodAutoscaler")
+    }
+    for workload in of_kind(manifests, "StatefulSet", "Deployment"):
+        scaled = (workload["kind"], get(workload, "metadata", "name")) in targets
+        if scaled == (get(workload, "spec", "replicas") is not None):
+            what = "replicas is set although an autoscaler owns it" if scaled else "nobody says how many replicas"
+            yield Fault(title(workload), "one-owner-of-replicas", what, "leave replicas to the autoscaler")
+
+
+def keeps_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A server's shard lies on a volume of its own, which outlives the pod and the StatefulSet."""
+    for workload in of_kind(manifests, "StatefulSet", "Deployment"):
+        claims = {get(claim, "metadata", "name") for claim in items(workload, "spec", "volumeClaimTemplates")}
+        mounted = {
+            get(mount, "name")
+            for container in items(pod_of(workload), "containers")
+            for mount in items(container, "volumeMounts")
+            if get(mount, "mountPath") == SHARD
+        }
+        if not mounted or not mounted <= claims:
+            yield Fault(
+                title(workload), "keeps-its-shard", f"{SHARD} is on no claim of its own", "add a claim template"
+            )
+        if get(workload, "spec", "persistentVolumeClaimRetentionPolicy") != _KEEP:
+            yield Fault(title(workload), "keeps-its-shard", "its volumes may be deleted", "retain them")
+
+
+RULES: tuple[Rule, ...] = (
+    image_by_digest,
+    image_is_claimed,
+    settings_are_frozen,
+    no_default_token,
+    restricted,
+    has_limits,
+    is_probed,
+    drains,
+    survives_disruption,
+    is_fenced,
+    has_one_owner_of_replicas,
+    keeps_its_shard,
+)
+
+
+def _sources(pod: Manifest) -> Iterator[dict[str, Any]]:
+    for volume in items(pod, "volumes"):
+        yield from (source for source in items(volume, "projected", "sources") if isinstance(source, dict))
+
+
+def _config_maps(value: Any) -> Iterator[str]:
+    """Names of the ConfigMaps that something below refers to."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in ("configMap", "configMapKeyRef", "configMapRef"):
+                yield str(get(item, "name"))
+            yield from _config_maps(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _config_maps(item)
+
+
+def _keys(value: Any) -> set[str]:
+    """Every key below."""
+    if isinstance(value, dict):
+        return set(value).union(*map(_keys, value.values()))
+    return set().union(*map(_keys, value)) if isinstance(value, list) else set()

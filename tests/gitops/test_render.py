@@ -1,0 +1,156 @@
+"""What Argo CD would make of gitops/argocd: rendered by kustomize, checked by kubeconform and by our rules."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from helix_lineage.trust import Trust
+from model_to_metal.errors import GitopsError
+from model_to_metal.gitops import layout
+from model_to_metal.gitops.argo_rules import check_sources
+from model_to_metal.gitops.manifests import Fault, get, of_kind, parse
+from model_to_metal.gitops.policy import Denied, Policy
+from model_to_metal.gitops.render import SAMPLE, Renderer, check_all, check_argo, check_model, sample
+
+BASE = "gitops/argocd/base"
+Planted = tuple[str, str, str, str]
+"""File, text, what stands in its place, the rule that must see it."""
+
+
+def faults(renderer: Renderer, files: dict[str, bytes], environment: str = "production") -> set[str]:
+    """`rule` of every fault of the sample."""
+    found = check_model(renderer, {**files, **sample(files, environment)}, environment, SAMPLE)
+    return {fault.rule for fault in found}
+
+
+def test_it_renders_and_breaks_no_rule(renderer: Renderer, files: dict[str, bytes]) -> None:
+    assert check_all(renderer, files) == []
+
+
+PLANTED = [
+    ("statefulset.yaml", "        image: model-server", "        image: other:latest", "image-by-digest"),
+    ("statefulset.yaml", "image: model-server", "image: server", "image-is-claimed"),
+    ("statefulset.yaml", "              name: release\n              key: image", "              name: x\n              key: image", "settings-are-frozen"),  # noqa: E501
+    ("statefulset.yaml", "      automountServiceAccountToken: false\n", "", "no-token"),
+    ("account.yaml", "automountServiceAccountToken: false", "automountServiceAccountToken: true", "no-token"),
+    ("statefulset.yaml", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "restricted"),
+    ("statefulset.yaml", "memory: 1Gi\n        securityContext", "cpu: '1'\n        securityContext", "has-limits"),
+    ("statefulset.yaml", "path: /v2/health/ready", "path: /v2/health/live", "is-probed"),
+    ("statefulset.yaml", "terminationGracePeriodSeconds: 60", "terminationGracePeriodSeconds: 30", "drains"),
+    ("kustomization.yaml", "- disruption.yaml\n", "", "survives-disruption"),
+    ("kustomization.yaml", "- network.yaml\n", "", "is-fenced"),
+    ("network.yaml", "egress: []", "egress: [{}]", "is-fenced"),
+    ("statefulset.yaml", "  minReadySeconds: 10", "  replicas: 2", "one-owner-of-replicas"),
+    ("kustomization.yaml", "- autoscaler.yaml\n", "", "one-owner-of-replicas"),
+    ("statefulset.yaml", "        - name: log\n          mountPath", "        - name: scratch\n          mountPath", "keeps-its-shard"),  # noqa: E501
+    ("statefulset.yaml", "whenScaled: Retain", "whenScaled: Delete", "keeps-its-shard"),
+    ("statefulset.yaml", "podManagementPolicy: Parallel", "podManagment: Parallel", "schema"),
+    ("services.yaml", "port: 3000", "port: http", "schema"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: f"{planted[3]}-{planted[0]}")
+def test_each_rule_bites(renderer: Renderer, files: dict[str, bytes], planted: Planted) -> None:
+    name, old, new, rule = planted
+    path = f"{BASE}/{name}"
+    text = files[path].decode()
+    assert old in text
+    files[path] = text.replace(old, new, 1).encode()
+    patched = "gitops/argocd/environments/production/_common/kustomization.yaml"
+    if "autoscaler" in old:
+        files[patched] = files[patched].split(b"patches:")[0]
+    assert rule in faults(renderer, files)
+
+
+def test_a_kustomization_that_cannot_be_rendered_is_named(renderer: Renderer, files: dict[str, bytes]) -> None:
+    files[f"{BASE}/kustomization.yaml"] += b"- nothing.yaml\n"
+    with pytest.raises(GitopsError, match="kustomize refuses it") as caught:
+        faults(renderer, files)
+    assert caught.value.where == "gitops/argocd/environments/production/sample"
+
+
+def test_a_base_from_elsewhere_is_refused(renderer: Renderer, files: dict[str, bytes]) -> None:
+    files["gitops/argocd/policies/fence/kustomization.yaml"] += b"- https://example.org/base?ref=main\n"
+    with pytest.raises(GitopsError, match="kustomize refuses it"):
+        check_argo(renderer, files)
+    assert [fault.rule for fault in check_sources(files)] == ["nothing-remote"]
+
+
+URL = "https://git.helix.example/helix.git"
+ARGO = [
+    ("apps/models.yaml", "project: helix-models", "project: '{{.path.basename}}'", "project-is-fixed"),
+    ("apps/policies.yaml", "project: helix-platform", "project: default", "project-is-fixed"),
+    ("apps/models.yaml", "missingkey=error", "missingkey=zero", "template-is-strict"),
+    ("apps/models.yaml", "OnDeletion: true", "OnDeletion: false", "template-is-strict"),
+    ("apps/policies.yaml", "targetRevision: main", "targetRevision: HEAD", "source-is-ours"),
+    ("root.yaml", f"repoURL: {URL}", "repoURL: https://other.example/x.git", "source-is-ours"),
+    ("apps/project.yaml", f"  - {URL}", "  - '*'", "project-is-narrow"),
+    ("apps/project.yaml", "    namespace: helix-staging", "    namespace: '*'", "project-is-narrow"),
+    ("apps/project.yaml", "    kind: StatefulSet", "    kind: '*'", "project-is-narrow"),
+    ("apps/models.yaml", "selfHeal: true", "selfHeal: false", "cluster-equals-git"),
+    ("apps/models.yaml", "  goTemplate: true", "  gotemplate: true", "schema"),
+    ("apps/models.yaml", "  - git:", "  - clusters: {}\n  - git:", "schema"),
+]
+
+
+@pytest.mark.parametrize("planted", ARGO, ids=lambda planted: f"{planted[3]}-{planted[0]}")
+def test_each_rule_for_argo_bites(
+    renderer: Renderer, files: dict[str, bytes], planted: tuple[str, str, str, str]
+) -> None:
+    name, old, new, rule = planted
+    path = f"gitops/argocd/{name}"
+    assert old in files[path].decode()
+    files[path] = files[path].decode().replace(old, new, 1).encode()
+    assert rule in {fault.rule for fault in check_argo(renderer, files)}
+
+
+def test_a_kind_that_no_schema_knows_is_a_fault(renderer: Renderer) -> None:
+    found = renderer.conform(parse(b"apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n", where="x"))
+    assert [(fault.where, fault.rule) for fault in found] == [("Secret/x", "schema")]
+
+
+def test_manifests_that_make_no_sense_are_refused() -> None:
+    for text in (b"[", b"a: b", b"- 1", b"kind: X", b"kind: X\nmetadata: 1", b"\xff"):
+        with pytest.raises(GitopsError):
+            parse(text, where="x")
+    assert parse(b"", where="x") == []
+    assert str(Fault("a", "b", "c", "d")) == "b  a  c; fix: d"
+
+
+def test_the_policies_name_the_registry_and_the_namespaces_of_the_environments(
+    renderer: Renderer, files: dict[str, bytes]
+) -> None:
+    names = {path.split("/")[3] for path in files if path.startswith(f"{layout.ENVIRONMENTS}/")}
+    assert names == {"staging", "production"}
+    policies = {name: Policy.parse(files[layout.policy(name)], where=name) for name in names}
+    admission = files["gitops/argocd/policies/images-by-digest.yaml"].decode()
+    for name, policy in policies.items():
+        assert policy.registry.replace(".", "[.]") in admission
+        assert f"helix-{name}" in files[f"gitops/argocd/policies/{name}/namespace.yaml"].decode()
+        assert Trust.parse(files[f"gitops/argocd/policies/{name}/trust.json"])
+    assert (policies["production"].after, policies["staging"].after) == ("staging", None)
+    assert "laptop" not in policies["production"].builders
+    assert json.loads(Denied.parse(files[layout.DENIED]).to_bytes()) == json.loads(files[layout.DENIED])
+
+
+def test_the_repository_is_named_the_same_everywhere(files: dict[str, bytes]) -> None:
+    text = b"\n".join(data for path, data in files.items() if path.endswith(".yaml") and "/workflows/" not in path)
+    assert len(set(re.findall(rb"https://\S+\.git", text))) == 1
+
+
+def test_the_models_project_allows_the_kinds_that_a_model_has_and_no_other(
+    renderer: Renderer, files: dict[str, bytes], tmp_path: object
+) -> None:
+    project = parse(files["gitops/argocd/apps/project.yaml"], where="project")[0]
+    allowed = {item["kind"] for item in get(project, "spec", "namespaceResourceWhitelist")}
+    kinds = {
+        str(item["kind"])
+        for path, data in files.items()
+        if path.startswith(BASE) and not path.endswith("kustomization.yaml")
+        for item in parse(data, where=path)
+    }
+    assert allowed == kinds | {"ConfigMap"}
+    assert of_kind([project], "AppProject") == [project]
