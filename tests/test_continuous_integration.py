@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -56,7 +57,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def test_there_is_a_workflow() -> None:
-    assert [path.name for path in WORKFLOWS] == ["check.yml"]
+    assert [path.name for path in WORKFLOWS] == ["check.yml", "promote.yml"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -116,6 +117,38 @@ def test_the_jobs_run_make_targets_that_exist() -> None:
     assert used <= targets
 
 
-def test_no_step_writes_what_it_is_given_into_a_shell_line() -> None:
-    jobs = load(ROOT / ".github" / "workflows" / "check.yml")["jobs"].values()
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_no_step_writes_what_it_is_given_into_a_shell_line(path: Path) -> None:
+    jobs = load(path)["jobs"].values()
     assert not [step["run"] for job in jobs for step in job["steps"] if "${{" in step.get("run", "")]
+
+
+def test_the_promotion_is_made_again_by_the_code_of_main_and_only_for_branches_of_ours() -> None:
+    workflow = load(ROOT / ".github" / "workflows" / "promote.yml")
+    assert "pull_request_target" not in workflow[True]
+    refs = [step["with"]["ref"] for job in workflow["jobs"].values() for step in job["steps"] if "with" in step
+            and "ref" in step["with"]]  # fmt: skip
+    assert refs == ["main", "${{ github.event.pull_request.base.sha }}"]
+    compare = workflow["jobs"]["compare"]
+    assert "head.repo.full_name == github.repository" in compare["if"]
+    scripts = [step.get("run", "") for step in compare["steps"]]
+    assert "secrets." not in json.dumps(compare)
+    for verb in ("promote", "rollback"):
+        assert any(f"helix {verb} " in script and "--check" in script for script in scripts)
+
+
+@pytest.mark.parametrize(
+    ("branch", "passes"),
+    [
+        ("promote/staging/m/0123", True),
+        ("rollback/x/m/0123", True),
+        ("main", False),
+        ("promote/x", False),
+        ("feature/a/b/c", False),
+    ],
+)
+def test_other_branches_may_not_change_environments(branch: str, passes: bool) -> None:
+    steps = load(ROOT / ".github" / "workflows" / "promote.yml")["jobs"]["compare"]["steps"]
+    guard = next(step["run"] for step in steps if "case" in step.get("run", "")).partition("gh auth")[0]
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", guard], env={"BRANCH": branch}, check=False)
+    assert (done.returncode == 0) is passes

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,3 +180,15 @@ def make_chain(image: str, *, guard_passes: bool = True, regression_passes: bool
 def chain_of() -> Callable[..., Chain]:
     """Makes chains; see `make_chain`."""
     return make_chain
+
+
+@pytest.fixture(scope="session")
+def promotable(tmp_path_factory: pytest.TempPathFactory, built_tools: Path) -> Iterator[Any]:
+    """A world to promote in (`promotion_world.World`); tests take copies of its repository."""
+    from tests.model_to_metal import promotion_world  # noqa: PLC0415  it uses what is above
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HELIX_REGISTRY", "COSIGN_PASSWORD", "SOURCE_DATE_EPOCH"):
+            patch.delenv(name, raising=False)
+        with promotion_world.made(tmp_path_factory.mktemp("world"), built_tools) as world:
+            yield world

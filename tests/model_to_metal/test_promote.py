@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,15 +27,9 @@ from tests.model_to_metal.promotion_world import MODEL, World
 STAGING = "gitops/argocd/environments/staging/tiny"
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, built_tools: Path) -> Iterator[World]:
-    with promotion_world.made(tmp_path_factory.mktemp("world"), built_tools) as world:
-        yield world
-
-
 @pytest.fixture
-def world(shared: World, tmp_path: Path) -> World:
-    return promotion_world.copy(shared, tmp_path)
+def world(promotable: World, tmp_path: Path) -> World:
+    return promotion_world.copy(promotable, tmp_path)
 
 
 def to_staging(world: World, name: str = "a", desk: Desk | None = None) -> Promoted:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from tests.model_to_metal.promotion_world import MODEL, World
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, built_tools: Path) -> Iterator[World]:
+def shared(promotable: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Staging ran release a, and runs release b."""
-    with promotion_world.made(tmp_path_factory.mktemp("world"), built_tools) as world:
-        for name in ("a", "b"):
-            world.merge(promote(world.desk(), world.bundles[name], MODEL, "staging"))
-        yield world
+    world = promotion_world.copy(promotable, tmp_path_factory.mktemp("rollback"))
+    for name in ("a", "b"):
+        world.merge(promote(world.desk(), world.bundles[name], MODEL, "staging"))
+    return world
 
 
 @pytest.fixture
