@@ -125,6 +125,12 @@ def test_a_branch_that_somebody_has_checked_out_is_left_alone(world: World) -> N
     assert to_staging(world).changed
 
 
+def test_a_branch_in_the_way_is_named(world: World) -> None:
+    git(world.root, "branch", "promote")
+    with pytest.raises(GitopsError, match="the branch cannot be moved: .*'refs/heads/promote' exists"):
+        to_staging(world)
+
+
 def test_a_date_may_be_given(world: World) -> None:
     done = to_staging(world, desk=world.desk(epoch=datetime(2026, 1, 2, tzinfo=UTC)))
     assert git(world.root, "show", "-s", "--format=%ct", done.commit) == "1767312000"
@@ -249,9 +255,10 @@ def test_a_release_of_a_commit_that_this_clone_lacks(world: World) -> None:
     git(world.root, "branch", "--quiet", "--force", "main", "other")
     git(world.root, "reflog", "expire", "--expire=now", "--all")
     git(world.root, "gc", "--quiet", "--prune=now")
-    with pytest.raises(GitopsError, match="this clone has no commit") as caught:
+    with pytest.raises(PromotionRefused, match="which this clone does not have") as caught:
         to_staging(world)
-    assert caught.value.fix == "git fetch --all"
+    assert caught.value.fix
+    assert caught.value.fix.startswith("git fetch --all")
 
 
 def test_the_release_that_an_image_carries(world: World) -> None:

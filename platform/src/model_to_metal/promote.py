@@ -122,7 +122,7 @@ def promote(desk: Desk, bundle: bytes, model: str, environment: str) -> Promoted
     release = admit(desk, bundle, model, policy, environment)
     _ran_before(desk, release, policy)
     digest = release.release.digest
-    when = desk.epoch or desk.repository.time(desk.repository.commit_of(str(release.release.parameters["commit"])))
+    when = _released_at(desk, release)
     change = Change(
         environment,
         release,
@@ -198,6 +198,20 @@ def propose(desk: Desk, change: Change, policy: Policy) -> Promoted:
     if commit != tip:
         desk.repository.move(change.branch, commit, tip, why=change.title)
     return Promoted(change.branch, commit, record, changed=commit != tip)
+
+
+def _released_at(desk: Desk, release: VerifiedRelease) -> datetime:
+    """The time of the release's commit, which this clone must have: what runs must be traceable to Git."""
+    commit = str(release.release.parameters["commit"])
+    try:
+        return desk.epoch or desk.repository.time(desk.repository.commit_of(commit))
+    except GitopsError as error:
+        model = release.release.parameters["model"]
+        raise PromotionRefused(
+            f"the release is of commit {commit[:12]}, which this clone does not have",
+            where=str(desk.repository.root),
+            fix=f"git fetch --all, or release a commit that is here: helix run release {model}",
+        ) from error
 
 
 def _ran_before(desk: Desk, release: VerifiedRelease, policy: Policy) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from model_to_metal import process
-from model_to_metal.errors import GitopsError
+from model_to_metal.errors import GitopsError, ToolError
 
 AUTHOR, ADDRESS = "Helix", "helix@helix.example"
 _ABSENT = "0" * 40
@@ -105,7 +105,11 @@ class Repository:
             raise GitopsError(
                 "the branch is checked out, and is left alone", where=branch, fix="git switch main, then run it again"
             )
-        self._git("update-ref", "--create-reflog", "-m", why, f"refs/heads/{branch}", commit, old or _ABSENT)
+        try:
+            self._git("update-ref", "--create-reflog", "-m", why, f"refs/heads/{branch}", commit, old or _ABSENT)
+        except ToolError as error:
+            # Somebody moved it meanwhile, or a branch `promote` takes the place of the folder `promote/`.
+            raise GitopsError(f"the branch cannot be moved: {error.what}", where=branch) from error
 
     def _git(self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str | None] | None = None) -> bytes:
         return process.run(
