@@ -127,7 +127,7 @@ def test_a_branch_that_somebody_has_checked_out_is_left_alone(world: World) -> N
 
 def test_a_branch_in_the_way_is_named(world: World) -> None:
     git(world.root, "branch", "promote")
-    with pytest.raises(GitopsError, match="the branch cannot be moved: .*'refs/heads/promote' exists"):
+    with pytest.raises(GitopsError, match=r"the branch cannot be moved: .*'refs/heads/promote' exists"):
         to_staging(world)
 
 
