@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
+from helix_lineage.shard.files import overwrite
 from helix_lineage.shard.layout import ShardFolder
 
 
@@ -134,12 +135,7 @@ def erase(folder: ShardFolder, sequence: int, *, link: bool = False) -> None:
         places.append(reader.record(place.record.input_segment, place.record.input_offset, payload.INPUT))
     try:
         for item in places:
-            fd = os.open(folder.segment(item.segment), os.O_RDWR | os.O_CLOEXEC)
-            try:
-                os.pwrite(fd, item.record.erased(salt=link).to_bytes(), item.offset)
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
+            overwrite(folder.segment(item.segment), item.record.erased(salt=link).to_bytes(), item.offset)
     except OSError as error:
         raise ShardError(f"cannot erase the payload: {error}", where=folder.id) from error
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import commitment
-from helix_lineage.shard.files import AppendFile, sync_folder
+from helix_lineage.shard.files import AppendFile, make_folder, remove_file, sync_folder
 from helix_lineage.shard.layout import ShardFolder
 
 _REMEMBERED_INPUTS = 256
@@ -134,9 +134,9 @@ class PayloadWriter:
         """The current segment, or a new one that starts with item `sequence`."""
         if self._file is not None and self._file.size < payload.SEGMENT_BYTES:
             return self._file
-        self._folder.payload.mkdir(exist_ok=True)
+        make_folder(self._folder.payload)
         path = self._folder.segment(self._number + 1)
-        path.unlink(missing_ok=True)  # what a refused group left; nothing acknowledged lies in a number not yet taken
+        remove_file(path)  # what a refused group left; nothing acknowledged lies in a number not yet taken
         file = AppendFile(path)
         try:
             file.write(payload.segment_head(self._folder.id, sequence))

@@ -6,8 +6,6 @@ and what is cut off is kept beside the journal.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from helix_lineage import checkpoint, merkle
 from helix_lineage.errors import LineageError, ShardError
 from helix_lineage.shard import entries, journal
 from helix_lineage.shard.entries import VERSION, PredictionEntry, version_and_kind
-from helix_lineage.shard.files import FolderLock, replace_file, sync_folder
+from helix_lineage.shard.files import FolderLock, cut_file, remove_file, remove_tree, replace_file
 from helix_lineage.shard.header import ShardHeader, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, TILE_WIDTH, ShardFolder, is_shard_id
 from helix_lineage.shard.payload_reader import PayloadReader
@@ -80,12 +78,12 @@ def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
         return Recovery(folder.id, None, str(error))
     if found.tail:
         replace_file(folder.torn, data[found.intact :], durable=True)
-        _cut(folder.journal, found.intact)
+        cut_file(folder.journal, found.intact)
     covered = found.entries[: found.covered]
     _cut_payload(folder, covered)
     for path in folder.root.glob(f"*{TEMPORARY}"):
-        path.unlink()
-    shutil.rmtree(folder.tiles, ignore_errors=True)
+        remove_file(path)
+    remove_tree(folder.tiles)
     tiles = TileWriter(folder)
     for entry in covered:
         tiles.add(entry, merkle.leaf_hash(entry))
@@ -142,19 +140,9 @@ def _cut_payload(folder: ShardFolder, covered: list[bytes]) -> None:
         keep, end = last.segment, last.offset + len(last.record.to_bytes())
     for number in segments:
         if number > keep:
-            folder.segment(number).unlink()
+            remove_file(folder.segment(number))
         elif number == keep:
-            _cut(folder.segment(number), end)
-
-
-def _cut(path: Path, size: int) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.ftruncate(fd, size)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_folder(path.parent)
+            cut_file(folder.segment(number), end)
 
 
 def _remove_unborn(folder: ShardFolder) -> None:
@@ -163,5 +151,5 @@ def _remove_unborn(folder: ShardFolder) -> None:
         lock = FolderLock(folder.lock)
     except OSError:
         return
-    shutil.rmtree(folder.root, ignore_errors=True)
+    remove_tree(folder.root)
     lock.release()

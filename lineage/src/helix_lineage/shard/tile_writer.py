@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from helix_lineage import merkle
-from helix_lineage.shard.files import replace_file
+from helix_lineage.shard.files import remove_tree, replace_file
 from helix_lineage.shard.layout import TILE_WIDTH, ShardFolder
 from helix_lineage.shard.tiles import encode_bundle
 
@@ -38,7 +37,7 @@ class TileWriter:
         while self._full:
             path, data = self._full[0]
             replace_file(path, data, durable=True)
-            shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
+            remove_tree(path.with_name(path.name + ".p"))
             self._full.pop(0)
         if self._bundle:
             path = self._folder.bundle(self.size // TILE_WIDTH, len(self._bundle))

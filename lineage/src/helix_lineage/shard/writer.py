@@ -29,7 +29,7 @@ from helix_lineage.errors import ShardError
 from helix_lineage.merkle import Frontier, leaf_hash
 from helix_lineage.shard import journal
 from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close, PredictionEntry
-from helix_lineage.shard.files import AppendFile, FolderLock, replace_file, sync_folder
+from helix_lineage.shard.files import AppendFile, FolderLock, make_folder, rename_folder, replace_file, sync_folder
 from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, ShardFolder
 from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
@@ -122,10 +122,10 @@ class ShardWriter:
         cls, log_dir: Path, key: Ed25519PrivateKey, entry: bytes, release: bytes | None, now: Callable[[], int]
     ) -> ShardWriter:
         """Make the folder under a name that readers ignore; rename it when the header is on the disk."""
-        log_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(log_dir)
         final = ShardFolder(log_dir / shard_id(entry))
         new = ShardFolder(log_dir / (NEW_PREFIX + final.id))
-        new.root.mkdir()
+        make_folder(new.root)
         lock = FolderLock(new.lock)
         if release is not None:
             replace_file(new.release, release, durable=True)
@@ -134,8 +134,7 @@ class ShardWriter:
         writer = cls(final, key, file, lock, now)
         writer._append_group([entry])
         sync_folder(new.root)
-        new.root.rename(final.root)
-        sync_folder(log_dir)
+        rename_folder(new.root, final.root)
         writer._publish(durable=True)
         return writer
 
