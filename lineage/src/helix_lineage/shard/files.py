@@ -85,12 +85,17 @@ def replace_file(path: Path, data: bytes, *, durable: bool) -> None:
     temporary = path.with_name(path.name + TEMPORARY)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
-        _write_all(fd, data, 0)
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(temporary, path)
+        try:
+            _write_all(fd, data, 0)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
     if durable:
         sync_folder(path.parent)
 
@@ -135,12 +140,18 @@ def remove_tree(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing. Raises OSError."""
+    """Make a folder, and those above it that are missing; their names are durable. Raises OSError."""
     if path.is_dir():
         return
     make_folder(path.parent)
     with suppress(FileExistsError):
         os.mkdir(path)
+    try:
+        sync_folder(path.parent)
+    except OSError:
+        with suppress(OSError):
+            os.rmdir(path)  # else the next attempt would find it, and believe in its name
+        raise
 
 
 def rename_folder(path: Path, to: Path) -> None:
@@ -150,8 +161,18 @@ def rename_folder(path: Path, to: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the folder's names durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Make the folder's names durable. Raises OSError."""
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_if_there(path: Path) -> None:
+    """Make a file's bytes or a folder's names durable; what was removed meanwhile needs nothing. Raises OSError."""
+    with suppress(FileNotFoundError):
+        _sync(path)
+
+
+def _sync(path: Path, flags: int = 0) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(fd)
     finally:

@@ -97,10 +97,19 @@ class PayloadReader:
 
     def _candidates(self, sequence: int) -> Iterator[int]:
         """The segment whose first sequence is the last one not after `sequence`."""
-        for number in reversed(self.segments()):
-            with self._folder.segment(number).open("rb") as file:
-                head = file.read(payload.SEGMENT_HEAD_BYTES)
-            if payload.parse_segment_head(head, self._folder.id) <= sequence:
+        numbers = self.segments()
+        for number in reversed(numbers):
+            try:
+                with self._folder.segment(number).open("rb") as file:
+                    head = file.read(payload.SEGMENT_HEAD_BYTES)
+                first = payload.parse_segment_head(head, self._folder.id)
+            except OSError as error:
+                raise ShardError(f"cannot read the payload: {error}", where=self._folder.id) from error
+            except ShardError:
+                if number == numbers[-1]:
+                    continue  # being made, or torn before it held anything: what is asked for may lie before it
+                raise
+            if first <= sequence:
                 yield number
                 return
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.files import AppendFile, make_folder, remove_file, sync_folder
@@ -69,7 +70,10 @@ class PayloadWriter:
         return PreparedOutput(shared, salt, commitment(salt, answer), payload.compress(answer))
 
     def write(self, items: Iterable[tuple[int, PreparedOutput]]) -> Mark:
-        """Write `(sequence, item)`s; gives the place that `undo` goes back to. Raises OSError."""
+        """Write `(sequence, item)`s; gives the place that `undo` goes back to.
+
+        Raises OSError when nothing of it was kept, ShardError when that can't be said.
+        """
         items = list(items)
         self._group = _Group()
         file = self._segment_for(items[0][0])
@@ -87,8 +91,11 @@ class PayloadWriter:
                     payload.OUTPUT, sequence, item.salt, item.body, 0, segment, offset
                 ).to_bytes()
             file.write(bytes(buffer))
-        except BaseException:
-            self.undo(mark)
+        except BaseException as error:
+            try:
+                self.undo(mark)
+            except OSError as worse:
+                raise ShardError(f"cannot cut the payload back: {worse}", where=self._folder.id) from error
             raise
         return mark
 

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,7 +115,12 @@ class ShardWriter:
         except OSError as error:
             raise ShardError(f"cannot open a shard: {error}", where=str(log_dir)) from error
         writer._thread.start()
-        writer._recover(log_dir)
+        try:
+            writer._recover(log_dir)
+        except BaseException:
+            with suppress(ShardError):
+                writer.close()
+            raise
         return writer
 
     @classmethod
@@ -126,16 +132,20 @@ class ShardWriter:
         final = ShardFolder(log_dir / shard_id(entry))
         new = ShardFolder(log_dir / (NEW_PREFIX + final.id))
         make_folder(new.root)
-        lock = FolderLock(new.lock)
-        if release is not None:
-            replace_file(new.release, release, durable=True)
-        file = AppendFile(new.journal)
-        file.write(journal.MAGIC)
-        writer = cls(final, key, file, lock, now)
-        writer._append_group([entry])
-        sync_folder(new.root)
-        rename_folder(new.root, final.root)
-        writer._publish(durable=True)
+        with ExitStack() as undo:
+            lock = FolderLock(new.lock)
+            undo.callback(lock.release)  # a shard that never opened is for others to remove or recover
+            if release is not None:
+                replace_file(new.release, release, durable=True)
+            file = AppendFile(new.journal)
+            undo.callback(file.close)
+            file.write(journal.MAGIC)
+            writer = cls(final, key, file, lock, now)
+            writer._append_group([entry])
+            sync_folder(new.root)
+            rename_folder(new.root, final.root)
+            writer._publish(durable=True)
+            undo.pop_all()
         return writer
 
     def append(self, predictions: Sequence[Prediction]) -> list[str]:
@@ -243,6 +253,8 @@ class ShardWriter:
             mark = self._payload.write(items) if items else None
         except OSError as error:
             raise ShardError(f"cannot write the payload: {error}", where=self.shard_id) from error
+        except ShardError as error:
+            raise self._break(error.what) from error
         try:
             self._payload.sync()
         except OSError as error:
