@@ -201,24 +201,27 @@ class Disk:
 
 
 class FailingDisk(Disk):
-    """A disk on which the call number `at` fails, once."""
+    """A disk on which the call number `at` fails; `times` of them in a row, if that is asked for."""
 
-    def __init__(self, root: Path, at: int, number: int) -> None:
+    def __init__(self, root: Path, at: int, number: int, times: int = 1) -> None:
         super().__init__(root)
-        self.left, self.number, self.failed = at, number, ""
+        self.left, self.number, self.times = at, number, times
+        self.failed: list[str] = []
+        """The calls that failed."""
 
     def _fails(self, name: str) -> bool:
         with self._lock:
             self.left -= 1
-            if self.left == -1:
-                self.failed = name
-            return self.left == -1
+            fails = -self.times <= self.left < 0
+            if fails:
+                self.failed.append(name)
+            return fails
 
     def _error(self) -> OSError:
         return OSError(self.number, os.strerror(self.number))
 
     def open(self, path: Path, flags: int, mode: int = 0o777) -> int:
-        if self._fails(f"open {path.name}"):
+        if self._fails("open"):
             raise self._error()
         return super().open(path, flags, mode)
 

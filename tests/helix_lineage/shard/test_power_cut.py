@@ -76,43 +76,43 @@ def _told(found: list[str]) -> str:
     return f"{len(found)} complaints, of kinds {Counter(item.split(':')[1] for item in found)}: {found[:10]}"
 
 
-def test_nothing_acknowledged_is_lost_when_the_power_fails(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_when_the_power_fails(patch: pytest.MonkeyPatch, ram: Path) -> None:
     """1,000 cuts: of a process that serves, of one that recovers, and across the edge of a tile."""
-    found = _cuts(patch, tmp_path, NARROW, once=750, twice=200)
-    shutil.rmtree(tmp_path / "disk")
-    found += _cuts(patch, tmp_path, WIDE, once=40, twice=10)
+    found = _cuts(patch, ram, NARROW, once=750, twice=200)
+    shutil.rmtree(ram / "disk")
+    found += _cuts(patch, ram, WIDE, once=40, twice=10)
     assert not found, _told(found)
 
 
 @pytest.mark.long
-def test_nothing_acknowledged_is_lost_in_ten_thousand_power_cuts(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_in_ten_thousand_power_cuts(patch: pytest.MonkeyPatch, ram: Path) -> None:
     """The same 10,000 times, over workloads of different shapes: 0 lost, 0 unverifiable, 0 false success."""
     rng = random.Random(0)
     found: list[str] = []
     for _ in range(10):
         counts = [rng.choice((1, 1, 2, 3, 9)) for _ in range(rng.randrange(5, 15))]
-        found += _cuts(patch, tmp_path, counts, once=750, twice=200)
-        shutil.rmtree(tmp_path / "disk")
-        found += _cuts(patch, tmp_path, [*counts[:3], rng.randrange(240, 600), 2], once=40, twice=10)
-        shutil.rmtree(tmp_path / "disk")
+        found += _cuts(patch, ram, counts, once=750, twice=200)
+        shutil.rmtree(ram / "disk")
+        found += _cuts(patch, ram, [*counts[:3], rng.randrange(240, 600), 2], once=40, twice=10)
+        shutil.rmtree(ram / "disk")
     assert not found, _told(found)
 
 
 @pytest.mark.parametrize("forgotten", ["fdatasync", "fsync"])
 def test_a_writer_that_forgets_to_sync_is_caught(
-    patch: pytest.MonkeyPatch, tmp_path: Path, forgotten: str, monkeypatch: pytest.MonkeyPatch
+    patch: pytest.MonkeyPatch, ram: Path, forgotten: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted fault: the same check on a writer that skips one kind of sync."""
     monkeypatch.setattr(Disk, forgotten, lambda self, fd: None)
-    found = _cuts(patch, tmp_path, NARROW, once=250, twice=0)
+    found = _cuts(patch, ram, NARROW, once=150, twice=0)
     assert any("lost" in item for item in found)
 
 
-def test_only_one_module_changes_the_disk(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_only_one_module_changes_the_disk(patch: pytest.MonkeyPatch, ram: Path) -> None:
     """What the simulated disk recorded is all there is: a disk where everything survives looks like the real one."""
-    disk = _recorded(patch, tmp_path / "disk", NARROW)
-    disk.crash(len(disk.ops), "all", random.Random(0), tmp_path / "copy")
-    assert _tree(tmp_path / "copy") == _tree(tmp_path / "disk")
+    disk = _recorded(patch, ram / "disk", NARROW)
+    disk.crash(len(disk.ops), "all", random.Random(0), ram / "copy")
+    assert _tree(ram / "copy") == _tree(ram / "disk")
     assert files.__name__ == "helix_lineage.shard.files"
 
 

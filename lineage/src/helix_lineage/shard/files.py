@@ -140,7 +140,10 @@ def remove_tree(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing; their names are durable. Raises OSError."""
+    """Make a folder, and those above it that are missing; their names are durable.
+
+    Raises OSError, and ShardError when a folder is there that may vanish.
+    """
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -148,9 +151,11 @@ def make_folder(path: Path) -> None:
         os.mkdir(path)
     try:
         sync_folder(path.parent)
-    except OSError:
-        with suppress(OSError):
+    except OSError as error:
+        try:
             os.rmdir(path)  # else the next attempt would find it, and believe in its name
+        except OSError:
+            raise ShardError(f"a folder may not outlive a power cut: {error}", where=str(path)) from error
         raise
 
 

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from helix_lineage.errors import ShardError
@@ -111,12 +112,13 @@ class PayloadWriter:
         self._group = _Group()
 
     def undo(self, mark: Mark) -> None:
-        """Cut off the last group. Raises OSError."""
+        """Cut off the last group, durably: no later one need follow in this segment. Raises OSError."""
         for item in self._group.written:
             item.at = None
         self._group = _Group()
         if self._file is not None and self._number == mark.segment:
             self._file.cut(mark.size)
+            self._file.sync()
 
     def close(self) -> None:
         """Let go of the segment."""
@@ -151,6 +153,8 @@ class PayloadWriter:
             sync_folder(self._folder.payload)
         except BaseException:
             file.close()
+            with suppress(OSError):
+                remove_file(path)
             raise
         if self._file is not None:
             self._file.close()
