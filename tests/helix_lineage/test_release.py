@@ -111,6 +111,20 @@ def test_records_of_two_models(chain: Chain) -> None:
         complete_chain(release, chain.records)
 
 
+def test_a_model_that_is_no_text_is_an_error_of_ours() -> None:
+    for model in ({"name": "m"}, ["m"], 1):
+        chain = make_chain(model=model)  # type: ignore[arg-type]
+        with pytest.raises(RecordError, match="different models"):
+            complete_chain(chain.release, chain.records)
+
+
+def test_a_guard_that_looked_at_another_export_is_refused(chain: Chain) -> None:
+    guard = replace(chain.parts["guard"], parents={"exported": digest("another export")})
+    release = replace(chain.release, parents={**chain.release.parents, "guard": guard.digest})
+    with pytest.raises(RecordError, match=r"guard\.exported is sha256:.*, but exported is"):
+        complete_chain(release, {**chain.records, guard.digest: guard})
+
+
 def test_a_release_of_another_image_than_was_built(chain: Chain) -> None:
     release = replace(chain.release, parameters={**chain.release.parameters, "image": digest("other")})
     with pytest.raises(RecordError, match=r"release\.parameters\.image is"):
