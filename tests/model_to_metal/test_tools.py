@@ -55,6 +55,7 @@ def test_the_tools_are_the_versions_that_were_decided() -> None:
     assert "github.com/sigstore/cosign/v3 v3.1.3" in pins["cosign"]
     assert "github.com/olareg/olareg v0.1.2" in pins["olareg"]
     assert "github.com/rhysd/actionlint v1.7.12" in pins["actionlint"]
+    assert "github.com/transparency-dev/tessera v1.0.2" in pins["fsck"]
 
 
 def test_a_tool_is_built_once(sources: Path, own: State) -> None:
