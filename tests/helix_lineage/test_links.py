@@ -76,8 +76,14 @@ def evidence(world: World, first: int) -> list[Evidence]:
         parts = (kept.input_salt, kept.input, kept.output_salt, kept.output)
         found.append(
             Evidence(
-                name, world.signer.trust_json(), world.bundle, shard.entry(0), shard.entry(sequence),
-                b"".join(inclusion.proof), inclusion.note, *[part or b"" for part in parts],
+                name,
+                world.signer.trust_json(),
+                world.bundle,
+                shard.entry(0),
+                shard.entry(sequence),
+                b"".join(inclusion.proof),
+                inclusion.note,
+                *[part or b"" for part in parts],
             )  # fmt: skip
         )
     return found
@@ -125,7 +131,10 @@ LINKS: dict[str, tuple[Callable[[Evidence], dict[str, Any]], str]] = {
     "output salt": (lambda e: {"output_salt": _flip(e.output_salt)}, "the output does not meet its commitment"),
     "input": (lambda e: {"input": _flip(e.input)}, "the input does not meet its commitment"),
     "output": (lambda e: {"output": _flip(e.output)}, "the output does not meet its commitment"),
-    "signature": (lambda e: {"bundle": _in_bundle(e.bundle, _signature)}, "no signature is by a key of role 'releaser'"),
+    "signature": (
+        lambda e: {"bundle": _in_bundle(e.bundle, _signature)},
+        "no signature is by a key of role 'releaser'",
+    ),
     "payload": (lambda e: {"bundle": _in_bundle(e.bundle, _payload)}, "no signature is by a key of role 'releaser'"),
     "payload type": (
         lambda e: {"bundle": e.bundle.replace(b"vnd.in-toto", b"vnd.other")},
@@ -184,7 +193,9 @@ def test_a_record_of_another_valid_chain_does_not_stand_in(signer: Signer, role:
     release = replace(first.release, parents={**first.release.parents, role: other.digest})
     swapped = Chain({**first.parts, role: other, "release": release}).statement()
     # Nothing is missing: both chains are there.
-    swapped["predicate"]["records"] |= {name: record.to_json() for name, record in (first.records | second.records).items()}
+    swapped["predicate"]["records"] |= {
+        name: record.to_json() for name, record in (first.records | second.records).items()
+    }
     with pytest.raises(RecordError, match=r"(image|exported|weights|regression|guard)\.\w+ is sha256:\w+, but \w+ is"):
         verify_release(signer.bundle(swapped), signer.trust(), image=None, at=NOW)
 

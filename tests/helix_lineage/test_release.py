@@ -88,6 +88,13 @@ def test_a_record_under_another_digest(chain: Chain, signer: Signer) -> None:
         verify_release(signer.bundle(statement), signer.trust(), image=None, at=NOW)
 
 
+def test_a_record_of_the_right_type_under_another_digest(chain: Chain) -> None:
+    """A caller that did not hash the records itself is caught too."""
+    guard = chain.parts["guard"]
+    with pytest.raises(RecordError, match=r"release\.parents\.guard does not match its digest"):
+        complete_chain(chain.release, {**chain.records, guard.digest: replace(guard, seed=1)})
+
+
 def test_a_parent_of_the_wrong_type(chain: Chain) -> None:
     parents = {**chain.release.parents, "guard": chain.parts["data"].digest}
     release = replace(chain.release, parents=parents)

@@ -19,7 +19,6 @@ from model_to_metal import tools
 from model_to_metal.errors import PipelineError
 from tests.helix_lineage.support import NOW_NS, header, request
 
-
 _WRONG = re.compile("fsck failed|FetchError|Invalid|CalculateError|\\bE\\d{4}")
 
 

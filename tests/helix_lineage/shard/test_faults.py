@@ -100,7 +100,9 @@ def test_two_calls_in_a_row_fail_and_nothing_is_both_lost_and_acknowledged(
 ) -> None:
     """The clean-up after a fault fails as well. Then a file may be left over, which audit names, but nothing is lost."""
     found = _counted_through(patch, ram, errno.EIO, ("none", "all"), times=2)
-    lost = [item for item in found if any(what in item for what in (": lost:", ": changed:", "left alone", "no process"))]
+    lost = [
+        item for item in found if any(what in item for what in (": lost:", ": changed:", "left alone", "no process"))
+    ]
     assert not lost, (len(lost), lost[:10])
 
 
