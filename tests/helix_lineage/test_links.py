@@ -74,17 +74,10 @@ def evidence(world: World, first: int) -> list[Evidence]:
         sequence = int(name.partition(".")[2])
         inclusion, kept = shard.inclusion(sequence), shard.payload(sequence)
         parts = (kept.input_salt, kept.input, kept.output_salt, kept.output)
+        proof = b"".join(inclusion.proof)
+        roots = (world.signer.trust_json(), world.bundle, shard.entry(0))
         found.append(
-            Evidence(
-                name,
-                world.signer.trust_json(),
-                world.bundle,
-                shard.entry(0),
-                shard.entry(sequence),
-                b"".join(inclusion.proof),
-                inclusion.note,
-                *[part or b"" for part in parts],
-            )  # fmt: skip
+            Evidence(name, *roots, shard.entry(sequence), proof, inclusion.note, *[part or b"" for part in parts])
         )
     return found
 
@@ -120,6 +113,7 @@ def _payload(envelope: dict[str, Any]) -> None:
     envelope["payload"] = base64.b64encode(payload.replace(b"c" * 40, b"d" * 40)).decode()
 
 
+NO_KEY = "no signature is by a key of role 'releaser'"
 LINKS: dict[str, tuple[Callable[[Evidence], dict[str, Any]], str]] = {
     "id": (lambda e: {"id": e.id.replace(".1", ".2")}, "not the one under the signed checkpoint"),
     "header": (lambda e: {"header": _flip(e.header)}, "the header makes the id"),
@@ -133,15 +127,15 @@ LINKS: dict[str, tuple[Callable[[Evidence], dict[str, Any]], str]] = {
     "output": (lambda e: {"output": _flip(e.output)}, "the output does not meet its commitment"),
     "signature": (
         lambda e: {"bundle": _in_bundle(e.bundle, _signature)},
-        "no signature is by a key of role 'releaser'",
+        NO_KEY,
     ),
-    "payload": (lambda e: {"bundle": _in_bundle(e.bundle, _payload)}, "no signature is by a key of role 'releaser'"),
+    "payload": (lambda e: {"bundle": _in_bundle(e.bundle, _payload)}, NO_KEY),
     "payload type": (
         lambda e: {"bundle": e.bundle.replace(b"vnd.in-toto", b"vnd.other")},
         "the envelope's payloadType is",
     ),
     "media type": (lambda e: {"bundle": e.bundle.replace(b"bundle.v0.3", b"bundle.v0.2")}, "mediaType is not"),
-    "trust root": (lambda e: {"trust": Signer().trust_json()}, "no signature is by a key of role 'releaser'"),
+    "trust root": (lambda _: {"trust": Signer().trust_json()}, NO_KEY),
 }
 
 
@@ -193,9 +187,8 @@ def test_a_record_of_another_valid_chain_does_not_stand_in(signer: Signer, role:
     release = replace(first.release, parents={**first.release.parents, role: other.digest})
     swapped = Chain({**first.parts, role: other, "release": release}).statement()
     # Nothing is missing: both chains are there.
-    swapped["predicate"]["records"] |= {
-        name: record.to_json() for name, record in (first.records | second.records).items()
-    }
+    both = first.records | second.records
+    swapped["predicate"]["records"] |= {name: record.to_json() for name, record in both.items()}
     with pytest.raises(RecordError, match=r"(image|exported|weights|regression|guard)\.\w+ is sha256:\w+, but \w+ is"):
         verify_release(signer.bundle(swapped), signer.trust(), image=None, at=NOW)
 

@@ -48,7 +48,7 @@ def _dead(patch: pytest.MonkeyPatch, root: Path) -> None:
 
 
 def _with_fault(
-    patch: pytest.MonkeyPatch, folder: Path, at: int, number: int, modes: tuple[str, ...], times: int = 1
+    patch: pytest.MonkeyPatch, folder: Path, at: int, number: int, modes: tuple[str, ...], *, times: int
 ) -> tuple[list[str], list[str]]:
     """One process whose call `at` fails, then a power cut: what failed, and what does not hold then."""
     disk = FailingDisk(folder / "disk", at, number, times)
@@ -72,7 +72,7 @@ def _counted_through(
     found: list[str] = []
     for at in range(10_000):
         shutil.copytree(folder / "start", folder / "disk")
-        names, wrong = _with_fault(patch, folder, at, number, modes, times)
+        names, wrong = _with_fault(patch, folder, at, number, modes, times=times)
         if not names:
             break
         failed, found = failed + names, found + wrong
@@ -98,11 +98,10 @@ def test_every_call_fails_once_and_nothing_is_both_lost_and_acknowledged(
 def test_two_calls_in_a_row_fail_and_nothing_is_both_lost_and_acknowledged(
     patch: pytest.MonkeyPatch, ram: Path
 ) -> None:
-    """The clean-up after a fault fails as well. Then a file may be left over, which audit names, but nothing is lost."""
+    """The clean-up after a fault fails as well: a file may be left over, which audit names, but nothing is lost."""
     found = _counted_through(patch, ram, errno.EIO, ("none", "all"), times=2)
-    lost = [
-        item for item in found if any(what in item for what in (": lost:", ": changed:", "left alone", "no process"))
-    ]
+    losses = (": lost:", ": changed:", "left alone", "no process")
+    lost = [item for item in found if any(what in item for what in losses)]
     assert not lost, (len(lost), lost[:10])
 
 
@@ -110,16 +109,14 @@ def test_a_fault_that_is_swallowed_is_caught(patch: pytest.MonkeyPatch, ram: Pat
     """The planted fault: a writer that takes a failed sync for a good one."""
 
     def careless(self: files.AppendFile) -> None:
-        try:
+        with suppress(OSError):
             files.os.fdatasync(self._fd)
-        except OSError:
-            pass
 
     patch.setattr(files.AppendFile, "sync", careless)
     found: list[str] = []
     for at in range(30, 80):
         (ram / "disk").mkdir()
-        found += _with_fault(patch, ram, at, errno.EIO, ("none",))[1]
+        found += _with_fault(patch, ram, at, errno.EIO, ("none",), times=1)[1]
     assert any("lost" in item for item in found)
 
 

@@ -102,7 +102,7 @@ def test_a_writer_that_forgets_to_sync_is_caught(
     patch: pytest.MonkeyPatch, ram: Path, forgotten: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted fault: the same check on a writer that skips one kind of sync."""
-    monkeypatch.setattr(Disk, forgotten, lambda self, fd: None)
+    monkeypatch.setattr(Disk, forgotten, lambda _disk, _fd: None)
     found = _cuts(patch, ram, NARROW, once=150, twice=0)
     assert any("lost" in item for item in found)
 
