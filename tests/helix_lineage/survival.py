@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,36 +35,30 @@ class _Volatile:
 
 
 def eager(patch: pytest.MonkeyPatch) -> None:
-    """Make a writer publish after every group, and take a new segment every few items."""
-    patch.setattr(writer, "PUBLISH_SECONDS", 0.0)
+    """Make a writer take a new segment every few items, and, while it serves, publish after every group."""
+    patch.setattr(writer, "PUBLISH_SECONDS", 9.0)
     patch.setattr(payload, "SEGMENT_BYTES", 900)
     patch.setattr(files, "os", _Volatile())
 
 
 def serve(patch: pytest.MonkeyPatch, disk: Disk, requests: Sequence[Sequence[Prediction]]) -> None:
     """A process that serves on this disk until it closes or its disk fails; each answer that it gave is on record."""
-    patch.setattr(files, "os", disk)
-    log_dir = disk.root / "log"
+    with patch.context() as serving:
+        serving.setattr(files, "os", disk)
+        serving.setattr(writer, "PUBLISH_SECONDS", 0.0)
+        _serve(disk, requests)
+
+
+def _serve(disk: Disk, requests: Sequence[Sequence[Prediction]]) -> None:
     try:
-        shard = ShardWriter.create(log_dir, header(), now=lambda: NOW_NS)
+        shard = ShardWriter.create(disk.root / "log", header(), now=lambda: NOW_NS)
     except ShardError:
-        patch.setattr(files, "os", _Volatile())
         return
-    try:
-        for items in requests:
-            try:
-                names = shard.append(items)
-            except ShardError:
-                continue
-            disk.acknowledge(dict(zip(names, items, strict=True)))
-        try:
-            shard.close()
-        except ShardError:
-            pass
-        else:
-            disk.acknowledge({})
-    finally:
-        patch.setattr(files, "os", _Volatile())
+    for items in requests:
+        with suppress(ShardError):
+            disk.acknowledge(dict(zip(shard.append(items), items, strict=True)))
+    with suppress(ShardError):
+        shard.close()
 
 
 def promised(acknowledged: Sequence[Promises]) -> dict[str, Prediction]:
