@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch render demo demo-serve check test test-fast test-torch test-slow test-long lock clean
+.PHONY: help setup fetch render demo demo-serve check test test-fast test-torch test-slow test-long coverage lock clean
 
 BIN := .helix/venv/bin
 PYTEST := $(BIN)/python -m pytest --timeout=900
@@ -43,6 +43,10 @@ test-slow: fetch  ## Tests on the built, signed and running image
 
 test-long: setup  ## Tests that take longer than `make test` may
 	$(PYTEST) -m "long" tests
+
+coverage: setup  ## Every branch of the code that decides what is believed (fails below 100 %; pyproject.toml names it)
+	$(BIN)/python -m coverage run -m pytest -q --hypothesis-seed=0 tests/helix_lineage/test_*.py
+	$(BIN)/python -m coverage report
 
 lock: setup  ## Resolve every lock again
 	$(BIN)/helix lock

@@ -120,9 +120,10 @@ def make_chain(
     *,
     guard: Any = True,
     regression: Any = True,
+    environment: str = digest("environment"),
 ) -> Chain:
     """A whole chain; `guard` and `regression` are what the verdicts say."""
-    shared = {"model": model, "source": digest("source"), "environment": digest("environment")}
+    shared = {"model": model, "source": digest("source"), "environment": environment}
     guarded = GuardVerdict(
         parameters={"model": model, "source": digest("s"), "locks": {}, "findings": [], "passed": guard}
     )

@@ -122,3 +122,23 @@ def test_proofs_of_what_is_not_there_are_a_callers_bug() -> None:
     for first, second in ((0, 1), (2, 1)):
         with pytest.raises(ValueError, match="consistency"):
             merkle.prove_consistency(first, second, subtree)
+
+
+def test_a_subtree_that_was_asked_for_is_remembered() -> None:
+    leaves = [merkle.leaf_hash(bytes([at])) for at in range(4)]
+    asked: list[int] = []
+
+    class Counted(list[bytes]):
+        def __getitem__(self, at: object) -> bytes:  # type: ignore[override]
+            assert isinstance(at, int)
+            asked.append(at)
+            return leaves[at]
+
+    subtree = merkle.from_leaves(Counted(leaves))
+    assert subtree(2, 0) == subtree(2, 0) == merkle.root(leaves)
+    assert asked == [0, 1, 2, 3]
+
+
+def test_an_empty_proof_shows_nothing_about_a_tree_between_powers_of_two() -> None:
+    leaves = [merkle.leaf_hash(bytes([at])) for at in range(4)]
+    assert not merkle.verify_consistency(3, 4, merkle.root(leaves[:3]), merkle.root(leaves), [])

@@ -88,6 +88,13 @@ def test_a_record_under_another_digest(chain: Chain, signer: Signer) -> None:
         verify_release(signer.bundle(statement), signer.trust(), image=None, at=NOW)
 
 
+def test_a_record_of_the_right_type_under_another_digest(chain: Chain) -> None:
+    """A caller that did not hash the records itself is caught too."""
+    guard = chain.parts["guard"]
+    with pytest.raises(RecordError, match=r"release\.parents\.guard does not match its digest"):
+        complete_chain(chain.release, {**chain.records, guard.digest: replace(guard, seed=1)})
+
+
 def test_a_parent_of_the_wrong_type(chain: Chain) -> None:
     parents = {**chain.release.parents, "guard": chain.parts["data"].digest}
     release = replace(chain.release, parents=parents)
@@ -109,6 +116,20 @@ def test_records_of_two_models(chain: Chain) -> None:
     release = replace(chain.release, parameters={**chain.release.parameters, "model": "other"})
     with pytest.raises(RecordError, match=r"different models: \['m', 'other'\]"):
         complete_chain(release, chain.records)
+
+
+def test_a_model_that_is_no_text_is_an_error_of_ours() -> None:
+    for model in ({"name": "m"}, ["m"], 1):
+        chain = make_chain(model=model)  # type: ignore[arg-type]
+        with pytest.raises(RecordError, match="different models"):
+            complete_chain(chain.release, chain.records)
+
+
+def test_a_guard_that_looked_at_another_export_is_refused(chain: Chain) -> None:
+    guard = replace(chain.parts["guard"], parents={"exported": digest("another export")})
+    release = replace(chain.release, parents={**chain.release.parents, "guard": guard.digest})
+    with pytest.raises(RecordError, match=r"guard\.exported is sha256:.*, but exported is"):
+        complete_chain(release, {**chain.records, guard.digest: guard})
 
 
 def test_a_release_of_another_image_than_was_built(chain: Chain) -> None:

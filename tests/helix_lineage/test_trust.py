@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,6 +103,14 @@ def test_other_kinds_of_keys_are_refused() -> None:
     ):
         with pytest.raises(TrustError, match="not of algorithm"):
             _trust(Signer().entry() | {"public_key": _pem(public)})
+
+
+def test_a_key_of_a_kind_that_nobody_knows_is_refused() -> None:
+    pem = Signer().entry()["public_key"].splitlines()
+    der = base64.b64decode("".join(pem[1:-1])).replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("268648ce3d0201"))
+    text = "\n".join([pem[0], base64.b64encode(der).decode(), pem[-1], ""])
+    with pytest.raises(TrustError, match="unknown kind"):
+        _trust(Signer().entry() | {"public_key": text})
 
 
 @pytest.mark.parametrize(

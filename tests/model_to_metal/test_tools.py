@@ -57,6 +57,7 @@ def test_the_tools_are_the_versions_that_were_decided() -> None:
     assert "github.com/rhysd/actionlint v1.7.12" in pins["actionlint"]
     assert "sigs.k8s.io/kustomize/kustomize/v5 v5.8.1" in pins["kustomize"]
     assert "github.com/yannh/kubeconform v0.8.0" in pins["kubeconform"]
+    assert "github.com/transparency-dev/tessera v1.0.2" in pins["fsck"]
 
 
 def test_a_tool_is_built_once(sources: Path, own: State) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -140,8 +140,8 @@ def _key(value: Json) -> TrustedKey:
 def _public_key(pem: str, algorithm: str) -> PublicKey:
     try:
         key = serialization.load_pem_public_key(pem.encode())
-    except ValueError as error:
-        raise TrustError(f"a public key is not PEM: {error}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise TrustError(f"a public key is not PEM, or of an unknown kind: {error}") from error
     if algorithm == ECDSA and isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key
     if algorithm == ED25519 and isinstance(key, ed25519.Ed25519PublicKey):

@@ -91,6 +91,28 @@ def test_payload_that_no_entry_tells_of_is_cut_off(world: World, dead: ShardFold
     assert audit(world.log, world.sources).findings == []
 
 
+@pytest.mark.parametrize("torn", [b"", bytes(200), b"helix.example/shard/"])
+def test_a_published_checkpoint_that_a_power_cut_tore_is_made_again(
+    world: World, dead: ShardFolder, torn: bytes
+) -> None:
+    dead.checkpoint.write_bytes(torn)
+    with world.open() as writer:
+        (recovery,) = writer.recovered
+    assert recovery.entry is not None
+    assert world.log.shard(dead.id).published[1].size == 7
+    assert audit(world.log, world.sources).findings == []
+
+
+@pytest.mark.parametrize("head", [b"", b"helix-pay", bytes(44)])
+def test_a_segment_that_was_being_made_hides_nothing(world: World, dead: ShardFolder, head: bytes) -> None:
+    dead.segment(1).write_bytes(head)
+    assert all(world.log.shard(dead.id).payload(at).output is not None for at in range(1, 7))
+    with world.open():
+        pass
+    assert not dead.segment(1).exists()
+    assert audit(world.log, world.sources).findings == []
+
+
 def test_a_damaged_journal_is_left_alone_and_named(world: World, dead: ShardFolder) -> None:
     data = bytearray(dead.journal.read_bytes())
     data[journal.parse(bytes(data)).checkpoints[1].end + 20] ^= 1

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
 import subprocess
 import sys
 import threading
@@ -262,52 +260,3 @@ def test_a_real_limit_of_the_kernel_refuses_and_loses_nothing(tmp_path: Path) ->
     log = Log(tmp_path / "log")
     assert [f"{shard}.{at}" for shard in log.shard_ids() for at, _ in log.shard(shard).predictions()] == names
     assert audit(log, Sources()).findings == []
-
-
-_ENDLESS = """
-import sys
-from pathlib import Path
-import threading
-from helix_lineage.shard import ShardWriter
-from tests.helix_lineage.support import header, request
-writer = ShardWriter.create(Path(sys.argv[1]), header())
-lock = threading.Lock()
-def client():
-    while True:
-        names = writer.append(request(count=3))
-        with lock:
-            print(*names, flush=True)
-threads = [threading.Thread(target=client) for _ in range(4)]
-for thread in threads:
-    thread.start()
-"""
-
-
-def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    log_dir = tmp_path / "log"
-    acknowledged: list[str] = []
-    for _ in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _ENDLESS, str(log_dir)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        time.sleep(random.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        rest = process.stdout.read()
-        process.wait()
-        whole = [line for line in (first + rest).splitlines(keepends=True) if line.endswith("\n")]
-        acknowledged += [name for line in whole for name in line.split()]
-    with ShardWriter.create(log_dir, header(), now=lambda: NOW_NS) as last:
-        # Each restart recovered the one before it.
-        assert len(last.recovered) == 1
-    log = Log(log_dir)
-    assert len(log.shard_ids()) == 5
-    assert len(acknowledged) > 12
-    for name in acknowledged:
-        shard, sequence = log.find(name)
-        assert shard.inclusion(sequence).holds
-        assert shard.payload(sequence).output is not None
-    report = audit(log, Sources())
-    assert report.findings == []
-    assert report.predictions >= len(acknowledged)

@@ -1,9 +1,14 @@
-"""Files that grow, files that are replaced, locks: the shard's only ways of writing."""
+"""Files that grow, files that are replaced, folders, locks: the shard's only ways of writing.
+
+Whatever changes the disk below a shard goes through `os` here, and nowhere else: tests put a
+simulated disk in its place, which fails, tears, reorders and forgets.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from helix_lineage.errors import ShardError
@@ -19,11 +24,7 @@ class AppendFile:
 
     def write(self, data: bytes) -> None:
         """Append all of `data`; `size` moves only when everything was written."""
-        view, position = memoryview(data), self.size
-        while view:
-            written = os.pwrite(self._fd, view, position)
-            view, position = view[written:], position + written
-        self.size = position
+        self.size = _write_all(self._fd, data, self.size)
 
     def sync(self) -> None:
         """Return when the bytes are on the disk."""
@@ -80,26 +81,113 @@ def is_locked(path: Path) -> bool:
 
 def replace_file(path: Path, data: bytes, *, durable: bool) -> None:
     """Write a file so that readers see the old one or the new one. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(path.name + TEMPORARY)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
+        try:
+            _write_all(fd, data, 0)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
     if durable:
         sync_folder(path.parent)
 
 
+def overwrite(path: Path, data: bytes, offset: int) -> None:
+    """Write over bytes that are there, and return when they are on the disk. Raises OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        _write_all(fd, data, offset)
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
+def cut_file(path: Path, size: int) -> None:
+    """Forget, durably, everything after `size`. Raises OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.ftruncate(fd, size)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all that is in it, as far as that goes."""
+    for folder, folders, names in os.walk(path, topdown=False):
+        for name in names:
+            with suppress(OSError):
+                os.unlink(Path(folder, name))
+        for name in folders:
+            with suppress(OSError):
+                os.rmdir(Path(folder, name))
+    with suppress(OSError):
+        os.rmdir(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing; their names are durable.
+
+    Raises OSError, and ShardError when a folder is there that may vanish.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with suppress(FileExistsError):
+        os.mkdir(path)
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        try:
+            os.rmdir(path)  # else the next attempt would find it, and believe in its name
+        except OSError:
+            raise ShardError(f"a folder may not outlive a power cut: {error}", where=str(path)) from error
+        raise
+
+
+def rename_folder(path: Path, to: Path) -> None:
+    """Give a folder its final name, durably. Raises OSError."""
+    os.rename(path, to)
+    sync_folder(to.parent)
+
+
 def sync_folder(path: Path) -> None:
-    """Make the folder's names durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Make the folder's names durable. Raises OSError."""
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_if_there(path: Path) -> None:
+    """Make a file's bytes or a folder's names durable; what was removed meanwhile needs nothing. Raises OSError."""
+    with suppress(FileNotFoundError):
+        _sync(path)
+
+
+def _sync(path: Path, flags: int = 0) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _write_all(fd: int, data: bytes, position: int) -> int:
+    """Write everything at a place; gives the place after it."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, position)
+        view, position = view[written:], position + written
+    return position

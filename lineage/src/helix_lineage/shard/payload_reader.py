@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
+from helix_lineage.shard.files import overwrite
 from helix_lineage.shard.layout import ShardFolder
 
 
@@ -96,10 +97,19 @@ class PayloadReader:
 
     def _candidates(self, sequence: int) -> Iterator[int]:
         """The segment whose first sequence is the last one not after `sequence`."""
-        for number in reversed(self.segments()):
-            with self._folder.segment(number).open("rb") as file:
-                head = file.read(payload.SEGMENT_HEAD_BYTES)
-            if payload.parse_segment_head(head, self._folder.id) <= sequence:
+        numbers = self.segments()
+        for number in reversed(numbers):
+            try:
+                with self._folder.segment(number).open("rb") as file:
+                    head = file.read(payload.SEGMENT_HEAD_BYTES)
+                first = payload.parse_segment_head(head, self._folder.id)
+            except OSError as error:
+                raise ShardError(f"cannot read the payload: {error}", where=self._folder.id) from error
+            except ShardError:
+                if number == numbers[-1]:
+                    continue  # being made, or torn before it held anything: what is asked for may lie before it
+                raise
+            if first <= sequence:
                 yield number
                 return
 
@@ -134,12 +144,7 @@ def erase(folder: ShardFolder, sequence: int, *, link: bool = False) -> None:
         places.append(reader.record(place.record.input_segment, place.record.input_offset, payload.INPUT))
     try:
         for item in places:
-            fd = os.open(folder.segment(item.segment), os.O_RDWR | os.O_CLOEXEC)
-            try:
-                os.pwrite(fd, item.record.erased(salt=link).to_bytes(), item.offset)
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
+            overwrite(folder.segment(item.segment), item.record.erased(salt=link).to_bytes(), item.offset)
     except OSError as error:
         raise ShardError(f"cannot erase the payload: {error}", where=folder.id) from error
 

@@ -7,11 +7,13 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import commitment
-from helix_lineage.shard.files import AppendFile, sync_folder
+from helix_lineage.shard.files import AppendFile, make_folder, remove_file, sync_folder
 from helix_lineage.shard.layout import ShardFolder
 
 _REMEMBERED_INPUTS = 256
@@ -69,7 +71,10 @@ class PayloadWriter:
         return PreparedOutput(shared, salt, commitment(salt, answer), payload.compress(answer))
 
     def write(self, items: Iterable[tuple[int, PreparedOutput]]) -> Mark:
-        """Write `(sequence, item)`s; gives the place that `undo` goes back to. Raises OSError."""
+        """Write `(sequence, item)`s; gives the place that `undo` goes back to.
+
+        Raises OSError when nothing of it was kept, ShardError when that can't be said.
+        """
         items = list(items)
         self._group = _Group()
         file = self._segment_for(items[0][0])
@@ -87,8 +92,11 @@ class PayloadWriter:
                     payload.OUTPUT, sequence, item.salt, item.body, 0, segment, offset
                 ).to_bytes()
             file.write(bytes(buffer))
-        except BaseException:
-            self.undo(mark)
+        except BaseException as error:
+            try:
+                self.undo(mark)
+            except OSError as worse:
+                raise ShardError(f"cannot cut the payload back: {worse}", where=self._folder.id) from error
             raise
         return mark
 
@@ -104,12 +112,13 @@ class PayloadWriter:
         self._group = _Group()
 
     def undo(self, mark: Mark) -> None:
-        """Cut off the last group. Raises OSError."""
+        """Cut off the last group, durably: no later one need follow in this segment. Raises OSError."""
         for item in self._group.written:
             item.at = None
         self._group = _Group()
         if self._file is not None and self._number == mark.segment:
             self._file.cut(mark.size)
+            self._file.sync()
 
     def close(self) -> None:
         """Let go of the segment."""
@@ -134,9 +143,9 @@ class PayloadWriter:
         """The current segment, or a new one that starts with item `sequence`."""
         if self._file is not None and self._file.size < payload.SEGMENT_BYTES:
             return self._file
-        self._folder.payload.mkdir(exist_ok=True)
+        make_folder(self._folder.payload)
         path = self._folder.segment(self._number + 1)
-        path.unlink(missing_ok=True)  # what a refused group left; nothing acknowledged lies in a number not yet taken
+        remove_file(path)  # what a refused group left; nothing acknowledged lies in a number not yet taken
         file = AppendFile(path)
         try:
             file.write(payload.segment_head(self._folder.id, sequence))
@@ -144,6 +153,8 @@ class PayloadWriter:
             sync_folder(self._folder.payload)
         except BaseException:
             file.close()
+            with suppress(OSError):
+                remove_file(path)
             raise
         if self._file is not None:
             self._file.close()

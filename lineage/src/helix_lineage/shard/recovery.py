@@ -6,17 +6,15 @@ and what is cut off is kept beside the journal.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from helix_lineage import checkpoint, merkle
-from helix_lineage.errors import LineageError, ShardError
+from helix_lineage.errors import LineageError, ShardError, TrustError
 from helix_lineage.shard import entries, journal
 from helix_lineage.shard.entries import VERSION, PredictionEntry, version_and_kind
-from helix_lineage.shard.files import FolderLock, replace_file, sync_folder
+from helix_lineage.shard.files import FolderLock, cut_file, remove_file, remove_tree, replace_file, sync_if_there
 from helix_lineage.shard.header import ShardHeader, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, TILE_WIDTH, ShardFolder, is_shard_id
 from helix_lineage.shard.payload_reader import PayloadReader
@@ -39,7 +37,7 @@ class Recovery:
 
 def recover_others(log_dir: Path, own: str, now: Callable[[], int]) -> Iterator[Recovery]:
     """Recover every dead shard under `log_dir` but `own`. Raises ShardError when a folder cannot be written."""
-    for path in sorted(log_dir.iterdir()):
+    for path in _paths(log_dir):
         folder = ShardFolder(path)
         if path.name.startswith(NEW_PREFIX) and path.is_dir():
             _remove_unborn(folder)
@@ -80,12 +78,12 @@ def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
         return Recovery(folder.id, None, str(error))
     if found.tail:
         replace_file(folder.torn, data[found.intact :], durable=True)
-        _cut(folder.journal, found.intact)
+        cut_file(folder.journal, found.intact)
     covered = found.entries[: found.covered]
     _cut_payload(folder, covered)
     for path in folder.root.glob(f"*{TEMPORARY}"):
-        path.unlink()
-    shutil.rmtree(folder.tiles, ignore_errors=True)
+        remove_file(path)
+    remove_tree(folder.tiles)
     tiles = TileWriter(folder)
     for entry in covered:
         tiles.add(entry, merkle.leaf_hash(entry))
@@ -108,13 +106,20 @@ def _check(folder: ShardFolder, found: journal.Journal) -> checkpoint.Checkpoint
     root = merkle.root([merkle.leaf_hash(entry) for entry in found.entries[: found.covered]])
     if (last.size, last.root) != (found.covered, root):
         raise ShardError("the journal's entries are not those of its last checkpoint")
-    if folder.checkpoint.exists():
-        published = checkpoint.verify(folder.checkpoint.read_bytes(), origin, header.public_key)
-        if published.size > last.size:
-            raise ShardError(
-                f"the journal is intact up to entry {last.size}, but {published.size} entries were published"
-            )
+    published = _published(folder, origin, header.public_key)
+    if published > last.size:
+        raise ShardError(f"the journal is intact up to entry {last.size}, but {published} entries were published")
     return last
+
+
+def _published(folder: ShardFolder, origin: str, public_key: bytes) -> int:
+    """Entries under the published checkpoint. While a process lives, a power cut may tear it: then it says nothing."""
+    if not folder.checkpoint.exists():
+        return 0
+    try:
+        return checkpoint.verify(folder.checkpoint.read_bytes(), origin, public_key).size
+    except TrustError:
+        return 0
 
 
 def _is_closed(folder: ShardFolder) -> bool:
@@ -142,19 +147,17 @@ def _cut_payload(folder: ShardFolder, covered: list[bytes]) -> None:
         keep, end = last.segment, last.offset + len(last.record.to_bytes())
     for number in segments:
         if number > keep:
-            folder.segment(number).unlink()
+            remove_file(folder.segment(number))
         elif number == keep:
-            _cut(folder.segment(number), end)
+            cut_file(folder.segment(number), end)
+    sync_if_there(folder.payload)
 
 
-def _cut(path: Path, size: int) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+def _paths(log_dir: Path) -> list[Path]:
     try:
-        os.ftruncate(fd, size)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_folder(path.parent)
+        return sorted(log_dir.iterdir())
+    except OSError as error:
+        raise ShardError(f"cannot list the shards: {error}", where=str(log_dir)) from error
 
 
 def _remove_unborn(folder: ShardFolder) -> None:
@@ -163,5 +166,5 @@ def _remove_unborn(folder: ShardFolder) -> None:
         lock = FolderLock(folder.lock)
     except OSError:
         return
-    shutil.rmtree(folder.root, ignore_errors=True)
+    remove_tree(folder.root)
     lock.release()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from helix_lineage import merkle
-from helix_lineage.shard.files import replace_file
+from helix_lineage.shard.files import remove_tree, replace_file, sync_if_there
 from helix_lineage.shard.layout import TILE_WIDTH, ShardFolder
 from helix_lineage.shard.tiles import encode_bundle
 
@@ -19,6 +19,8 @@ class TileWriter:
         self._bundle: list[bytes] = []
         self._levels: list[list[bytes]] = []
         self._full: list[tuple[Path, bytes]] = []
+        self._unsynced: set[Path] = set()
+        """Files and folders that a power cut may still change."""
         self.size = 0
         """Entries taken."""
         self.published = 0
@@ -38,20 +40,29 @@ class TileWriter:
         while self._full:
             path, data = self._full[0]
             replace_file(path, data, durable=True)
-            shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
+            remove_tree(path.with_name(path.name + ".p"))
+            self._unsynced.add(path.parent)
             self._full.pop(0)
+        for path, data in self._partial():
+            replace_file(path, data, durable=durable)
+            self._unsynced |= {path, path.parent}
+        if durable:
+            # Earlier partial tiles stay for clients with an earlier checkpoint: they must not tear either.
+            for path in sorted(self._unsynced):
+                sync_if_there(path)
+            self._unsynced.clear()
+        replace_file(self._folder.checkpoint, note, durable=durable)
+        self.published = self.size
+
+    def _partial(self) -> Iterator[tuple[Path, bytes]]:
+        """The tiles at the right edge of the tree."""
         if self._bundle:
-            path = self._folder.bundle(self.size // TILE_WIDTH, len(self._bundle))
-            replace_file(path, encode_bundle(self._bundle), durable=durable)
+            yield self._folder.bundle(self.size // TILE_WIDTH, len(self._bundle)), encode_bundle(self._bundle)
         nodes = self.size
         for level, hashes in enumerate(self._levels):
             if hashes:
-                replace_file(
-                    self._folder.hash_tile(level, nodes // TILE_WIDTH, len(hashes)), b"".join(hashes), durable=durable
-                )
+                yield self._folder.hash_tile(level, nodes // TILE_WIDTH, len(hashes)), b"".join(hashes)
             nodes //= TILE_WIDTH
-        replace_file(self._folder.checkpoint, note, durable=durable)
-        self.published = self.size
 
     def _add_hash(self, level: int, node: bytes, index: int) -> None:
         if level == len(self._levels):

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from helix_lineage.errors import ShardError
 from helix_lineage.merkle import Frontier, leaf_hash
 from helix_lineage.shard import journal
 from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close, PredictionEntry
-from helix_lineage.shard.files import AppendFile, FolderLock, replace_file, sync_folder
+from helix_lineage.shard.files import AppendFile, FolderLock, make_folder, rename_folder, replace_file, sync_folder
 from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, ShardFolder
 from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
@@ -114,7 +115,12 @@ class ShardWriter:
         except OSError as error:
             raise ShardError(f"cannot open a shard: {error}", where=str(log_dir)) from error
         writer._thread.start()
-        writer._recover(log_dir)
+        try:
+            writer._recover(log_dir)
+        except BaseException:
+            with suppress(ShardError):
+                writer.close()
+            raise
         return writer
 
     @classmethod
@@ -122,21 +128,24 @@ class ShardWriter:
         cls, log_dir: Path, key: Ed25519PrivateKey, entry: bytes, release: bytes | None, now: Callable[[], int]
     ) -> ShardWriter:
         """Make the folder under a name that readers ignore; rename it when the header is on the disk."""
-        log_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(log_dir)
         final = ShardFolder(log_dir / shard_id(entry))
         new = ShardFolder(log_dir / (NEW_PREFIX + final.id))
-        new.root.mkdir()
-        lock = FolderLock(new.lock)
-        if release is not None:
-            replace_file(new.release, release, durable=True)
-        file = AppendFile(new.journal)
-        file.write(journal.MAGIC)
-        writer = cls(final, key, file, lock, now)
-        writer._append_group([entry])
-        sync_folder(new.root)
-        new.root.rename(final.root)
-        sync_folder(log_dir)
-        writer._publish(durable=True)
+        make_folder(new.root)
+        with ExitStack() as undo:
+            lock = FolderLock(new.lock)
+            undo.callback(lock.release)  # a shard that never opened is for others to remove or recover
+            if release is not None:
+                replace_file(new.release, release, durable=True)
+            file = AppendFile(new.journal)
+            undo.callback(file.close)
+            file.write(journal.MAGIC)
+            writer = cls(final, key, file, lock, now)
+            writer._append_group([entry])
+            sync_folder(new.root)
+            rename_folder(new.root, final.root)
+            writer._publish(durable=True)
+            undo.pop_all()
         return writer
 
     def append(self, predictions: Sequence[Prediction]) -> list[str]:
@@ -244,6 +253,8 @@ class ShardWriter:
             mark = self._payload.write(items) if items else None
         except OSError as error:
             raise ShardError(f"cannot write the payload: {error}", where=self.shard_id) from error
+        except ShardError as error:
+            raise self._break(error.what) from error
         try:
             self._payload.sync()
         except OSError as error:
