@@ -27,7 +27,7 @@ check: setup  ## Linters, types and import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check test-fast test-torch test-slow  ## Every test, fast ones first
+test: check test-fast coverage test-torch test-slow  ## Every test, fast ones first
 
 fetch: setup  ## Download what the locks name, and put it into the Nix store
 	$(BIN)/helix fetch
