@@ -19,3 +19,7 @@ class Runner(ABC):
     @abstractmethod
     def run(self, graph: str, inputs: Arrays) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
         """Outputs by name. Raises ContractError for an unknown graph or inputs that do not fit it."""
+
+    def offers(self, graph: str) -> bool:
+        """Whether `run` has the graph beyond those of the release: a model may take a faster way where there is one."""
+        return False
