@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +206,7 @@ _LOADED: dict[str, ctypes.CDLL] = {}
 def _load(data: bytes, name: str) -> ctypes.CDLL:
     digest = hashlib.sha256(data).hexdigest()
     if digest not in _LOADED:
+        _check_whole(data, name)
         # The descriptor stays open: the loader knows a library by its path, and a number used again
         # would be the older library's.
         descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
@@ -216,6 +218,15 @@ def _load(data: bytes, name: str) -> ctypes.CDLL:
             os.close(descriptor)
             raise ContractError("the library cannot be loaded", where=name) from error
     return _LOADED[digest]
+
+
+def _check_whole(data: bytes, name: str) -> None:
+    """Raises ContractError for what is no 64-bit ELF file, or was cut: the loader would die of a bus error."""
+    if len(data) >= 64 and data[:5] == b"\x7fELF\x02":
+        sections, size, count = struct.unpack_from("<Q", data, 40)[0], *struct.unpack_from("<HH", data, 58)
+        if sections + size * count <= len(data):
+            return
+    raise ContractError("the library cannot be loaded: it is not a whole ELF file", where=name)
 
 
 def _check(status: int) -> None:
