@@ -15,7 +15,7 @@ typedef struct {
     const Network *network;
     const Backbone *backbone;
     Encoded *out;
-    float *edges;       /* [l, k, c] */
+    float *edges;       /* [l, k, c] lies where the last layer's shared part will be */
     Atoms *atoms;       /* [l] */
     float *ca;          /* [3, l] */
     float *row;         /* [l] */
@@ -129,9 +129,10 @@ static void share(Run *r) {
             const Message *m = &r->network->decoder[d].message;
             Start start = from_bias(m->edge.bias);
             if (d == 0) start = (Start){r->own + (size_t)i * CHANNELS, r->other, out->neighbours + (size_t)i * k};
-            product(
-                k, CHANNELS, CHANNELS, edges, m->edge.panels, start, out->shared[d] + (size_t)i * k * CHANNELS);
+            float *to = d + 1 < LAYERS ? out->shared[d] + (size_t)i * k * CHANNELS : r->first;
+            product(k, CHANNELS, CHANNELS, edges, m->edge.panels, start, to);
         }
+        memcpy(r->edges + (size_t)i * k * CHANNELS, r->first, (size_t)k * CHANNELS * sizeof(float));
     }
 }
 
@@ -143,7 +144,6 @@ static size_t lay_out(Run *r, char *memory) {
         if (memory) r->field = (void *)(memory + at);                   \
         at += ((count) * sizeof *r->field + 63) / 64 * 64;              \
     } while (0)
-    PART(edges, l * k * CHANNELS);
     PART(atoms, l);
     PART(ca, 3 * l);
     PART(row, l);
@@ -163,7 +163,7 @@ static size_t lay_out(Run *r, char *memory) {
 }
 
 EXPORT int helix_encode(const Network *network, const Backbone *backbone, Encoded *out) {
-    Run r = {.network = network, .backbone = backbone, .out = out};
+    Run r = {.network = network, .backbone = backbone, .out = out, .edges = out->shared[LAYERS - 1]};
     int l = backbone->length;
     char *memory = aligned_alloc(64, lay_out(&r, NULL));
     if (!memory) return HELIX_NO_MEMORY;

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,20 +56,16 @@ def test_a_tensor_that_is_not_its_shape_is_refused(tensor: TensorProto) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    try:
+    with contextlib.suppress(ContractError):
         read(data, "g")
-    except ContractError:
-        pass
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_a_changed_byte_is_read_or_refused(place: int, value: int) -> None:
     data = bytearray(tiny_graph())
     data[place % len(data)] = value
-    try:
+    with contextlib.suppress(ContractError):
         read(bytes(data), "g")
-    except ContractError:
-        pass
 
 
 def test_a_cut_file_is_refused() -> None:

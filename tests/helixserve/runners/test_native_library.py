@@ -44,12 +44,24 @@ def test_every_variant_says_what_it_is(variants: Variants) -> None:
     seed=st.integers(0, 2**32),
 )  # fmt: skip
 def test_products(
-    variants: Variants, rows: int, inner: int, blocks: int, after: int, bias: bool, table: bool, weigh: bool, seed: int
+    *,
+    variants: Variants,
+    rows: int,
+    inner: int,
+    blocks: int,
+    after: int,
+    bias: bool,
+    table: bool,
+    weigh: bool,
+    seed: int,
 ) -> None:
     columns = 64 * blocks
     a, w = _floats(seed, rows, inner), _floats(seed + 1, columns, inner)
     index = np.random.default_rng(seed).integers(0, 5, rows).astype(np.int32)
-    starts = {"bias": _floats(seed + 2, columns) if bias else None, "table": _floats(seed + 3, 5, columns) if table else None}
+    starts = {
+        "bias": _floats(seed + 2, columns) if bias else None,
+        "table": _floats(seed + 3, 5, columns) if table else None,
+    }
     weight = index.astype(np.float32) if weigh else None
     given_index = index if table else None
 

@@ -73,7 +73,9 @@ def test_any_number_of_threads_gives_the_same_bits(runners: Runners) -> None:
         inputs = _inputs(runner, 40, random_designs(40, 5))
         wanted = _bits(runner.run("decode", inputs))
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _, runner=runner, inputs=inputs: _bits(runner.run("decode", inputs)), range(24)))
+            found = list(
+                pool.map(lambda _, runner=runner, inputs=inputs: _bits(runner.run("decode", inputs)), range(24))
+            )
         assert all(one == wanted for one in found)
 
 
@@ -159,7 +161,9 @@ def test_a_malformed_design_does_not_reach_c(runners: Runners, how: str) -> None
 def test_malformed_messages_do_not_reach_c(runners: Runners, shape: tuple[int, ...]) -> None:
     inputs = {f"messages_{layer}": np.zeros(shape, np.float32) for layer in range(3)}
     with pytest.raises(ContractError):
-        runners["x86-64-v3"].run("decoder_step", {**inputs, "nodes": np.zeros((shape[0] if shape[0] != 3 else 2, 128), np.float32)})
+        runners["x86-64-v3"].run(
+            "decoder_step", {**inputs, "nodes": np.zeros((shape[0] if shape[0] != 3 else 2, 128), np.float32)}
+        )
 
 
 def test_residues_outside_the_alphabet_are_refused(runners: Runners) -> None:

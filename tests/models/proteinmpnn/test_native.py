@@ -87,7 +87,9 @@ def test_whole_designs_are_the_steps_of_python_bit_for_bit(random_native: Decode
     assert together == _one_by_one(random_native, backbone, designs)
 
 
-def test_many_designs_are_decoded_together_and_in_order(random_native: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_designs_are_decoded_together_and_in_order(
+    random_native: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone = _random(9)
     designs = _designs(backbone, 9)
     encoded = random_native.encode(backbone)

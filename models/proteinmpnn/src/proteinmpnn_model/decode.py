@@ -156,7 +156,7 @@ class Decoder:
     @property
     def together(self) -> bool:
         """Whether `decode_together` can be used."""
-        return self._runner.offers("decode")
+        return "decode" in self._runner.extra
 
     def decode_together(self, backbone: Backbone, encoded: Encoded, designs: Sequence[Design]) -> list[Decoded]:
         """What `decode` gives for each design, bit for bit, in one call of the runner."""

@@ -20,7 +20,16 @@ from helixserve.contract import Contract, Model
 from helixserve.errors import InvalidInputError, TooLargeError
 from helixserve.runners import open_runner
 from proteinmpnn_model import featurize
-from proteinmpnn_model.decode import Choice, Decoded, Decoder, Design, SequenceDecoder, allowed, decode_each, decoding_order
+from proteinmpnn_model.decode import (
+    Choice,
+    Decoded,
+    Decoder,
+    Design,
+    SequenceDecoder,
+    allowed,
+    decode_each,
+    decoding_order,
+)
 from proteinmpnn_model.structure import ALPHABET, Structure, read_structure, sniff_format
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from helixserve.errors import ContractError
 
 _GRAPH, _INITIALIZER = 7, 5
 _DIMS, _DATA_TYPE, _NAME, _RAW, _LOCATION = 1, 2, 8, 9, 14
-_TYPES = {1: np.dtype("<f4"), 7: np.dtype("<i8")}
+_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 7: np.dtype("<i8")}
 
 
 def read(data: bytes, where: str) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:

@@ -91,11 +91,12 @@ class Designs(ctypes.Structure):
 
 
 def aligned(shape: Sequence[int], dtype: Any = np.float32) -> NDArray[Any]:
-    """Zeros that begin at a cache line."""
+    """An array, its values not set, that begins at a cache line."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + 64, dtype=np.uint8)
+    memory = np.empty(size + 64, dtype=np.uint8)
     start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(tuple(shape))
+    array: NDArray[Any] = memory[start : start + size].view(dtype).reshape(tuple(shape))
+    return array
 
 
 def address(array: NDArray[Any] | None) -> int | None:

@@ -58,9 +58,7 @@ class NativeRunner(Runner):
         variant: which to use; the widest that this processor has, when missing.
     """
 
-    def __init__(
-        self, graphs: Mapping[str, bytes], libraries: Mapping[str, bytes], variant: str | None = None
-    ) -> None:
+    def __init__(self, graphs: Mapping[str, bytes], libraries: Mapping[str, bytes], variant: str | None = None) -> None:
         name = _pick(libraries, variant)
         self._library = KernelLibrary(libraries[name], name)
         self._weights = Weights(graphs, self._library)
@@ -75,10 +73,6 @@ class NativeRunner(Runner):
     def variant(self) -> str:
         """The variant of the kernels that runs."""
         return self._library.variant
-
-    def offers(self, graph: str) -> bool:
-        """The exported graphs, and `decode`."""
-        return graph in self._graphs
 
     def run(self, graph: str, inputs: Arrays) -> Outputs:
         """Run one graph. Raises ContractError for inputs that do not fit it."""
@@ -141,7 +135,8 @@ class NativeRunner(Runner):
         places = np.ascontiguousarray(index, dtype=np.int32)
         mask = {"mask": _mask(inputs, length)}
         chosen = residues.astype(np.int32)
-        out = aligned((count, length, AMINO_ACIDS))
+        # Zero where the backbone is not whole: C leaves those alone.
+        out = np.zeros((count, length, AMINO_ACIDS), dtype=np.float32)
         arrays = {
             "order": order.astype(np.int32),
             "free": _array(inputs, "free", np.bool_, (count, length)),
@@ -204,9 +199,7 @@ def _require(condition: bool, what: str) -> None:
 
 
 def _backbone(length: int, neighbours: int, arrays: Mapping[str, NDArray[Any]]) -> Backbone:
-    return Backbone(
-        length=length, neighbours=neighbours, **{name: address(array) for name, array in arrays.items()}
-    )
+    return Backbone(length=length, neighbours=neighbours, **{name: address(array) for name, array in arrays.items()})
 
 
 def _encoded(arrays: Mapping[str, NDArray[Any]], neighbours: NDArray[np.int32]) -> Encoded:

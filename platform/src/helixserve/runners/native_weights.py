@@ -17,7 +17,6 @@ from helixserve.runners.native_library import (
     AMINO_ACIDS,
     CHANNELS,
     HIDDEN,
-    LAYERS,
     LOGITS,
     OFFSET_CHANNELS,
     OFFSETS,
@@ -137,6 +136,7 @@ def pack(weight: NDArray[np.float32], padded: int | None = None) -> NDArray[np.f
     """[columns, inner] as panels of 16 columns, [columns / 16, inner, 16]; missing columns are zero."""
     columns, inner = weight.shape
     panels = aligned(((padded or columns) // PANEL, inner, PANEL))
+    panels[...] = 0
     for column in range(columns):
         panels[column // PANEL, :, column % PANEL] = weight[column]
     return panels
