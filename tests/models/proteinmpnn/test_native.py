@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from helixserve.contract import Contract
 from helixserve.runners import Runner, open_runner
 from helixserve.runners.native_runner import NativeRunner
 from helixserve.sampling import permutation, uniforms
-from proteinmpnn_model.decode import Choice, Decoded, Decoder, Design, allowed, decode_each
+from proteinmpnn_model.decode import Choice, Decoded, Decoder, Design, Encoded, allowed, decode_each
 from proteinmpnn_model.featurize import Backbone, featurize
 from proteinmpnn_model.model import ProteinMPNN
 from proteinmpnn_model.structure import read_structure, sniff_format
@@ -94,7 +94,15 @@ def test_many_designs_are_decoded_together_and_in_order(
     designs = _designs(backbone, 9)
     encoded = random_native.encode(backbone)
     monkeypatch.setattr("proteinmpnn_model.decode.TOGETHER_DESIGNS", 4)
+    wanted, sizes = random_native.decode_together, []
+
+    def counted(backbone: Backbone, encoded: Encoded, batch: Sequence[Design]) -> list[Decoded]:
+        sizes.append(len(batch))
+        return wanted(backbone, encoded, batch)
+
+    monkeypatch.setattr(random_native, "decode_together", counted)
     found = [_bits(decoded) for decoded in decode_each(random_native, backbone, encoded, iter(designs))]
+    assert sizes == [4, 4, 2]
     assert found == _one_by_one(random_native, backbone, designs)
 
 

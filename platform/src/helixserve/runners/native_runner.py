@@ -58,6 +58,8 @@ class NativeRunner(Runner):
         variant: which to use; the widest that this processor has, when missing.
     """
 
+    extra = frozenset({"decode"})
+
     def __init__(self, graphs: Mapping[str, bytes], libraries: Mapping[str, bytes], variant: str | None = None) -> None:
         name = _pick(libraries, variant)
         self._library = KernelLibrary(libraries[name], name)
