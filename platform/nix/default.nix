@@ -10,6 +10,7 @@ let
   python = import ./python.nix { inherit system lib locks fixed base; };
   sources = import ./sources.nix { inherit root lib python; };
   oci = import ./oci.nix { inherit lib python; };
+  kernels = import ./kernels.nix { inherit root lib locks python; };
 
   folders = builtins.readDir (root + "/models");
   isModel = name:
@@ -35,6 +36,7 @@ let
       "${model}-data" = stages.data;
       "${model}-weights" = stages.weights;
       "${model}-exported" = stages.exported;
+      "${model}-kernels" = kernels { name = "${model}-kernels"; lock = folder + "/environment/build.lock"; };
       "${model}-files" = image.files;
       "${model}-image" = image.image;
     };

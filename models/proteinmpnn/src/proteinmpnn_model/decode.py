@@ -1,14 +1,17 @@
 """Runs the graphs: a backbone is encoded once, then each design chooses residue after residue.
 
 Takes arrays and a `Runner`; no torch, no files, no random numbers of its own. Every call of the
-decoder's graph has a batch of one, so an answer's bits don't depend on what else is asked for.
+decoder's graph has a batch of one, so an answer's bits don't depend on what else is asked for. A
+runner that offers the graph `decode` gives the same bits for designs together, and is given them so.
 
 Shape suffixes as in `network`: l residues, k neighbours, c channels, a amino acids.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 LAYERS = 3
 """Of the decoder; one `messages_<layer>`, `shared_<layer>` and `table_<layer>` each."""
+
+TOGETHER_DESIGNS, TOGETHER_RESIDUES = 64, 16384
+"""Most designs, and residues of all designs, that are decoded together: under a second of one core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,17 @@ class Decoded:
     residues_l: NDArray[np.int64]
     log_probabilities_la: NDArray[np.float32]
     """At temperature 1, given the residues decoded before; 0 where the backbone is not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """One sequence to decode."""
+
+    residues_l: NDArray[np.int64]
+    """The structure's own residues, or those to score."""
+    order_l: NDArray[np.int64]
+    choice: Choice | None = None
+    """How residues are chosen; without it, every residue keeps what `residues_l` says."""
 
 
 class SequenceDecoder(Protocol):
@@ -136,6 +153,34 @@ class Decoder:
                 sent_lc[layer][position] = part if seen is None else seen + part
         return Decoded(residues_l, log_probabilities_la)
 
+    @property
+    def together(self) -> bool:
+        """Whether `decode_together` can be used."""
+        return "decode" in self._runner.extra
+
+    def decode_together(self, backbone: Backbone, encoded: Encoded, designs: Sequence[Design]) -> list[Decoded]:
+        """What `decode` gives for each design, bit for bit, in one call of the runner."""
+        none_l = np.zeros(len(backbone), dtype=np.bool_)
+        keep = Choice(none_l, np.zeros(len(backbone)), 1.0, allowed(""))
+        choices = [keep if design.choice is None else design.choice for design in designs]
+        found = self._runner.run(
+            "decode",
+            {
+                "mask": backbone.mask,
+                "nodes": encoded.nodes_lc,
+                "neighbours": encoded.neighbours_lk,
+                **{f"shared_{layer}": part for layer, part in enumerate(encoded.shared_lkc)},
+                **{f"unseen_{layer}": part for layer, part in enumerate(encoded.unseen_lc) if layer},
+                "order": np.stack([design.order_l for design in designs]),
+                "residues": np.stack([design.residues_l for design in designs]),
+                "free": np.stack([choice.free_l for choice in choices]),
+                "uniforms": np.stack([choice.uniforms_l for choice in choices]),
+                "temperature": np.array([choice.temperature for choice in choices], dtype=np.float64),
+                "allowed": np.stack([choice.allowed_a for choice in choices]),
+            },
+        )
+        return [Decoded(*both) for both in zip(found["residues"], found["log_probabilities"], strict=True)]
+
     def _step(
         self, encoded: Encoded, sent_lc: list[NDArray[np.float32]], position: int
     ) -> tuple[NDArray[np.float32], list[NDArray[np.float32] | None]]:
@@ -148,6 +193,20 @@ class Decoder:
         inputs["nodes"] = encoded.nodes_lc[position][None]
         found = self._runner.run("decoder_step", inputs)
         return found["log_probabilities"][0], [None, *(found[f"seen_{layer}"][0] for layer in range(1, LAYERS))]
+
+
+def decode_each(
+    decoder: SequenceDecoder, backbone: Backbone, encoded: Any, designs: Iterable[Design]
+) -> Iterator[Decoded]:
+    """Decode designs in turn: together where the decoder can, else one after another. The bits are the same."""
+    if not (isinstance(decoder, Decoder) and decoder.together):
+        for design in designs:
+            yield decoder.decode(backbone, encoded, design.residues_l, design.order_l, design.choice)
+        return
+    remaining = iter(designs)
+    size = min(TOGETHER_DESIGNS, max(1, TOGETHER_RESIDUES // len(backbone)))
+    while batch := list(islice(remaining, size)):
+        yield from decoder.decode_together(backbone, encoded, batch)
 
 
 def decoding_order(permutation_l: NDArray[np.int64], free_l: NDArray[np.bool_]) -> NDArray[np.int64]:

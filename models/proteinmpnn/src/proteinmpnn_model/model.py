@@ -20,7 +20,16 @@ from helixserve.contract import Contract, Model
 from helixserve.errors import InvalidInputError, TooLargeError
 from helixserve.runners import open_runner
 from proteinmpnn_model import featurize
-from proteinmpnn_model.decode import Choice, Decoded, Decoder, SequenceDecoder, allowed, decoding_order
+from proteinmpnn_model.decode import (
+    Choice,
+    Decoded,
+    Decoder,
+    Design,
+    SequenceDecoder,
+    allowed,
+    decode_each,
+    decoding_order,
+)
 from proteinmpnn_model.structure import ALPHABET, Structure, read_structure, sniff_format
 
 if TYPE_CHECKING:
@@ -60,9 +69,10 @@ class ProteinMPNN(Model):
 
     @classmethod
     def load(cls, artifacts: Mapping[str, bytes], contract: Contract) -> ProteinMPNN:
-        """Open the graphs `<name>.onnx` with the contract's runner."""
+        """Open the graphs `<name>.onnx` with the contract's runner; `<name>.so` are its kernels."""
         graphs = {name.removesuffix(".onnx"): data for name, data in artifacts.items() if name.endswith(".onnx")}
-        return cls(Decoder(open_runner(contract.runner, graphs)), contract)
+        libraries = {name: data for name, data in artifacts.items() if name.endswith(".so")}
+        return cls(Decoder(open_runner(contract.runner, graphs, libraries)), contract)
 
     def resolve(self, task: str, tensors: Sequence[Tensor], draw_seed: Callable[[], int]) -> tuple[Tensor, ...]:
         """The canonical input: chains and positions in file order, letters sorted, defaults filled in."""
@@ -97,21 +107,14 @@ class ProteinMPNN(Model):
         return 1 if wanted is None else int(typed.scalar(wanted))
 
     def predict(self, resolved: Sequence[Tensor], items: Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
-        """The task's outputs for each item, made one after another."""
+        """The task's outputs for each item, in order."""
         fields = {tensor.name: tensor for tensor in resolved}
         text, file_format = str(typed.scalar(fields["structure"])), str(typed.scalar(fields["format"]))
         structure = read_structure(text, file_format, residue_limit=self.contract.limits["residues"])
         request = self._read(fields, structure)
         encoded = self.decoder.encode(request.backbone)
-        for item in items:
-            seed = sampling.item_seed(request.seed, item)
-            order_l = decoding_order(sampling.permutation(seed, len(request.backbone)), request.free_l)
-            residues_l, choice = request.backbone.native, None
-            if request.task == "design":
-                choice = _choice(request, sampling.uniforms(seed, len(request.backbone)))
-            else:
-                residues_l = featurize.encode_sequence(str(typed.scalar(fields["sequence"])).replace("/", ""))
-            decoded = self.decoder.decode(request.backbone, encoded, residues_l, order_l, choice)
+        designs = (_design(request, item) for item in items)
+        for decoded in decode_each(self.decoder, request.backbone, encoded, designs):
             yield _outputs(request, decoded)
 
     def _read(self, fields: Mapping[str, Tensor], structure: Structure) -> _Request:
@@ -147,13 +150,21 @@ def _check_omit(letters: str) -> str:
     return "".join(sorted(wanted))
 
 
-def _choice(request: _Request, uniforms_l: NDArray[np.float64]) -> Choice:
-    return Choice(
+def _design(request: _Request, item: int) -> Design:
+    """What item number `item` decodes: it depends on nothing but the request and the number."""
+    length = len(request.backbone)
+    seed = sampling.item_seed(request.seed, item)
+    order_l = decoding_order(sampling.permutation(seed, length), request.free_l)
+    if request.task != "design":
+        letters = str(typed.scalar(request.fields["sequence"])).replace("/", "")
+        return Design(featurize.encode_sequence(letters), order_l)
+    choice = Choice(
         free_l=request.free_l,
-        uniforms_l=uniforms_l,
+        uniforms_l=sampling.uniforms(seed, length),
         temperature=float(typed.scalar(request.fields["temperature"])),
         allowed_a=allowed(str(typed.scalar(request.fields["omit"]))),
     )
+    return Design(request.backbone.native, order_l, choice)
 
 
 def _outputs(request: _Request, decoded: Decoded) -> tuple[Tensor, ...]:

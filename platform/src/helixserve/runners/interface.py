@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class Runner(ABC):
     """Runs named graphs on arrays; the same inputs give the same bits on one machine class."""
 
+    extra: frozenset[str] = frozenset()
+    """Graphs that `run` has beyond the release's: a model may take a faster way where there is one."""
+
     @abstractmethod
     def run(self, graph: str, inputs: Arrays) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
         """Outputs by name. Raises ContractError for an unknown graph or inputs that do not fit it."""

@@ -1,0 +1,85 @@
+"""Rows of a result, and timing that alternates, so that a busy machine is busy for both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The answer to one question."""
+
+    question: str
+    ours: float
+    peer: float
+    peer_name: str
+    unit: str
+    ratio: float
+    """Above 1: we are better."""
+    at_least: float | None
+    """What the ratio must reach; None where nothing is promised."""
+    repeats: int
+    method: str
+
+    @property
+    def short(self) -> bool:
+        """Does it fall short of what is promised?"""
+        # A ratio that is not a number is not enough.
+        return self.at_least is not None and not self.ratio >= self.at_least
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Of one of those that are measured."""
+
+    cpu: list[float]
+    """Seconds of this process, each run; everything runs in one thread."""
+    wall: list[float]
+    """Seconds on the clock, which a busy machine stretches."""
+
+
+def alternate(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Times]:
+    """Times of each run, `repeats` times in turn, after one of each that does not count."""
+    found = {name: Times([], []) for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(repeats):
+        for name, run in runs.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            run()
+            found[name].cpu.append(time.process_time() - cpu)
+            found[name].wall.append(time.perf_counter() - wall)
+    return found
+
+
+def time_row(question: str, ours: Times, peer: Times, peer_name: str, *, at_least: float | None, method: str) -> Row:
+    """Milliseconds a run, less is better."""
+    mine, theirs = statistics.median(ours.cpu) * 1e3, statistics.median(peer.cpu) * 1e3
+    return _row(question, (mine, theirs, "ms"), (ours, peer), peer_name, method, at_least=at_least)
+
+
+def rate_row(
+    question: str, ours: Times, peer: Times, peer_name: str, *, at_least: float | None, method: str, count: int
+) -> Row:
+    """Designs a second, of runs that make `count` of them; more is better."""
+    mine, theirs = count / statistics.median(ours.cpu), count / statistics.median(peer.cpu)
+    return _row(question, (mine, theirs, "designs/s"), (ours, peer), peer_name, method, at_least=at_least)
+
+
+def _row(
+    question: str, found: tuple[float, float, str], times: tuple[Times, Times], *names: str, at_least: float | None
+) -> Row:
+    ours, peer = times
+    peer_name, method = names
+    ratio = statistics.median(peer.cpu) / statistics.median(ours.cpu)
+    by_clock = statistics.median(peer.wall) / statistics.median(ours.wall)
+    method = f"{method}; medians of CPU time, alternating, one thread; by the clock {by_clock:.1f} times"
+    mine, theirs = round(found[0], 2), round(found[1], 2)
+    return Row(question, mine, theirs, peer_name, found[2], round(ratio, 2), at_least, len(ours.cpu), method)
