@@ -32,7 +32,7 @@ def test_scripts_are_bash_and_stop_at_the_first_failure(script: Path) -> None:
 
 def test_a_second_set_up_does_nothing() -> None:
     if not (ROOT / ".helix" / "setup.stamp").exists():
-        pytest.skip("this checkout was not set up by `make setup`")
+        pytest.skip("this checkout was not set up; run: make setup")
     before = (ROOT / ".helix" / "setup.stamp").stat().st_mtime_ns
     done = subprocess.run(["bash", SETUP / "bootstrap.sh"], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

@@ -32,7 +32,7 @@ def test_flags_are_those_that_every_processor_has() -> None:
     assert machine.cpu_flags("processor : 0\nflags : a b c\nprocessor : 1\nflags : b c d\n") == {"b", "c"}
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux")
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux; run: make test-fast on Linux")
 def test_pinned_numpy_uses_no_code_beyond_the_class() -> None:
     program = (
         "from helixserve import machine; found = machine.pin_numpy()\n"
@@ -57,7 +57,7 @@ def test_numpy_loaded_before_the_pin_is_refused() -> None:
 @pytest.mark.parametrize(("claimed", "unpinned"), [("x86-64-v3", False), ("x86-64-v4", True)])
 def test_a_class_that_numpy_does_not_run_as_is_refused(claimed: str, unpinned: bool) -> None:
     if machine.machine_class() != "x86-64-v4":
-        pytest.skip("needs AVX-512, to claim less or use more")
+        pytest.skip("needs a processor with AVX-512, to claim less or use more; run there: make test-fast")
     program = f"from helixserve import machine; import numpy; machine.confirm_numpy({claimed!r})"
     env = {name: value for name, value in os.environ.items() if name != "NPY_DISABLE_CPU_FEATURES"}
     if not unpinned:
@@ -65,6 +65,6 @@ def test_a_class_that_numpy_does_not_run_as_is_refused(claimed: str, unpinned: b
     beyond = "from numpy._core._multiarray_umath import __cpu_features__ as f; print(f['AVX512_ICL'])"
     more = subprocess.run([sys.executable, "-c", beyond], capture_output=True, text=True, env=env, check=True)
     if unpinned and more.stdout.strip() != "True":
-        pytest.skip("numpy has no code beyond the class for this processor")
+        pytest.skip("numpy has no code beyond the class for this processor; run on a newer one: make test-fast")
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False)
     assert "does not run as" in answer.stderr

@@ -29,7 +29,7 @@ def fsck(checkout_state: State) -> Path:
     except PipelineError as error:
         if "checksum" in str(error):
             raise
-        pytest.skip(f"Tessera's fsck cannot be obtained here: {error}")
+        pytest.skip(f"Tessera's fsck cannot be obtained here: {error}; run: helix tools build fsck")
 
 
 def _verifier_key(shard: Shard) -> str:

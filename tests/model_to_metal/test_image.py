@@ -98,7 +98,9 @@ def test_rebuilding_the_last_step_alone_misses_that_time_stamp(tiny: Tiny, store
     assert first.build(flake) == first.build(flake, rebuild=True)
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be made fewer")
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="one core cannot be made fewer; run on two or more: make test-fast"
+)
 def test_the_number_of_cores_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tuple[Store, Store]) -> None:
     with pytest.raises(ImageError, match="cores of dependency"):
         image.make_again(tiny(dependency="$b nproc >$out/cores"), *stores)
@@ -247,7 +249,7 @@ print(os.getuid(), os.getgid(), onnxruntime.__version__)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.getuid() != 0, reason="runc here needs root")
+@pytest.mark.skipif(os.getuid() != 0, reason="runc here needs root; run: sudo make test-slow")
 def test_the_image_runs_under_runc_with_a_read_only_root(root: Path) -> None:
     bundle = root.parent
     config = json.loads((bundle / "config.json").read_text())

@@ -45,7 +45,7 @@ def test_names_that_begin_alike_are_sorted_by_name() -> None:
         "numpy>=1 --hash=sha256:" + "0" * 64 + "  # numpy-1.whl",
         "numpy==1 --hash=md5:" + "0" * 32 + "  # numpy-1.whl",
         "numpy==1 --hash=sha256:" + "0" * 64,
-        "numpy @ https://example.org/numpy-1.whl",
+        "numpy @ https://example.org/numpy",
         "pool/updates/z/zlib1g_1_amd64.deb sha256:" + "0" * 64,
     ],
 )

@@ -48,7 +48,9 @@ def test_a_wheel_that_the_base_cannot_run_is_not_taken(name: str) -> None:
     assert resolve.best_wheel([name]) is None
 
 
-@pytest.mark.skipif(sys.version_info[:2] != resolve.PYTHON, reason="another Python than the base's")
+@pytest.mark.skipif(
+    sys.version_info[:2] != resolve.PYTHON, reason="another Python than the base's; run: make test-fast"
+)
 def test_accepted_tags_are_those_that_this_python_accepts_too() -> None:
     mine = {tag for tag in sys_tags() if "manylinux" in tag.platform or tag.platform == "any"}
     ours = set(resolve.accepted_tags())

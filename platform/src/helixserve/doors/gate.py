@@ -71,7 +71,7 @@ class Gate:
             await self._app(scope, _replayed(body, receive), named)
         except HelixServeError as error:
             await refuse(error, named)
-        except Exception:
+        except Exception:  # whatever it was, the client gets an answer and the log the traceback
             # BentoML's timeout middleware waits for an answer to begin, so an exception would look like a hang.
             logger.exception("request %s failed", request_id.hex())
             if started:

@@ -146,7 +146,7 @@ def guarded(handler: Handler) -> Handler:
             await context.abort(code, str(error))
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
-        except Exception:
+        except Exception:  # whatever it was, the client gets a status and the log the traceback
             logger.exception("a gRPC handler failed")
             await context.abort(grpc.StatusCode.INTERNAL, "the server failed; this is a fault of the server")
 
