@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch render demo demo-serve check test test-fast test-torch test-slow test-long coverage lock clean
+.PHONY: help setup setup-tests fetch render demo demo-serve check test test-fast test-torch test-slow test-long coverage lock clean
 
 BIN := .helix/venv/bin
 PYTEST := $(BIN)/python -m pytest --timeout=900
@@ -14,6 +14,9 @@ help:  ## Explain every target
 
 setup:  ## Install what is missing (apt, Python by hash, cosign and olareg built from source); safe to run twice
 	@bash platform/setup/bootstrap.sh
+
+setup-tests: setup  ## Install what only the tests need besides (a browser, qemu-user, diffoscope, faketime)
+	@bash platform/setup/bootstrap.sh tests
 
 demo: setup  ## The main job, end to end: a commit becomes an image, a prediction, a trace and a replay
 	@$(BIN)/helix demo
@@ -32,16 +35,16 @@ test: check test-fast coverage test-torch test-slow  ## Every test, fast ones fi
 fetch: setup  ## Download what the locks name, and put it into the Nix store
 	$(BIN)/helix fetch
 
-test-fast: fetch  ## Tests that need no image
+test-fast: setup-tests fetch  ## Tests that need no image
 	$(PYTEST) -m "not slow and not long and not torch" tests
 
 test-torch: fetch  ## Tests beside torch and the upstream package, in the Nix build environment
 	$(BIN)/helix env proteinmpnn build -- python -m pytest -p no:cacheprovider -m torch tests/models
 
-test-slow: fetch  ## Tests on the built, signed and running image
+test-slow: setup-tests fetch  ## Tests on the built, signed and running image
 	$(PYTEST) -m "slow and not long and not torch" tests
 
-test-long: setup  ## Tests that take longer than `make test` may
+test-long: setup-tests fetch  ## Tests that take longer than `make test` may
 	$(PYTEST) -m "long" tests
 
 coverage: setup  ## Every branch of the code that decides what is believed (fails below 100 %; pyproject.toml names it)

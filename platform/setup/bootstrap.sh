@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Set-up of a checkout, safe to run again: Debian packages, the Python environment, cosign and olareg.
+# `bootstrap.sh tests` also installs what only the tests need.
 #
 # Packages come from the machine's own package managers and their settings. Python
 # distributions are those of requirements/host.lock, by SHA-256; Go tools those of
@@ -19,6 +20,10 @@ fail() { say "$1"; say "mend it with: $2"; exit 1; }
 
 # Command → the package that brings it. runc lies in /usr/sbin, which not every PATH holds.
 commands="git:git make:make curl:curl jq:jq nix:nix-bin bwrap:bubblewrap runc:runc umoci:umoci skopeo:skopeo"
+# What only the tests need: a browser, another machine's processor, and what varies and compares builds.
+if [ "${1:-}" = tests ]; then
+  commands="$commands chromium:chromium qemu-x86_64:qemu-user diffoscope:diffoscope-minimal faketime:faketime"
+fi
 PATH=$PATH:/usr/sbin:/sbin
 
 missing_packages() {
