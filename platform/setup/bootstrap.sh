@@ -166,6 +166,7 @@ if [ "${#packages[@]}" -gt 0 ]; then install_packages "${packages[@]}"; fi
 refresh_lists
 mapfile -t packages < <(missing_packages)
 [ "${#packages[@]}" = 0 ] || fail "still missing: ${packages[*]}" "apt-get install ${packages[*]}"
+if is_ready; then exit 0; fi # only packages were missing
 make_environment
 say "brings cosign and olareg, built from source (cosign takes 3 to 5 minutes on two cores, once)"
 "$venv/bin/helix" tools build cosign olareg > /dev/null
