@@ -25,6 +25,11 @@ if [ "${1:-}" = tests ]; then
   commands="$commands chromium:chromium qemu-x86_64:qemu-user diffoscope:diffoscope-minimal faketime:faketime"
 fi
 PATH=$PATH:/usr/sbin:/sbin
+# The environment that this makes anew must not be made with its own Python.
+PATH=:$PATH:
+PATH=${PATH//":$venv/bin:"/:}
+PATH=${PATH#:}
+PATH=${PATH%:}
 
 missing_packages() {
   local pair
