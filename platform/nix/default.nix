@@ -10,7 +10,7 @@ let
   python = import ./python.nix { inherit system lib locks fixed base; };
   sources = import ./sources.nix { inherit root lib python; };
   oci = import ./oci.nix { inherit lib python; };
-  kernels = import ./kernels.nix { inherit root lib locks python; };
+  compileKernels = import ./kernels.nix { inherit root lib locks python; };
 
   folders = builtins.readDir (root + "/models");
   isModel = name:
@@ -27,8 +27,9 @@ let
       };
       serve = environment "serve";
       build = environment "build";
-      stages = import ./stages.nix { inherit lib locks fixed python sources model folder build; };
-      image = import ./image.nix { inherit base sources oci model serve; inherit (stages) exported; };
+      kernels = compileKernels { name = "${model}-kernels"; lock = folder + "/environment/build.lock"; };
+      stages = import ./stages.nix { inherit lib locks fixed python sources model folder build kernels; };
+      image = import ./image.nix { inherit base sources oci model serve; inherit (stages) engine; };
     in
     {
       "${model}-serve-env" = serve;
@@ -36,7 +37,8 @@ let
       "${model}-data" = stages.data;
       "${model}-weights" = stages.weights;
       "${model}-exported" = stages.exported;
-      "${model}-kernels" = kernels { name = "${model}-kernels"; lock = folder + "/environment/build.lock"; };
+      "${model}-kernels" = kernels;
+      "${model}-engine" = stages.engine;
       "${model}-files" = image.files;
       "${model}-image" = image.image;
     };

@@ -1,6 +1,6 @@
 # The serve image of a model: what lies where, and how it starts. Everything of ours is under
 # /opt/helix; no path of the Nix store is in it (layers.py refuses one).
-{ base, sources, oci, model, serve, exported }:
+{ base, sources, oci, model, serve, engine }:
 let
   home = "/opt/helix";
   layer = name: source: prefix: oci.layers { name = "${model}-${name}"; inherit source prefix; };
@@ -31,7 +31,7 @@ let
     })
     (layer "platform" platform "opt/helix/platform")
     (layer "code" "${code}/model" "opt/helix/model")
-    (layer "artifacts" exported "opt/helix/artifacts")
+    (layer "artifacts" engine "opt/helix/artifacts")
   ];
 
   files = oci.files { name = model; layers = content; };

@@ -1,5 +1,5 @@
-# The stages that are builds: data, import and export, each by the command that also runs elsewhere.
-{ lib, locks, fixed, python, sources, model, folder, build }:
+# The stages that are builds: data, import, export and compile, each by the command that also runs elsewhere.
+{ lib, locks, fixed, python, sources, model, folder, build, kernels }:
 let
   contract = builtins.fromTOML (builtins.readFile (folder + "/model.toml"));
 
@@ -9,10 +9,10 @@ let
     if found == null then throw "models/${model}/model.toml: [stages] ${stage} is not module:function"
     else builtins.head found;
 
-  run = { stage, module, inputs }:
+  run = { stage, modules, inputs }:
     let
       name = "${model}-${stage}";
-      code = sources.stage { inherit name model; modules = [ "model_to_metal.stage" module (hook stage) ]; };
+      code = sources.stage { inherit name model; modules = [ "model_to_metal.stage" ] ++ modules; };
       input = role: [ "--input" "${role}=${inputs.${role}}" ];
     in
     python.run {
@@ -50,9 +50,23 @@ let
       args = [ "-m" (hook "data") "weights" "--downloads" downloads "--output" "${placeholder "out"}/weights" ];
     };
 
-  weights = run { stage = "import"; module = "model_to_metal.stages.import_weights"; inputs = { inherit data; }; };
-  exported = run { stage = "export"; module = "model_to_metal.stages.export"; inputs = { inherit weights; }; };
+  weights = run {
+    stage = "import";
+    modules = [ "model_to_metal.stages.import_weights" (hook "import") ];
+    inputs = { inherit data; };
+  };
+  exported = run {
+    stage = "export";
+    modules = [ "model_to_metal.stages.export" (hook "export") ];
+    inputs = { inherit weights; };
+  };
+  engine = run {
+    stage = "compile";
+    modules = [ "model_to_metal.stages.compile_engine" ];
+    # What a target needs besides stands in model_to_metal/targets.py, too: the stage names what is absent.
+    inputs = { inherit exported; } // (if contract.target.name == "native-cpu" then { inherit kernels; } else { });
+  };
 in
 {
-  inherit data weights exported;
+  inherit data weights exported engine;
 }

@@ -45,6 +45,7 @@ def test_the_release_names_the_commit_and_every_step(released: Released) -> None
         "data": "helix.data-commit",
         "weights": "helix.trained-weights",
         "exported": "helix.exported-model",
+        "engine": "helix.compiled-engine",
         "regression": "helix.regression-verdict",
     }
 

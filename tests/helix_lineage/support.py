@@ -18,8 +18,10 @@ from helix_lineage import dsse
 from helix_lineage.canonical import digest_bytes
 from helix_lineage.records import (
     Artifact,
+    CompiledEngine,
     DataCommit,
     ExportedModel,
+    FirstRelease,
     GuardVerdict,
     ImageBuild,
     Record,
@@ -121,8 +123,9 @@ def make_chain(
     guard: Any = True,
     regression: Any = True,
     environment: str = digest("environment"),
+    first: bool = False,
 ) -> Chain:
-    """A whole chain; `guard` and `regression` are what the verdicts say."""
+    """A whole chain; `guard` and `regression` are what the verdicts say; `first`: of version 1, without an engine."""
     shared = {"model": model, "source": digest("source"), "environment": environment}
     guarded = GuardVerdict(
         parameters={"model": model, "source": digest("s"), "locks": {}, "findings": [], "passed": guard}
@@ -133,12 +136,14 @@ def make_chain(
     )
     weights = TrainedWeights(parents={"data": data.digest}, parameters={**shared, "origin": "imported"})
     exported = ExportedModel(parents={"weights": weights.digest}, parameters=shared)
+    engine = CompiledEngine(parents={"exported": exported.digest}, parameters=shared)
+    served = exported if first else engine
     regressed = RegressionVerdict(
-        parents={"candidate": exported.digest, "weights": weights.digest, "data": data.digest},
+        parents={"candidate": served.digest, "weights": weights.digest, "data": data.digest},
         parameters={**shared, "cases": [], "passed": regression},
     )
     built = ImageBuild(
-        parents={"model": exported.digest}, parameters={**shared, "image": image, "filesystem": filesystem}
+        parents={"model": served.digest}, parameters={**shared, "image": image, "filesystem": filesystem}
     )
     parts: dict[str, Record] = {
         "image": built,
@@ -148,7 +153,9 @@ def make_chain(
         "exported": exported,
         "regression": regressed,
     }
-    release = Release(
+    if not first:
+        parts["engine"] = engine
+    release = (FirstRelease if first else Release)(
         parents={role: record.digest for role, record in parts.items()},
         parameters={"model": model, "commit": "c" * 40, "builder": "laptop", "image": image},
     )

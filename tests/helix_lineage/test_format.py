@@ -27,11 +27,14 @@ def _rows(section: str) -> list[list[str]]:
 
 
 def test_record_types_with_parents_and_parameters() -> None:
-    rows = {row[0].strip("`"): row[1:] for row in _rows(_section("3.")) if "helix." in row[0]}
+    rows = {}
+    for row in _rows(_section("3.")):
+        if named := re.fullmatch(r"`(helix\.[\w-]+)`(?:, version (\d))?", row[0]):
+            rows[named[1], int(named[2] or 1)] = row[1:]
     said = {name: (set(re.findall(r"[\w?]+", parents)), set(re.findall(r"\w+", parameters)))
             for name, (parents, parameters) in rows.items()}  # fmt: skip
     real = {
-        kind.TYPE: (
+        (kind.TYPE, kind.VERSION): (
             {role if required else f"{role}?" for role, required in kind.PARENTS.items()},
             set(kind.REQUIRED),
         )

@@ -148,7 +148,7 @@ def test_a_changed_link_is_refused_by_name(honest: list[Evidence], link: str) ->
         believe(replace(honest[0], **changed))
 
 
-ROLES = ("image", "guard", "data", "weights", "exported", "regression")
+ROLES = ("image", "guard", "data", "weights", "exported", "engine", "regression")
 
 
 def _changed(record: Record) -> Record:
@@ -169,9 +169,11 @@ def test_a_record_that_its_signer_changed_is_named(chain: Chain, signer: Signer,
 
 
 def _looked_at(chain: Chain) -> Chain:
-    """The chain, with a guard that also looked at the exported model, and its own data."""
+    """The chain, with a guard that also ran the model, and its own data."""
     parts = chain.parts
-    parts["guard"] = replace(parts["guard"], parents={"exported": parts["exported"].digest})
+    parts["guard"] = replace(
+        parts["guard"], parents={"exported": parts["exported"].digest, "engine": parts["engine"].digest}
+    )
     parents = {role: parts[role].digest for role in ROLES}
     return Chain({**parts, "release": replace(chain.release, parents=parents)})
 
@@ -189,7 +191,9 @@ def test_a_record_of_another_valid_chain_does_not_stand_in(signer: Signer, role:
     # Nothing is missing: both chains are there.
     both = first.records | second.records
     swapped["predicate"]["records"] |= {name: record.to_json() for name, record in both.items()}
-    with pytest.raises(RecordError, match=r"(image|exported|weights|regression|guard)\.\w+ is sha256:\w+, but \w+ is"):
+    with pytest.raises(
+        RecordError, match=r"(image|engine|exported|weights|regression|guard)\.\w+ is sha256:\w+, but \w+ is"
+    ):
         verify_release(signer.bundle(swapped), signer.trust(), image=None, at=NOW)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from helix_lineage.errors import LineageError, RecordError, TrustError
-from helix_lineage.records import ExportedModel, Release
+from helix_lineage.records import ExportedModel, FirstRelease
 from helix_lineage.release import VerifiedRelease, complete_chain, verify_release
 from helix_lineage.trust import Trust
 from tests.helix_lineage.support import NOW, Chain, Signer, digest, make_chain
@@ -27,7 +27,7 @@ def test_a_whole_signed_release_verifies(chain: Chain, signer: Signer) -> None:
     assert verified.statement_subject.name == "127.0.0.1:5070/helix/m"
     assert verified.key_id == signer.entry()["key_id"]
     assert verified.builder == "laptop"
-    assert verified.parent("image", "model", "weights", "data") == chain.parts["data"]
+    assert verified.parent("image", "model", "exported", "weights", "data") == chain.parts["data"]
 
 
 def test_another_image_than_the_release_names(chain: Chain, signer: Signer) -> None:
@@ -60,7 +60,7 @@ def test_another_builder_than_the_key_names(chain: Chain, signer: Signer) -> Non
         verify_release(signer.bundle(chain.statement()), ci.trust(), image=None, at=NOW)
 
 
-@pytest.mark.parametrize("role", ["image", "guard", "data", "weights", "exported", "regression"])
+@pytest.mark.parametrize("role", ["image", "guard", "data", "weights", "exported", "engine", "regression"])
 def test_a_missing_record_is_named(chain: Chain, signer: Signer, role: str) -> None:
     statement = chain.statement()
     del statement["predicate"]["records"][chain.parts[role].digest]
@@ -108,8 +108,30 @@ def test_records_that_do_not_meet(chain: Chain) -> None:
     other = replace(chain.parts["exported"], target="other")
     assert isinstance(other, ExportedModel)
     release = replace(chain.release, parents={**chain.release.parents, "exported": other.digest})
-    with pytest.raises(RecordError, match=r"image\.model is sha256:.*, but exported is"):
+    with pytest.raises(RecordError, match=r"engine\.exported is sha256:.*, but exported is"):
         complete_chain(release, {**chain.records, other.digest: other})
+
+
+@pytest.mark.parametrize(("role", "path"), [("image", "model"), ("regression", "candidate")])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_served_and_judged_is_the_releases_own(role: str, path: str, first: bool) -> None:
+    """The engine since there is one, the exported model before: a chain of one version is none of the other."""
+    chain = make_chain(first=first)
+    complete_chain(chain.release, chain.records)
+    other = make_chain().parts["engine"] if first else chain.parts["exported"]
+    record = replace(chain.parts[role], parents={**chain.parts[role].parents, path: other.digest})
+    release = replace(chain.release, parents={**chain.release.parents, role: record.digest})
+    records = {**chain.records, record.digest: record, other.digest: other}
+    wanted = "exported" if first else "engine"
+    with pytest.raises(RecordError, match=rf"{role}\.{path} is sha256:.*, but {wanted} is"):
+        complete_chain(release, records)
+
+
+def test_a_release_of_the_second_version_without_an_engine_is_none(chain: Chain, signer: Signer) -> None:
+    value = make_chain(first=True).statement()
+    value["predicate"]["release"]["version"] = 2
+    with pytest.raises(RecordError, match=r"parents missing \['engine'\]"):
+        verify_release(signer.bundle(value), signer.trust(), image=None, at=NOW)
 
 
 def test_records_of_two_models(chain: Chain) -> None:
@@ -130,6 +152,18 @@ def test_a_guard_that_looked_at_another_export_is_refused(chain: Chain) -> None:
     release = replace(chain.release, parents={**chain.release.parents, "guard": guard.digest})
     with pytest.raises(RecordError, match=r"guard\.exported is sha256:.*, but exported is"):
         complete_chain(release, {**chain.records, guard.digest: guard})
+
+
+def test_a_guard_that_ran_another_engine_is_refused(chain: Chain) -> None:
+    for engine in (chain.parts["engine"].digest, digest("another engine")):
+        guard = replace(chain.parts["guard"], parents={"engine": engine})
+        release = replace(chain.release, parents={**chain.release.parents, "guard": guard.digest})
+        records = {**chain.records, guard.digest: guard}
+        if engine == chain.parts["engine"].digest:
+            complete_chain(release, records)
+        else:
+            with pytest.raises(RecordError, match=r"guard\.engine is sha256:.*, but engine is"):
+                complete_chain(release, records)
 
 
 def test_a_release_of_another_image_than_was_built(chain: Chain) -> None:
@@ -163,9 +197,9 @@ def test_a_release_that_is_no_release(chain: Chain, signer: Signer) -> None:
 
 
 def test_a_bundle_that_cosign_made() -> None:
-    """Made by `fixtures/make_cosign.sh` with cosign v3.1.3, offline; the key is thrown away."""
+    """Made by `fixtures/make_cosign.sh` with cosign v3.1.3, offline; the key is thrown away. Version 1 of a release."""
     bundle = (FIXTURES / "cosign.sigstore.json").read_bytes()
     trust = Trust.load(FIXTURES / "cosign.trust.json")
     verified = verify_release(bundle, trust, image=digest("image"), at=NOW)
-    assert isinstance(verified.release, Release)
-    assert verified.release == make_chain().release
+    assert isinstance(verified.release, FirstRelease)
+    assert verified.release == make_chain(first=True).release

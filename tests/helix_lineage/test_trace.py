@@ -25,7 +25,9 @@ def test_a_trace_names_everything_that_made_a_prediction(world: World) -> None:
     assert value["data_commit"] == world.chain.parts["data"].digest
     assert value["weights"] == world.chain.parts["weights"].digest
     assert value["seed"] == str(2**63)
-    assert value["environments"] == dict.fromkeys(["image", "exported", "weights", "regression"], digest("environment"))
+    assert value["environments"] == dict.fromkeys(
+        ["image", "engine", "exported", "weights", "regression"], digest("environment")
+    )
     assert value["image"] == {"claimed": digest("image"), "released": digest("image"), "filesystem": digest("files")}
     assert value["batch"] is None
     assert value["release"]["signed_by"] == world.signer.entry()["key_id"]

@@ -28,6 +28,7 @@ from helix_lineage.canonical import digest_bytes, dumps
 from helix_lineage.dsse import BUNDLE_TYPE, PAYLOAD_TYPE, STATEMENT_TYPE, pre_authentication_encoding
 from helix_lineage.records import (
     Artifact,
+    CompiledEngine,
     DataCommit,
     ExportedModel,
     GuardVerdict,
@@ -162,17 +163,18 @@ def records(place: Place, model: str, **changes: object) -> tuple[Release, dict[
     )
     data = DataCommit(parameters={"model": model, "dvc_lock": digest, "files": []})
     weights = TrainedWeights(parents={"data": data.digest}, parameters={**common, "origin": "imported"})
-    exported = ExportedModel(
-        parents={"weights": weights.digest},
+    exported = ExportedModel(parents={"weights": weights.digest}, parameters=common)
+    engine = CompiledEngine(
+        parents={"exported": exported.digest},
         parameters=common,
         outputs=tuple(changes.get("outputs", outputs)),  # type: ignore[arg-type]
     )
     regression = RegressionVerdict(
-        parents={"candidate": exported.digest, "weights": weights.digest, "data": data.digest},
+        parents={"candidate": engine.digest, "weights": weights.digest, "data": data.digest},
         parameters={**common, "passed": True, "cases": []},
     )
     image = ImageBuild(
-        parents={"model": exported.digest},
+        parents={"model": engine.digest},
         parameters={**common, "image": IMAGE, "filesystem": digest_bytes((place.home / "files.json").read_bytes())},
     )
     chain: dict[str, Record] = {
@@ -181,6 +183,7 @@ def records(place: Place, model: str, **changes: object) -> tuple[Release, dict[
         "data": data,
         "weights": weights,
         "exported": exported,
+        "engine": engine,
         "regression": regression,
     }
     release = Release(

@@ -70,7 +70,7 @@ def break_contract(place: Place) -> None:
     support.publish(place, "tiny")
 
 
-def other_export(place: Place) -> None:
+def other_engine(place: Place) -> None:
     resign(place, outputs=[Artifact("tiny.onnx", digest_bytes(b"another graph"), 13)])
 
 
@@ -95,7 +95,7 @@ FAULTS: dict[str, tuple[Callable[[Place], object], str]] = {
     "code added": (lambda place: plant(place, "platform/sitecustomize.py"), "opt/helix/platform/sitecustomize.py"),
     "another model's release": (rename_model, "model"),
     "a contract of another format": (break_contract, "format"),
-    "weights that were not exported": (other_export, "tiny.onnx"),
+    "weights that are not the engine's": (other_engine, "tiny.onnx"),
 }
 
 

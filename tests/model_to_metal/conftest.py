@@ -19,6 +19,7 @@ from helix_lineage.canonical import digest_bytes, dumps
 from helix_lineage.paths import State
 from helix_lineage.records import (
     Artifact,
+    CompiledEngine,
     DataCommit,
     ExportedModel,
     GuardVerdict,
@@ -156,17 +157,21 @@ def make_chain(image: str, *, guard_passes: bool = True, regression_passes: bool
     data = DataCommit(parameters={"model": "tiny", "dvc_lock": dvc, "files": rows}, outputs=(file,))
     weights = TrainedWeights(parents={"data": data.digest}, parameters={**common, "origin": "imported"})
     exported = ExportedModel(parents={"weights": weights.digest}, parameters=common, target="cpu")
+    engine = CompiledEngine(parents={"exported": exported.digest}, parameters=common, target="cpu")
     case = {"case": "1ubi", "metric": "max deviation", "value": 1e-5, "allowed": 1e-4, "passed": regression_passes}
     regression = RegressionVerdict(
-        parents={"candidate": exported.digest, "weights": weights.digest, "data": data.digest},
+        parents={"candidate": engine.digest, "weights": weights.digest, "data": data.digest},
         parameters={**common, "passed": regression_passes, "cases": [case]},
     )
     built = ImageBuild(
-        parents={"model": exported.digest},
+        parents={"model": engine.digest},
         parameters={**common, "image": image, "filesystem": digest_bytes(b"files")},
         target="cpu",
     )
-    roles = {"guard": guard, "data": data, "weights": weights, "exported": exported, "regression": regression}
+    roles = {
+        "guard": guard, "data": data, "weights": weights, "exported": exported, "engine": engine,
+        "regression": regression,
+    }  # fmt: skip
     release = Release(
         parents={**{role: record.digest for role, record in roles.items()}, "image": built.digest},
         parameters={"model": "tiny", "commit": "c" * 40, "builder": "laptop", "image": image},

@@ -32,7 +32,7 @@ export = "toy_model.export:export"
 evaluate = "toy_model.evaluate:evaluate"
 
 [target]
-name = "numpy-cpu"
+name = "onnxruntime-cpu"
 
 [guard]
 task = "twice"

@@ -46,7 +46,8 @@ def test_where_the_machine_changes_no_bytes_no_class_is_named(project: Checkout)
     ("old", "stage", "said"),
     [
         ('export = "toy_model.export:export"', "export", "[stages] export is missing"),
-        ('name = "numpy-cpu"', "export", "[target] name is missing"),
+        ('name = "onnxruntime-cpu"', "export", "[target] name is missing"),
+        ('[target]\nname = "onnxruntime-cpu"', "compile", "[target] name is missing"),
         ('model = "toy_model.model:Toy"', "guard", "[serve] model is missing"),
     ],
 )
@@ -57,3 +58,27 @@ def test_what_the_contract_lacks_is_named(project: Checkout, old: str, stage: st
         plans.release_plan(project, "toy", [stage])
     assert said in str(caught.value)
     assert caught.value.where == "models/toy/model.toml"
+
+
+def test_a_target_that_nothing_is_compiled_for_is_refused(project: Checkout) -> None:
+    path = project.root / "models/toy/model.toml"
+    path.write_text(path.read_text().replace('"onnxruntime-cpu"', '"abacus"'))
+    with pytest.raises(ContractError, match="'abacus', which no stage compiles for"):
+        plans.release_plan(project, "toy", ["compile"])
+
+
+def test_an_engine_names_the_kernels_sources_where_its_target_has_kernels(project: Checkout) -> None:
+    kernel = project.root / "platform" / "kernels" / "product.c"
+    kernel.parent.mkdir()
+    kernel.write_text("int one;\n")
+    path = project.root / "models/toy/model.toml"
+
+    def digests() -> set[str]:
+        before = plans.release_plan(project, "toy", ["compile"]).stages["compile"]
+        kernel.write_text(kernel.read_text() + "int another;\n")
+        after = plans.release_plan(project, "toy", ["compile"]).stages["compile"]
+        return {str(before.plan.parameters["source"]), str(after.plan.parameters["source"])}
+
+    assert len(digests()) == 1
+    path.write_text(path.read_text().replace('"onnxruntime-cpu"', '"native-cpu"'))
+    assert len(digests()) == 2

@@ -134,7 +134,7 @@ class GuardVerdict(Record):
     """May this source go on? Findings carry rule, file, line, message and fix."""
 
     TYPE = "helix.guard-verdict"
-    PARENTS = _roles("", "exported")
+    PARENTS = _roles("", "exported engine")
     REQUIRED = ("model", "source", "locks", "passed", "findings")
 
 
@@ -165,6 +165,15 @@ class ExportedModel(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompiledEngine(Record):
+    """What a runner loads on one target: the exported graphs, and what was compiled for them."""
+
+    TYPE = "helix.compiled-engine"
+    PARENTS = _roles("exported")
+    REQUIRED = ("model", "source", "environment")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RegressionVerdict(Record):
     """May this artifact replace the one in production? A refusal is recorded too."""
 
@@ -187,8 +196,17 @@ class Release(Record):
     """A commit, the records that came of it, and the image."""
 
     TYPE = "helix.release"
-    PARENTS = _roles("image guard data weights exported regression")
+    VERSION = 2
+    PARENTS = _roles("image guard data weights exported engine regression")
     REQUIRED = ("model", "commit", "builder", "image")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstRelease(Release):
+    """Version 1: without a compile step, its image holds the exported model itself."""
+
+    VERSION = 1
+    PARENTS = _roles("image guard data weights exported regression")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +218,10 @@ class Promotion(Record):
     REQUIRED = ("model", "environment", "generation")
 
 
-_ALL = (GuardVerdict, DataCommit, TrainedWeights, ExportedModel, RegressionVerdict, ImageBuild, Release, Promotion)
+_ALL = (
+    GuardVerdict, DataCommit, TrainedWeights, ExportedModel, CompiledEngine, RegressionVerdict, ImageBuild, Release,
+    FirstRelease, Promotion,
+)  # fmt: skip
 RECORD_TYPES: Mapping[tuple[str, int], type[Record]] = MappingProxyType(
     {(kind.TYPE, kind.VERSION): kind for kind in _ALL}
 )

@@ -12,8 +12,10 @@ from helix_lineage import dsse
 from helix_lineage.canonical import Json
 from helix_lineage.errors import CanonicalError, RecordError, TrustError
 from helix_lineage.records import (
+    CompiledEngine,
     DataCommit,
     ExportedModel,
+    FirstRelease,
     GuardVerdict,
     ImageBuild,
     Record,
@@ -26,29 +28,34 @@ from helix_lineage.trust import Trust
 
 PREDICATE_TYPE = "https://helix.example/release/v1"
 
+_FIRST: Mapping[str, type[Record]] = {
+    "image": ImageBuild,
+    "guard": GuardVerdict,
+    "data": DataCommit,
+    "weights": TrainedWeights,
+    "exported": ExportedModel,
+    "regression": RegressionVerdict,
+}
+
 ROLE_TYPES: Mapping[type[Record], Mapping[str, type[Record]]] = MappingProxyType(
     {
-        Release: {
-            "image": ImageBuild,
-            "guard": GuardVerdict,
-            "data": DataCommit,
-            "weights": TrainedWeights,
-            "exported": ExportedModel,
-            "regression": RegressionVerdict,
-        },
-        ImageBuild: {"model": ExportedModel},
-        RegressionVerdict: {"candidate": ExportedModel, "weights": TrainedWeights, "data": DataCommit},
+        Release: {**_FIRST, "engine": CompiledEngine},
+        FirstRelease: _FIRST,
+        # Which of the release's records these two are is among the meetings: the engine, or in version 1 the export.
+        ImageBuild: {"model": Record},
+        RegressionVerdict: {"candidate": Record, "weights": TrainedWeights, "data": DataCommit},
+        CompiledEngine: {"exported": ExportedModel},
         ExportedModel: {"weights": TrainedWeights},
         TrainedWeights: {"data": DataCommit},
     }
 )
 """Which type of record each parent role names. `incumbent` is evidence of another release and is not followed."""
 
-_MEETINGS = (
-    (("image", "model"), ("exported",)),
+_Path = tuple[str, ...]
+
+_MEETINGS: tuple[tuple[_Path, _Path], ...] = (
     (("exported", "weights"), ("weights",)),
     (("weights", "data"), ("data",)),
-    (("regression", "candidate"), ("exported",)),
     (("regression", "weights"), ("weights",)),
     (("regression", "data"), ("data",)),
 )
@@ -103,9 +110,7 @@ def verify_release(bundle: bytes, trust: Trust, *, image: str | None, at: dateti
 def complete_chain(release: Release, records: Mapping[str, Record]) -> None:
     """Check that the chain below a release is whole and holds together. Raises RecordError. Pure."""
     _walk("release", release, records, set())
-    # A guard that also looked at the exported model must have looked at this one.
-    looked = "exported" in records[release.parents["guard"]].parents
-    for left, right in (*_MEETINGS, (("guard", "exported"), ("exported",))) if looked else _MEETINGS:
+    for left, right in _meetings(release, records[release.parents["guard"]]):
         first, second = _digest_at(release, records, left), _digest_at(release, records, right)
         if first != second:
             _refuse(".".join(left), first, ".".join(right), second, RecordError)
@@ -118,6 +123,17 @@ def complete_chain(release: Release, records: Mapping[str, Record]) -> None:
     built = records[release.parents["image"]].parameters["image"]
     if release.parameters["image"] != built:
         _refuse("release.parameters.image", release.parameters["image"], "image.parameters.image", built, RecordError)
+
+
+def _meetings(release: Release, guard: Record) -> list[tuple[_Path, _Path]]:
+    """What must lead to one record in this release, by its version and by what its guard looked at."""
+    compiled = "engine" in release.parents
+    served: _Path = ("engine",) if compiled else ("exported",)
+    found = [*_MEETINGS, (("image", "model"), served), (("regression", "candidate"), served)]
+    if compiled:
+        found.append((("engine", "exported"), ("exported",)))
+    # A guard that also ran the model must have run this one.
+    return found + [(("guard", role), (role,)) for role in ("exported", "engine") if role in guard.parents]
 
 
 def _walk(path: str, record: Record, records: Mapping[str, Record], seen: set[str]) -> None:

@@ -17,7 +17,7 @@ from helix_lineage.shard.entries import PredictionEntry, commitment
 from helix_lineage.shard.header import ShardHeader
 from helix_lineage.shard.reader import Inclusion, Log, Shard
 
-CHAIN = ("image", "exported", "weights", "data", "guard", "regression")
+CHAIN = ("image", "engine", "exported", "weights", "data", "guard", "regression")
 """Roles of a release, from what runs to what it was made of."""
 
 
@@ -36,8 +36,8 @@ class Trace:
     """Why there is no release to show, or why its signature does not hold."""
 
     def record(self, name: str) -> Record | None:
-        """A record of the chain by its role in the release."""
-        if self.found is None:
+        """A record of the chain by its role in the release; an old release has no engine."""
+        if self.found is None or name not in self.found.release.parents:
             return None
         return self.found.records[self.found.release.parents[name]]
 

@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = parser.parse_args(arguments).command
     # Before anything loads numpy; a process that this one starts inherits it.
     try:
-        machine_class = machine.pin_numpy()
-        return serve(Settings.read()) if command == "serve" else replay(Settings.read(), machine_class)
+        machine.pin_numpy()
+        return serve(Settings.read()) if command == "serve" else replay(Settings.read())
     except (HelixServeError, LineageError) as error:
         print(f"helixserve {command}: {error}", file=sys.stderr)  # noqa: T201  # a command's output
         return 1
@@ -60,11 +60,11 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def replay(settings: Settings, machine_class: str) -> int:
+def replay(settings: Settings) -> int:
     """Answer one replay request."""
     from helixserve import replay as again  # noqa: PLC0415  # loads numpy, so after the pin
 
-    sys.stdout.buffer.write(again.run(settings, machine_class, sys.stdin.buffer.read()))
+    sys.stdout.buffer.write(again.run(settings, sys.stdin.buffer.read()))
     sys.stdout.buffer.flush()
     return 0
 

@@ -1,8 +1,9 @@
 """The machine class: the CPU features that can change the bits of an answer.
 
-ONNX Runtime, numpy and libm choose code by CPU features. The psABI levels x86-64-v3 (AVX2,
-FMA) and x86-64-v4 (AVX-512 F, BW, CD, DQ, VL) are the ones that change fp32 bits; numpy also
-has code beyond v4, which `pin_numpy` turns off, so that one class computes one way.
+ONNX Runtime and numpy choose code by CPU features. The psABI levels x86-64-v3 (AVX2, FMA) and
+x86-64-v4 (AVX-512 F, BW, CD, DQ, VL) are the ones that change fp32 bits. numpy is held to its code
+for v3 everywhere (`pin_numpy`), and the native kernels give the same bits at both levels: so the
+class of an answer by the native runner is v3, whatever the processor. libm has no code beyond v3.
 
 >>> machine_class(frozenset("avx avx2 bmi1 bmi2 f16c fma abm movbe xsave".split()))
 'x86-64-v3'
@@ -17,11 +18,19 @@ from pathlib import Path
 
 from helixserve.errors import NotReadyError
 
+V3, V4 = "x86-64-v3", "x86-64-v4"
+
 _V3 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"])
 _V4 = _V3 | frozenset(["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"])
 
-_BEYOND = {"x86-64-v4": "AVX512_ICL AVX512_SPR", "x86-64-v3": "X86_V4 AVX512_ICL AVX512_SPR"}
-"""Machine class → numpy's dispatch targets that exceed it (numpy 2.4's names)."""
+_PORTABLE = {"native": V3}
+"""Runner → the lowest class that it runs on, where it gives the same bits on every class from there."""
+
+_BEYOND = ("X86_V4", "AVX512_ICL", "AVX512_SPR")
+"""numpy's dispatch targets that exceed v3 (numpy 2.4's names)."""
+
+_WIDE = ("AVX512F", "AVX512BW", "AVX512CD", "AVX512DQ", "AVX512VL")
+"""What v4 adds, as numpy names what CPUID says."""
 
 _VARIABLE = "NPY_DISABLE_CPU_FEATURES"
 
@@ -33,14 +42,14 @@ def cpu_flags(cpuinfo: str) -> frozenset[str]:
 
 
 def machine_class(flags: frozenset[str] | None = None) -> str:
-    """The class of this machine, or of one with the CPU `flags` given. Raises NotReadyError below x86-64-v3."""
+    """The level of this processor, or of one with the CPU `flags` given. Raises NotReadyError below x86-64-v3."""
     measured = (
         cpu_flags(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")) if flags is None else flags
     )
     if measured >= _V4:
-        return "x86-64-v4"
+        return V4
     if measured >= _V3:
-        return "x86-64-v3"
+        return V3
     absent = ", ".join(sorted(_V3 - measured))
     raise NotReadyError(
         f"this processor is below x86-64-v3: it lacks {absent}",
@@ -49,27 +58,43 @@ def machine_class(flags: frozenset[str] | None = None) -> str:
     )
 
 
-def pin_numpy() -> str:
-    """Keep numpy to the code of this machine's class; gives the class.
+def pin_numpy() -> None:
+    """Keep numpy to its code for x86-64-v3.
 
     Must run before numpy is imported, in this process or a parent of it; raises NotReadyError
-    when numpy is already loaded unpinned.
+    when numpy is already loaded unpinned, or on a processor below x86-64-v3.
     """
-    found = machine_class()
-    if "numpy" in sys.modules and os.environ.get(_VARIABLE) != _BEYOND[found]:
+    machine_class()
+    wanted = " ".join(_BEYOND)
+    if "numpy" in sys.modules and os.environ.get(_VARIABLE) != wanted:
         raise NotReadyError("numpy was loaded before its CPU dispatch was pinned", where=_VARIABLE)
-    os.environ[_VARIABLE] = _BEYOND[found]
+    os.environ[_VARIABLE] = wanted
+
+
+def widest() -> str:
+    """The level of this processor by its own CPUID, which an emulated one shows truly, unlike /proc/cpuinfo."""
+    features = _features()
+    return V4 if all(features[name] for name in _WIDE) else V3
+
+
+def confirmed_class(runner: str) -> str:
+    """The class of machines that give the bits of this one, with that runner: what is recorded.
+
+    Raises NotReadyError when the numpy that is loaded is not pinned, and where a class that the
+    bits depend on is claimed by /proc/cpuinfo, but not by CPUID.
+    """
+    features = _features()
+    if beyond := [name for name in _BEYOND if features.get(name)]:
+        raise NotReadyError(f"numpy runs code beyond x86-64-v3: {', '.join(beyond)}", where=_VARIABLE)
+    if runner in _PORTABLE:
+        return _PORTABLE[runner]
+    claimed, found = machine_class(), widest()
+    if claimed != found:
+        raise NotReadyError(f"/proc/cpuinfo says {claimed}, but CPUID says {found}", where="machine_class")
     return found
 
 
-def confirm_numpy(found: str) -> None:
-    """The numpy that is loaded runs the code of class `found`, by its own CPUID. Raises NotReadyError.
-
-    An emulated processor may show the host's /proc/cpuinfo; a class that is only claimed must not be recorded.
-    """
+def _features() -> dict[str, bool]:
     # numpy publishes its CPU features nowhere else; `numpy.testing` reads them here too.
-    features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
-    beyond = [name for name in _BEYOND[found].split() if features.get(name)]
-    if features["X86_V4"] != (found == "x86-64-v4") or beyond:
-        why = ", ".join(beyond) or "its CPUID differs"
-        raise NotReadyError(f"numpy does not run as {found}: {why}", where="machine_class")
+    found: dict[str, bool] = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
+    return found

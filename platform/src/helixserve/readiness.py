@@ -20,7 +20,7 @@ from typing import Any
 
 from helix_lineage.canonical import digest_bytes, loads
 from helix_lineage.errors import LineageError
-from helix_lineage.records import ExportedModel, ImageBuild, Release
+from helix_lineage.records import ImageBuild, Record, Release
 from helix_lineage.release import verify_release
 from helix_lineage.trust import Trust
 from helixserve.contract import Contract
@@ -95,12 +95,11 @@ class Files:
             raise NotReadyError(f"the file is {digest}, but the release lists {entry['digest']}", where=name)
 
 
-def verify(
-    bundle: bytes, trust: Trust, manifest: bytes, image: str | None, at: datetime
-) -> tuple[Release, ExportedModel]:
+def verify(bundle: bytes, trust: Trust, manifest: bytes, image: str | None, at: datetime) -> tuple[Release, Record]:
     """Check the signed release against the trust root, the claimed image and files.json.
 
-    Gives the release and the exported model that it serves. Raises NotReadyError naming the field.
+    Gives the release and the record of the files that it serves: its engine, or in an old one its export.
+    Raises NotReadyError naming the field.
     """
     if image is None:
         raise NotReadyError("the scheduler claims no image digest", where="HELIX_IMAGE_DIGEST")
@@ -109,15 +108,15 @@ def verify(
     except LineageError as error:
         raise NotReadyError(f"the release does not hold: {error.what}", where=error.where or "release") from error
     release = verified.release
-    build, exported = verified.parent("image"), verified.parent("exported")
-    if not isinstance(build, ImageBuild) or not isinstance(exported, ExportedModel):
+    build = verified.parent("image")
+    if not isinstance(build, ImageBuild):
         raise NotReadyError("the release's parents are of the wrong type", where="release.parents")
     named = build.parameters["filesystem"]
     if digest_bytes(manifest) != named:
         raise NotReadyError(
             f"files.json is {digest_bytes(manifest)}, but the release names {named}", where="files.json"
         )
-    return release, exported
+    return release, verified.parent("image", "model")
 
 
 def load(settings: Settings, at: datetime) -> Verified:
@@ -128,23 +127,23 @@ def load(settings: Settings, at: datetime) -> Verified:
         trust = Trust.load(settings.trust)
     except (LineageError, OSError) as error:
         raise NotReadyError(f"cannot read the trust root: {error}", where=str(settings.trust)) from error
-    release, exported = verify(bundle, trust, manifest, settings.image_digest, at)
+    release, served = verify(bundle, trust, manifest, settings.image_digest, at)
     files = Files(manifest, settings.root)
     contract = Contract.parse(files.read(settings.model / "model.toml").decode())
     if contract.name != release.parameters["model"]:
         raise NotReadyError(f"the release is of {release.parameters['model']!r}", where="model.toml name")
     artifacts = {name: files.read(settings.artifacts / name) for name in contract.artifacts}
     for name, data in artifacts.items():
-        check_artifact(exported, name, digest_bytes(data))
+        check_artifact(served, name, digest_bytes(data))
     files.check_tree(settings.home)
     return Verified(release, release.parameters["image"], bundle, contract, artifacts)
 
 
-def check_artifact(exported: ExportedModel, name: str, digest: str) -> None:
-    """The artifact is the one that the release's export gave. Raises NotReadyError."""
-    given = {output.name: output.digest for output in exported.outputs}
+def check_artifact(served: Record, name: str, digest: str) -> None:
+    """The artifact is the one that the release's engine holds. Raises NotReadyError."""
+    given = {output.name: output.digest for output in served.outputs}
     if given.get(name) != digest:
-        raise NotReadyError(f"the release's export gave {given.get(name, 'no such file')}, not {digest}", where=name)
+        raise NotReadyError(f"the release's engine has {given.get(name, 'no such file')}, not {digest}", where=name)
 
 
 def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None) -> None:

@@ -24,11 +24,12 @@ from helixserve.settings import Settings
 VERSION = 1
 
 
-def run(settings: Settings, machine_class: str, request: bytes) -> bytes:
+def run(settings: Settings, request: bytes) -> bytes:
     """Answer one replay request. Raises HelixServeError."""
-    machine.confirm_numpy(machine_class)
     typed, items = read_request(request)
-    outputs = replay(load_model(settings), typed, items)
+    model = load_model(settings)
+    machine_class = machine.confirmed_class(model.contract.runner)
+    outputs = replay(model, typed, items)
     return cbor2.dumps([VERSION, machine_class, outputs], canonical=True)
 
 

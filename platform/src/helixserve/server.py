@@ -92,12 +92,12 @@ class Server:
             logger.info("shard %s closed", self._recorder.shard)
 
     def _open(self) -> tuple[Recorder, Core]:
-        machine_class = machine.pin_numpy()
+        machine.pin_numpy()
         verified = readiness.load(self.settings, datetime.now(UTC))
         if verified.contract != self.contract:
             raise NotReadyError("the service was built from another contract than the release's", where="model.toml")
         model = load_class(verified.contract).load(verified.artifacts, verified.contract)
-        machine.confirm_numpy(machine_class)
+        machine_class = machine.confirmed_class(verified.contract.runner)
         readiness.check_loaded(self.settings)
         recorder = Recorder.open(self.settings.log, verified, machine_class)
         logger.info("shard %s, release %s, %s", recorder.shard, verified.release.digest, machine_class)

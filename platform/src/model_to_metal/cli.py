@@ -20,6 +20,7 @@ from model_to_metal.commands import (
     attest,
     build,
     check,
+    compile_engine,
     demo,
     doctor,
     env,
@@ -53,8 +54,8 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     command.register
     for command in (
-        doctor, lock, fetch, check, export, regress, build, attest, promote, rollback, run, serve, demo, verify,
-        gitops, lineage, keys, registry, env, tools,
+        doctor, lock, fetch, check, export, compile_engine, regress, build, attest, promote, rollback, run, serve, demo,
+        verify, gitops, lineage, keys, registry, env, tools,
     )
 )  # fmt: skip
 for _register in COMMANDS:

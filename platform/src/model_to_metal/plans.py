@@ -19,6 +19,7 @@ from model_to_metal.checkout import Checkout
 from model_to_metal.errors import ContractError
 from model_to_metal.sources import Sources
 from model_to_metal.stage import Plan
+from model_to_metal.targets import TARGETS, Target
 
 BUILDER = "laptop"
 """Who builds here; production environments refuse it."""
@@ -116,6 +117,8 @@ class _Planner:
             return Plan({"model": self._model, "source": self._name(self._tree), "locks": dict(locks.files)})
         if name == "regress":
             return Plan(made, self._target(), machine_class())
+        if name == "compile":
+            return Plan({**made, "source": self._name(code | self._compiled())}, self._target())
         if name == "build":
             return Plan({**made, "source": self._name(sources.image(self._checkout, self._model))}, self._target())
         if name == "attest":
@@ -137,11 +140,17 @@ class _Planner:
         if name in ("import", "export"):
             # The derivation is shown the contract too, so a hook may read it.
             return self._tree.only(f"{folder}/model.toml")
+        if name == "compile":
+            return self._tree.only(f"{folder}/model.toml") | self._compiled()
         if name == "regress":
             return self._tree.only(f"{folder}/model.toml", f"{folder}/golden/")
         if name == "build":
             return sources.image(self._checkout, self._model)
         return Sources({})
+
+    def _compiled(self) -> Sources:
+        """The sources of what compile puts beside the exported graphs."""
+        return sources.code(self._checkout, self._known_target().sources)
 
     def _hooks(self, name: str) -> list[str]:
         """The model's functions that the stage runs, as `module:function`."""
@@ -152,6 +161,12 @@ class _Planner:
 
     def _target(self) -> str:
         return self._text("target", "name")
+
+    def _known_target(self) -> Target:
+        if (name := self._target()) not in TARGETS:
+            fix = f"use one of {', '.join(TARGETS)}"
+            raise ContractError(f"[target] name is {name!r}, which no stage compiles for", where=self._where, fix=fix)
+        return TARGETS[name]
 
     def _text(self, table: str, key: str) -> str:
         found: Any = self._contract.get(table)

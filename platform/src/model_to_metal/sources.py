@@ -104,6 +104,12 @@ def image(checkout: Checkout, model: str) -> Sources:
     return _hash(checkout.root, (name for name in names if not name.endswith((".md", ".pyc"))))
 
 
+def code(checkout: Checkout, folders: Iterable[str]) -> Sources:
+    """Every file of some folders, without documentation."""
+    names = [name for folder in folders for name in checkout.files(folder)]
+    return _hash(checkout.root, (name for name in names if not name.endswith((".md", ".pyc"))))
+
+
 def locks(checkout: Checkout, model: str) -> Sources:
     """Every lock that the model's builds read (dvc.lock pins data, which `DataCommit` names)."""
     names = [

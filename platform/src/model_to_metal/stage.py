@@ -40,6 +40,7 @@ STAGES: Mapping[str, str] = {
     "data": "data",
     "import": "import_weights",
     "export": "export",
+    "compile": "compile_engine",
     "regress": "regress",
     "build": "build",
     "attest": "attest",

@@ -1,6 +1,6 @@
 """The workshop of the local engine: how each stage is made on this machine.
 
-- import, export: Nix derivations that run the stage's own command; what came out is recorded.
+- import, export, compile: Nix derivations that run the stage's own command; what came out is recorded.
 - guard, regress: the stage's command in the Nix-built environment, in a sandbox.
 - data, build: the stage's command in the host environment, in a sandbox (DVC is there; no model code runs).
 - attest: in this process, with the keys; platform code only.
@@ -28,7 +28,7 @@ Sign = Callable[[Job, Record], None]
 
 Tell = Callable[[str], None]
 
-_DERIVATIONS = {"import": "weights", "export": "exported"}
+_DERIVATIONS = {"import": "weights", "export": "exported", "compile": "engine"}
 _ENVIRONMENTS = {"guard": "serve-env", "regress": "build-env"}
 
 

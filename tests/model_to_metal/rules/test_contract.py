@@ -34,6 +34,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a hook that is not defined": (replace("src/toy_model/export.py", "def export", "def expert"), "does not define"),
     "a model that is not defined": (replace("src/toy_model/model.py", "class Toy", "class Boy"), "[serve] model"),
     "no target": (replace("model.toml", "[target]", "[targets]"), "[target] name"),
+    "an unknown target": (replace("model.toml", '"onnxruntime-cpu"', '"abacus"'), "'abacus'"),
+    "a runner that is not the target's": (replace("model.toml", '"onnxruntime-cpu"', '"native-cpu"'), "another runner"),
     "no bentofile": (lambda model: (model / "bentofile.yaml").unlink(), "missing"),
     "no data lock": (lambda model: (model / "dvc.lock").unlink(), "missing"),
     "no environment lock": (lambda model: (model / "environment/serve.lock").unlink(), "missing"),

@@ -45,7 +45,7 @@ def test_the_record_names_the_manifest_and_the_list_of_files(task: Task) -> None
 
 def test_another_artifact_than_the_exported_one_is_refused(task: Task) -> None:
     (task.input("model") / "factor.txt").write_bytes(b"3")
-    with pytest.raises(ImageError, match="not those that were exported"):
+    with pytest.raises(ImageError, match="not those that were compiled"):
         build.make(task)
 
 

@@ -18,7 +18,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
     output.mkdir()
     artifacts.mkdir()
     (artifacts / "factor.txt").write_text("2")
-    return Task(model=write_toy(tmp_path / "toy"), output=output, inputs={"exported": artifacts})
+    return Task(model=write_toy(tmp_path / "toy"), output=output, inputs={"engine": artifacts})
 
 
 def test_a_good_model_passes_every_rule(task: Task) -> None:

@@ -1,4 +1,4 @@
-"""What the regression gate measures: the exported graphs against the reference and the golden cases.
+"""What the regression gate measures: the compiled engine against the reference and the golden cases.
 
 Gives one row a measurement: `{"case", "metric", "value", "allowed"}`. A NaN counts as infinitely far.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from helix_lineage.typed import encode
-from helixserve import sampling
+from helixserve import machine, sampling
 from helixserve import tensors as typed
 from helixserve.contract import Contract
 from proteinmpnn_model.errors import DataError
@@ -45,10 +46,10 @@ METRICS = {
 
 
 def evaluate(artifacts: Path, weights: Path, data: Path, golden: Path) -> list[Row]:
-    """Measure the graphs in `artifacts`. Raises DataError when structures or golden cases are absent.
+    """Measure the engine in `artifacts`. Raises DataError when structures or golden cases are absent.
 
     Args:
-        artifacts: output of stage export.
+        artifacts: output of stage compile.
         weights: output of stage import, for the reference.
         data: the data folder, with `structures/`.
         golden: golden cases; `model.toml` lies beside the folder.
@@ -56,11 +57,22 @@ def evaluate(artifacts: Path, weights: Path, data: Path, golden: Path) -> list[R
     contract = Contract.load(golden.parent / "model.toml")
     allowed: Mapping[str, float] = contract.document["tolerances"]
     model, again = load(artifacts, contract), load(artifacts, contract)
+    alone, widths = f"{TOGETHER}, alone and together", f"{TOGETHER}, by the kernels of x86-64-v4 and of x86-64-v3"
+    # A processor without AVX-512 measures its own kernels alone, and its verdict has no such row.
+    both = machine.widest() == machine.V4 and narrow(contract) != contract
+    narrower = [load(artifacts, narrow(contract))] if both else []
     return [
         *_parity(model.decoder, weights, data, allowed),
         *_golden(model, data, golden, allowed),
-        _row(f"{TOGETHER}, alone and together", "differing_items", differing_items(model, again, data), allowed),
+        _row(alone, "differing_items", differing_items(model, again, data), allowed),
+        *(_row(widths, "differing_items", differing_items(model, other, data), allowed) for other in narrower),
     ]
+
+
+def narrow(contract: Contract) -> Contract:
+    """The contract less the kernels that only a wide processor runs: the rest runs on every machine of the class."""
+    kept = tuple(name for name in contract.artifacts if not name.endswith(f"{machine.V4}.so"))
+    return replace(contract, artifacts=kept)
 
 
 def load(artifacts: Path, contract: Contract) -> ProteinMPNN:

@@ -157,7 +157,7 @@ class NativeRunner(Runner):
 def _pick(libraries: Mapping[str, bytes], variant: str | None) -> str:
     """The file name of the variant to use. Raises ContractError when the release does not hold it."""
     if variant is None:
-        widest = machine.machine_class()
+        widest = machine.widest()
         # Both give the same bits; a v4 machine runs v3 code, too.
         wanted = ["x86-64-v4", "x86-64-v3"] if widest == "x86-64-v4" else ["x86-64-v3"]
     else:

@@ -142,7 +142,7 @@ def tree(found: Trace) -> Tree:
         if signer
         else f"[red]{escape(found.problem or '')}[/red]"
     )
-    for role in ("image", "exported", "weights"):
+    for role in ("image", "engine", "exported", "weights"):
         record = found.record(role)
         if record is not None:
             branch = branch.add(f"{role:<12} {record.digest}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from helixserve.contract import Contract
 from helixserve.errors import HelixServeError
 from model_to_metal.rules.finding import Finding
+from model_to_metal.targets import TARGETS
 
 RULE = "contract"
 
@@ -30,10 +31,22 @@ def check(model: Path) -> list[Finding]:
     hooks = stages if isinstance(stages, dict) else {}
     named = {f"[stages] {name}": hooks.get(name) for name in HOOKS} | {"[serve] model": contract.model}
     found += [problem for key, spec in named.items() if (problem := _names(model, key, spec))]
-    if not isinstance(contract.document.get("target"), dict) or "name" not in contract.document["target"]:
-        found.append(_finding("model.toml", "[target] name is missing", 'name = "onnxruntime-cpu"'))
+    found += _target(contract)
     found += [_finding(name, "the file is missing", f"add {name}") for name in FILES if not (model / name).is_file()]
     return found
+
+
+def _target(contract: Contract) -> list[Finding]:
+    """The target is one that we compile for, and the runner is the target's: what it promises, the runner keeps."""
+    table = contract.document.get("target")
+    name = table.get("name") if isinstance(table, dict) else None
+    if not isinstance(name, str) or name not in TARGETS:
+        said = "is missing" if name is None else f"is {name!r}"
+        return [_finding("model.toml", f"[target] name {said}", f"use one of {', '.join(TARGETS)}")]
+    runner = TARGETS[name].runner
+    if contract.runner != runner:
+        return [_finding("model.toml", f"the target {name} is served by another runner", f'runner = "{runner}"')]
+    return []
 
 
 def _names(model: Path, key: str, spec: object) -> Finding | None:

@@ -1,7 +1,7 @@
 """Build: an OCI layout that Nix made → `ImageBuild`.
 
 Takes the layout's folder; gives the manifest's digest and the digest of the list of the
-image's files, after re-hashing every blob. The image must carry the exported model's files.
+image's files, after re-hashing every blob. The image must carry the compiled engine's files.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ def _files(layout: Path, layer: str) -> bytes:
 
 
 def _check_artifacts(files: Any, model: Path) -> None:
-    """The image must hold exactly the exported files: Nix and the record chain may not part ways."""
+    """The image must hold exactly the engine's files: Nix and the record chain may not part ways."""
     inside = {
         row["path"].removeprefix(ARTIFACTS): row.get("digest")
         for row in files["files"]
         if row["path"].startswith(ARTIFACTS)
     }
-    exported = {path.relative_to(model).as_posix(): file_digest(path) for path in model.rglob("*") if path.is_file()}
-    for name in sorted(set(inside) | set(exported)):
-        if inside.get(name) != exported.get(name):
-            raise ImageError("the image's artifacts are not those that were exported", where=ARTIFACTS + name)
+    compiled = {path.relative_to(model).as_posix(): file_digest(path) for path in model.rglob("*") if path.is_file()}
+    for name in sorted(set(inside) | set(compiled)):
+        if inside.get(name) != compiled.get(name):
+            raise ImageError("the image's artifacts are not those that were compiled", where=ARTIFACTS + name)

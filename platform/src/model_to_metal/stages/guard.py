@@ -1,6 +1,6 @@
-"""Guard: may this source go on? Source tree, contract, locks, exported model → `GuardVerdict`.
+"""Guard: may this source go on? Source tree, contract, locks, compiled engine → `GuardVerdict`.
 
-Runs in the serve environment, in a sandbox. Without the exported model only the rules that
+Runs in the serve environment, in a sandbox. Without the engine only the rules that
 read are applied; `helix check` does that first, because it takes a second.
 """
 
@@ -23,9 +23,9 @@ def make(task: Task) -> dict[str, Json]:
     findings = [finding for rule in READING for finding in rule.check(task.model)]
     applied = [rule.RULE for rule in READING]
     # A model that does not pass by reading is not run.
-    if "exported" in task.inputs and not findings:
+    if "engine" in task.inputs and not findings:
         applied.append(serves.RULE)
-        findings = serves.check(task.model, task.inputs["exported"])
+        findings = serves.check(task.model, task.inputs["engine"])
     verdict = judge(findings, applied)
     (task.output / "findings.json").write_bytes(dumps(verdict["findings"]))
     return verdict

@@ -40,14 +40,15 @@ STEPS = (
     Step("data"),
     Step("import", parents=(("data", "data"),)),
     Step("export", parents=(("weights", "import"),)),
-    Step("guard", parents=(("exported", "export"),)),
-    Step("regress", parents=(("candidate", "export"), ("weights", "import"), ("data", "data")), after=("guard",)),
-    Step("build", parents=(("model", "export"),), after=("guard", "regress")),
+    Step("compile", parents=(("exported", "export"),)),
+    Step("guard", parents=(("engine", "compile"),)),
+    Step("regress", parents=(("candidate", "compile"), ("weights", "import"), ("data", "data")), after=("guard",)),
+    Step("build", parents=(("model", "compile"),), after=("guard", "regress")),
     Step(
         "attest",
         parents=(
             ("image", "build"), ("guard", "guard"), ("data", "data"), ("weights", "import"),
-            ("exported", "export"), ("regression", "regress"),
+            ("exported", "export"), ("engine", "compile"), ("regression", "regress"),
         ),
     ),
 )  # fmt: skip
