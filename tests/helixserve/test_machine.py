@@ -32,39 +32,55 @@ def test_flags_are_those_that_every_processor_has() -> None:
     assert machine.cpu_flags("processor : 0\nflags : a b c\nprocessor : 1\nflags : b c d\n") == {"b", "c"}
 
 
+PIN = "NPY_DISABLE_CPU_FEATURES"
+UNPINNED = {name: value for name, value in os.environ.items() if name != PIN}
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own: numpy takes its dispatch from the environment, once."""
+    argv = [sys.executable, "-W", "error", "-c", f"from helixserve import machine\n{program}"]
+    return subprocess.run(argv, capture_output=True, text=True, env=UNPINNED | environment, check=False)
+
+
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux; run: make test-fast on Linux")
-def test_pinned_numpy_uses_no_code_beyond_the_class() -> None:
-    program = (
-        "from helixserve import machine; found = machine.pin_numpy()\n"
+def test_pinned_numpy_runs_the_code_of_the_lowest_class() -> None:
+    answer = run(
+        "machine.pin_numpy()\n"
         "from numpy._core._multiarray_umath import __cpu_features__ as features\n"
-        "beyond = [f for f in ('AVX512_ICL', 'AVX512_SPR') if features[f]]\n"
-        "machine.confirm_numpy(found)\n"
-        "print(found, features['X86_V4'], beyond, machine.pin_numpy() == found)"
+        "beyond = [f for f in ('X86_V4', 'AVX512_ICL', 'AVX512_SPR') if features[f]]\n"
+        "machine.pin_numpy()\n"
+        "print(features['X86_V3'], beyond, machine.confirmed_class('onnxruntime'), machine.widest())"
     )
-    answer = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
     measured = machine.machine_class()
-    assert answer.stdout.split() == [measured, str(measured == "x86-64-v4"), "[]", "True"]
+    assert answer.stdout.split() == ["True", "[]", measured, measured], answer.stderr
+
+
+def test_the_class_of_native_answers_is_the_lowest_on_every_machine() -> None:
+    program = "machine.pin_numpy(); import numpy; print(machine.confirmed_class('native'))"
+    assert run(program).stdout.split() == ["x86-64-v3"]
 
 
 def test_numpy_loaded_before_the_pin_is_refused() -> None:
-    program = "import numpy; from helixserve import machine; machine.pin_numpy()"
-    env = {name: value for name, value in os.environ.items() if name != "NPY_DISABLE_CPU_FEATURES"}
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False)
+    answer = run("import numpy; machine.pin_numpy()")
     assert answer.returncode != 0
-    assert "NPY_DISABLE_CPU_FEATURES" in answer.stderr
+    assert PIN in answer.stderr
 
 
-@pytest.mark.parametrize(("claimed", "unpinned"), [("x86-64-v3", False), ("x86-64-v4", True)])
-def test_a_class_that_numpy_does_not_run_as_is_refused(claimed: str, unpinned: bool) -> None:
+@pytest.mark.parametrize("runner", ["native", "onnxruntime"])
+def test_a_numpy_that_is_not_pinned_is_no_machine_of_the_class(runner: str) -> None:
     if machine.machine_class() != "x86-64-v4":
-        pytest.skip("needs a processor with AVX-512, to claim less or use more; run there: make test-fast")
-    program = f"from helixserve import machine; import numpy; machine.confirm_numpy({claimed!r})"
-    env = {name: value for name, value in os.environ.items() if name != "NPY_DISABLE_CPU_FEATURES"}
-    if not unpinned:
-        env["NPY_DISABLE_CPU_FEATURES"] = "AVX512_ICL AVX512_SPR"
-    beyond = "from numpy._core._multiarray_umath import __cpu_features__ as f; print(f['AVX512_ICL'])"
-    more = subprocess.run([sys.executable, "-c", beyond], capture_output=True, text=True, env=env, check=True)
-    if unpinned and more.stdout.strip() != "True":
-        pytest.skip("numpy has no code beyond the class for this processor; run on a newer one: make test-fast")
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False)
-    assert "does not run as" in answer.stderr
+        pytest.skip("needs a processor with AVX-512, for numpy to have more code; run there: make test-fast")
+    answer = run(f"import numpy; machine.confirmed_class({runner!r})")
+    assert "numpy runs code beyond x86-64-v3: X86_V4" in answer.stderr
+
+
+def test_a_class_that_only_the_system_claims_is_refused() -> None:
+    """As under an emulator that shows the host's /proc/cpuinfo. The bits of native answers don't depend on it."""
+    program = (
+        "machine.pin_numpy(); import numpy; machine.machine_class = lambda: {claimed!r}\n"
+        "print(machine.confirmed_class('native')); machine.confirmed_class('onnxruntime')"
+    )
+    claimed = "x86-64-v3" if machine.machine_class() == "x86-64-v4" else "x86-64-v4"
+    answer = run(program.format(claimed=claimed))
+    assert answer.stdout.split() == ["x86-64-v3"]
+    assert f"/proc/cpuinfo says {claimed}, but CPUID says" in answer.stderr
