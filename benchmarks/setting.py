@@ -94,7 +94,7 @@ class Setting:
         return sorted((name[len("helix-kernels-") : -len(".so")] for name in self.libraries), reverse=True)
 
     def onnxruntime(self) -> Decoder:
-        """The graphs in ONNX Runtime, as the release serves them now."""
+        """The graphs in ONNX Runtime, which served before the kernels did."""
         return Decoder(open_runner("onnxruntime", self.graphs))
 
     def backbone(self, name: str) -> Backbone:

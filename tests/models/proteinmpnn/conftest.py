@@ -1,7 +1,8 @@
 """Real data and real weights.
 
-Tests that take `artifacts` need the exported graphs. They are made here where torch is, in the
-build environment; elsewhere HELIX_PROTEINMPNN_ARTIFACTS may name a folder that holds them.
+Tests that take `artifacts` need the exported graphs, with the kernels beside them. They are made here
+where torch is, in the build environment; elsewhere HELIX_PROTEINMPNN_ARTIFACTS may name a folder that
+holds them, for instance the one that `nix build .#proteinmpnn-engine` gives.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from proteinmpnn_model import data
 from proteinmpnn_model.decode import Decoder
 from proteinmpnn_model.errors import DataError
 from proteinmpnn_model.model import ProteinMPNN
+from tests import kernels
 
 MODEL = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn"
 HAVE_TORCH = importlib.util.find_spec("torch") is not None
 TORCH_COMMAND = "make test-torch"
 ARTIFACTS = "HELIX_PROTEINMPNN_ARTIFACTS"
+ENGINE = ("x86-64-v3", "x86-64-v4")
+"""The kernels that a release holds; compiled for a wider processor than this one, too."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,7 +76,7 @@ def weights(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def artifacts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that stage export gives."""
+    """The folder that stage compile gives."""
     if named := os.environ.get(ARTIFACTS):
         return Path(named)
     if not HAVE_TORCH:
@@ -81,6 +85,7 @@ def artifacts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
     folder = tmp_path_factory.mktemp("artifacts")
     export(request.getfixturevalue("weights"), folder)
+    kernels.compiled(folder, ENGINE)
     return folder
 
 
