@@ -156,7 +156,7 @@ def _floats(dtype: np.dtype[Any], values: Sequence[object]) -> bytes:
     array = np.array(values, dtype=np.float64)
     with np.errstate(over="ignore"):
         narrow = array.astype(dtype)
-    if np.isinf(narrow).sum() != np.isinf(array).sum():
+    if np.count_nonzero(np.isinf(narrow)) != np.count_nonzero(np.isinf(array)):
         raise OverflowError
     return narrow.tobytes()
 

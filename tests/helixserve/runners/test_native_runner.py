@@ -19,9 +19,13 @@ from helixserve.errors import ContractError
 from helixserve.runners import open_runner
 from helixserve.runners.native_runner import PREFIX, SUFFIX, NativeRunner
 from tests import kernels
+from tests.helixserve.runners import fuzz
 from tests.kernels import random_backbone, random_designs, random_graphs
 
 Runners = dict[str, NativeRunner]
+FUZZED = 120
+"""Seeds of malformed inputs; the sanitizers run 2000 for each variant."""
+
 Arrays = dict[str, np.ndarray]
 
 few = settings(max_examples=6, deadline=None)
@@ -201,11 +205,32 @@ def test_the_widest_variant_that_the_processor_has_runs(libraries: dict[str, byt
     assert f"{PREFIX}x86-64-v3{SUFFIX}" in narrow
 
 
+def test_whatever_is_given_is_answered_or_refused(runners: Runners) -> None:
+    """One input spoilt at a time, in its numbers, shape, type or layout; a crash would end this process."""
+    answered = [fuzz.survives(runners["x86-64-v3"], seed) for seed in range(FUZZED)]
+    assert 0.05 < np.mean(answered) < 0.8, "both happen, or the inputs are not what they are meant to be"
+
+
+def test_a_check_that_is_left_out_is_noticed(runners: Runners, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fuzz bites: without the checks of ranges, what was refused would reach C (which is not called here)."""
+    runner = runners["x86-64-v3"]
+    backbone = random_backbone(20)
+    monkeypatch.setattr("helixserve.runners.native_runner._within", lambda *_: True)
+    for name in ("encode", "decode"):
+        monkeypatch.setattr(runner._library, name, lambda *_: None)
+    reached = 0
+    for seed in range(40):
+        spoiled = fuzz.SPOILS[0](backbone["residue_index"], np.random.default_rng(seed))
+        reached += "nodes" in runner.run("encoder", {**backbone, "residue_index": spoiled})
+    assert reached == 40
+
+
 SANITIZED = """
 import sys
 from pathlib import Path
 import numpy as np
 from helixserve.runners.native_runner import NativeRunner
+from tests.helixserve.runners.fuzz import survives
 from tests.kernels import random_backbone, random_designs, random_graphs
 libraries = {path.name: path.read_bytes() for path in Path(sys.argv[1]).glob("*.so")}
 for variant in sys.argv[2:]:
@@ -216,6 +241,8 @@ for variant in sys.argv[2:]:
         runner.run("decode", {"mask": backbone["mask"], **encoded, **random_designs(length, 3)})
     messages = {f"messages_{layer}": np.ones((65, 7, 128), np.float32) for layer in range(3)}
     runner.run("decoder_step", {**messages, "nodes": np.ones((65, 128), np.float32)})
+    for seed in range(2000):
+        survives(runner, seed)
     if "fault" in sys.argv[1]:
         runner.run("encoder", random_backbone(20))
 print("clean")
