@@ -11,7 +11,7 @@ import tempfile
 from typing import NoReturn
 
 from helix_lineage.errors import LineageError
-from helixserve import machine
+from helixserve import imports, machine
 from helixserve.errors import HelixServeError, NotReadyError
 from helixserve.settings import Settings
 
@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("serve", help="verify the release, then serve over HTTP and gRPC")
     commands.add_parser("replay", help="answer one request from standard input again (CBOR in, CBOR out)")
     command = parser.parse_args(arguments).command
+    imports.watch()  # before the model's code is imported
     # Before anything loads numpy; a process that this one starts inherits it.
     try:
         machine_class = machine.pin_numpy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from helix_lineage.errors import LineageError
@@ -19,6 +20,10 @@ from helixserve.recorder import Recorder
 from helixserve.settings import Settings
 
 logger = logging.getLogger("helixserve.server")
+
+MEND_S = 0.5
+"""How long after a failure the log is tried again, at first; doubled after each failed try."""
+MEND_MOST_S = 8.0
 
 
 class Server:
@@ -34,6 +39,8 @@ class Server:
         self._settings = settings
         self._core: Core | None = None
         self._recorder: Recorder | None = None
+        self._mender: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[], Awaitable[None]]] = []
         self._reason: HelixServeError = NotReadyError("the server is starting", where="server")
 
     @property
@@ -44,19 +51,24 @@ class Server:
         return self._settings
 
     def core(self) -> Core:
-        """What answers requests. Raises NotReadyError saying why there is nothing that may."""
+        """What answers requests. Raises NotReadyError saying why there is nothing that may.
+
+        While the log takes nothing, nothing is computed either: the answer would be withheld.
+        """
         if self._core is None:
             raise self._reason
+        if self._recorder is not None and self._recorder.failure is not None:
+            failure = self._recorder.failure
+            raise NotReadyError(failure.what, where=failure.where, fix=failure.fix or "retry at another replica")
         return self._core
 
     def check_ready(self) -> None:
-        """Raises NotReadyError when no request should be sent here.
-
-        A log that could not be written makes a server unready until a later request can be recorded.
-        """
+        """Raises NotReadyError when no request should be sent here."""
         self.core()
-        if self._recorder is not None and self._recorder.failure is not None:
-            raise NotReadyError(f"the last answer could not be recorded: {self._recorder.failure}", where="log")
+
+    def on_change(self, listener: Callable[[], Awaitable[None]]) -> None:
+        """Call the listener when `ready` may have changed without a request having come."""
+        self._listeners.append(listener)
 
     def ready(self) -> bool:
         """Whether requests should be sent here."""
@@ -78,8 +90,10 @@ class Server:
         except Exception as error:
             logger.exception("the server cannot start")
             self._reason = NotReadyError(f"the server cannot start: {error}", where=type(error).__name__)
-        if self._core is None:
-            logger.error("not ready: %s", self._reason)
+        if not self.ready():
+            logger.error("not ready: %s", self._why())
+        if self._core is not None:
+            self._mender = asyncio.create_task(self._mend())
 
     async def stop(self) -> None:
         """Finish what was accepted, then end the shard."""
@@ -87,9 +101,39 @@ class Server:
         self._reason = NotReadyError("the server is stopping", where="server", fix="retry at another replica")
         if core is not None:
             await core.close()
+        if self._mender is not None:
+            self._mender.cancel()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
             logger.info("shard %s closed", self._recorder.shard)
+
+    async def _mend(self) -> None:
+        """Try the log again while it takes nothing, and tell who watches.
+
+        The server itself looks, with a write that is no entry, because nobody else will: once it is unready, no
+        client is sent here whose request could show that there is space again. It looks only while something is
+        wrong, so that a healthy server's disk sees requests alone.
+        """
+        wait, told = MEND_S, self.ready()
+        while self._recorder is not None:
+            await asyncio.sleep(wait)
+            if self._recorder.failure is None:
+                wait = MEND_S
+            else:
+                await asyncio.to_thread(self._recorder.mend)
+                wait = MEND_S if self._recorder.failure is None else min(2 * wait, MEND_MOST_S)
+            if self.ready() != told:
+                told = self.ready()
+                logger.warning("now: %s", self._why())
+                for listener in self._listeners:
+                    await listener()
+
+    def _why(self) -> str:
+        try:
+            self.core()
+        except HelixServeError as error:
+            return str(error)
+        return "ready"
 
     def _open(self) -> tuple[Recorder, Core]:
         machine_class = machine.pin_numpy()
@@ -100,5 +144,9 @@ class Server:
         machine.confirm_numpy(machine_class)
         readiness.check_loaded(self.settings)
         recorder = Recorder.open(self.settings.log, verified, machine_class)
-        logger.info("shard %s, release %s, %s", recorder.shard, verified.release.digest, machine_class)
+        promotion = "local" if verified.promotion is None else verified.promotion.verified.promotion.digest
+        logger.info(
+            "shard %s, release %s, promotion %s, %s",
+            recorder.shard, verified.release.digest, promotion, machine_class,
+        )  # fmt: skip
         return recorder, Core(model, recorder)

@@ -4,6 +4,8 @@
 |---|---|---|
 | HELIX_HOME | /opt/helix | model, artifacts, files.json; its grandparent is the root that files.json lists |
 | HELIX_RELEASE | /etc/helix/release.sigstore.json | the signed release |
+| HELIX_PROMOTION | /etc/helix/promotion.sigstore.json | the signed promotion into the environment |
+| HELIX_ENVIRONMENT | | where this runs, say `production`: then a promotion for there must be mounted, else none |
 | HELIX_TRUST | /etc/helix/trust.json | whose signatures count |
 | HELIX_LOG | /var/lib/helix/log | shards |
 | HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
@@ -21,6 +23,9 @@ from pathlib import Path
 
 from helixserve.errors import NotReadyError
 
+BUNDLE_BYTES = 16 * 1024 * 1024
+"""Most bytes of a signed bundle or trust root that is read at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -29,6 +34,9 @@ class Settings:
     home: Path
     """The folder `opt/helix` of an image."""
     release: Path
+    promotion: Path
+    environment: str | None
+    """Where this runs; None outside any environment."""
     trust: Path
     log: Path
     image_digest: str | None
@@ -44,6 +52,8 @@ class Settings:
         return cls(
             home=Path(env.get("HELIX_HOME", "/opt/helix")),
             release=Path(env.get("HELIX_RELEASE", "/etc/helix/release.sigstore.json")),
+            promotion=Path(env.get("HELIX_PROMOTION", "/etc/helix/promotion.sigstore.json")),
+            environment=env.get("HELIX_ENVIRONMENT") or None,
             trust=Path(env.get("HELIX_TRUST", "/etc/helix/trust.json")),
             log=Path(env.get("HELIX_LOG", "/var/lib/helix/log")),
             image_digest=env.get("HELIX_IMAGE_DIGEST") or None,

@@ -71,6 +71,7 @@ class GrpcDoor:
         settings = self._server.settings
         self._grpc.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
         await self._health.tell()
+        self._server.on_change(self._health.tell)
         await self._grpc.start()
         logger.info("gRPC listens on %s:%d", settings.host, settings.grpc_port)
 
