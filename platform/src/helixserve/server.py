@@ -16,10 +16,13 @@ from helixserve import machine, readiness
 from helixserve.contract import Contract, load_class
 from helixserve.core import Core
 from helixserve.errors import HelixServeError, NotReadyError
+from helixserve.process import on_terminate
 from helixserve.recorder import Recorder
 from helixserve.settings import Settings
 
 logger = logging.getLogger("helixserve.server")
+
+_STOPPING = NotReadyError("the server is stopping", where="server", fix="retry at another replica")
 
 MEND_S = 0.5
 """How long after a failure the log is tried again, at first; doubled after each failed try."""
@@ -41,6 +44,8 @@ class Server:
         self._recorder: Recorder | None = None
         self._mender: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], Awaitable[None]]] = []
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._leaving = False
         self._reason: HelixServeError = NotReadyError("the server is starting", where="server")
 
     @property
@@ -55,8 +60,8 @@ class Server:
 
         While the log takes nothing, nothing is computed either: the answer would be withheld.
         """
-        if self._core is None:
-            raise self._reason
+        if self._core is None or self._leaving:
+            raise _STOPPING if self._leaving else self._reason
         if self._recorder is not None and self._recorder.failure is not None:
             failure = self._recorder.failure
             raise NotReadyError(failure.what, where=failure.where, fix=failure.fix or "retry at another replica")
@@ -69,6 +74,11 @@ class Server:
     def on_change(self, listener: Callable[[], Awaitable[None]]) -> None:
         """Call the listener when `ready` may have changed without a request having come."""
         self._listeners.append(listener)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request that was accepted waits for its answer."""
+        return self._core is not None and self._core.inside > 0
 
     def ready(self) -> bool:
         """Whether requests should be sent here."""
@@ -92,13 +102,22 @@ class Server:
             self._reason = NotReadyError(f"the server cannot start: {error}", where=type(error).__name__)
         if not self.ready():
             logger.error("not ready: %s", self._why())
+        # The HTTP server finishes its connections before it tells anybody that it stops.
+        on_terminate(self.leave)
         if self._core is not None:
             self._mender = asyncio.create_task(self._mend())
 
+    def leave(self) -> None:
+        """From now on refuse new requests, at every door; those accepted are finished. Called at TERM."""
+        self._leaving = True
+        for listener in self._listeners:
+            self._tasks.add(task := asyncio.ensure_future(listener()))
+            task.add_done_callback(self._tasks.discard)
+
     async def stop(self) -> None:
         """Finish what was accepted, then end the shard."""
+        self._leaving = True
         core, self._core = self._core, None
-        self._reason = NotReadyError("the server is stopping", where="server", fix="retry at another replica")
         if core is not None:
             await core.close()
         if self._mender is not None:

@@ -9,6 +9,7 @@
 | HELIX_TRUST | /etc/helix/trust.json | whose signatures count |
 | HELIX_LOG | /var/lib/helix/log | shards |
 | HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
+| HELIX_CLIENT_SECONDS | 20 | how long a client may take to send a request, or to take an answer |
 | HELIX_HOST | 127.0.0.1 | address to listen on |
 | HELIX_HTTP_PORT | 3000 | BentoML JSON and Open Inference Protocol over HTTP |
 | HELIX_GRPC_PORT | 3001 | Open Inference Protocol over gRPC |
@@ -41,6 +42,7 @@ class Settings:
     log: Path
     image_digest: str | None
     """As the scheduler claims it."""
+    client_s: int
     host: str
     http_port: int
     grpc_port: int
@@ -57,9 +59,10 @@ class Settings:
             trust=Path(env.get("HELIX_TRUST", "/etc/helix/trust.json")),
             log=Path(env.get("HELIX_LOG", "/var/lib/helix/log")),
             image_digest=env.get("HELIX_IMAGE_DIGEST") or None,
+            client_s=_number(env, "HELIX_CLIENT_SECONDS", 20, "number of seconds"),
             host=env.get("HELIX_HOST", "127.0.0.1"),
-            http_port=_port(env, "HELIX_HTTP_PORT", 3000),
-            grpc_port=_port(env, "HELIX_GRPC_PORT", 3001),
+            http_port=_number(env, "HELIX_HTTP_PORT", 3000, "port number"),
+            grpc_port=_number(env, "HELIX_GRPC_PORT", 3001, "port number"),
         )
 
     @property
@@ -83,8 +86,8 @@ class Settings:
         return self.home / "files.json"
 
 
-def _port(env: Mapping[str, str], name: str, default: int) -> int:
+def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:
     text = env.get(name, str(default))
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**16:
-        raise NotReadyError(f"{text!r} is no port number", where=name)
+        raise NotReadyError(f"{text!r} is no {what}", where=name)
     return int(text)
