@@ -43,6 +43,9 @@ from helix_lineage.records import (
 )
 from helix_lineage.release import PREDICATE_TYPE
 from helix_lineage.trust import key_id_of
+from helixserve import readiness
+from helixserve.readiness import Verified
+from helixserve.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Path(__file__).parent / "tiny"
@@ -267,6 +270,11 @@ def trust(key: ec.EllipticCurvePrivateKey, *, role: str = "releaser") -> dict[st
         "builder": BUILDER,
     }
     return {"version": 1, "keys": [entry]}
+
+
+def verified(place: Place) -> Verified:
+    """What a server on this place knows of itself."""
+    return readiness.load(Settings.read(place.environment()), datetime.now(UTC))
 
 
 def free_port() -> int:
