@@ -33,6 +33,7 @@ def test_it_renders_and_breaks_no_rule(renderer: Renderer, files: dict[str, byte
 PLANTED = [
     ("statefulset.yaml", "        image: model-server", "        image: other:latest", "image-by-digest"),
     ("statefulset.yaml", "image: model-server", "image: server", "image-is-claimed"),
+    ("statefulset.yaml", "        - name: HELIX_HOST", "        - name: HELIX_ENVIRONMENT", "knows-its-environment"),
     ("statefulset.yaml", "              name: release\n              key: image", "              name: x\n              key: image", "settings-are-frozen"),  # noqa: E501
     ("statefulset.yaml", "      automountServiceAccountToken: false\n", "", "no-token"),
     ("account.yaml", "automountServiceAccountToken: false", "automountServiceAccountToken: true", "no-token"),
@@ -63,6 +64,18 @@ def test_each_rule_bites(renderer: Renderer, files: dict[str, bytes], planted: P
     if "autoscaler" in old:
         files[patched] = files[patched].split(b"patches:")[0]
     assert rule in faults(renderer, files)
+
+
+def test_an_environment_that_does_not_say_its_name_or_another_is_a_fault(
+    renderer: Renderer, files: dict[str, bytes]
+) -> None:
+    path = "gitops/argocd/environments/staging/_common/kustomization.yaml"
+    whole = files[path]
+    assert b"value: staging" in whole
+    assert faults(renderer, files, "staging") == set()
+    for spoilt in (whole.replace(b"value: staging", b"value: production"), whole.split(b"patches:")[0]):
+        files[path] = spoilt
+        assert faults(renderer, files, "staging") == {"knows-its-environment"}
 
 
 def test_a_kustomization_that_cannot_be_rendered_is_named(renderer: Renderer, files: dict[str, bytes]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -26,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from helix_lineage.canonical import digest_bytes, dumps
 from helix_lineage.dsse import BUNDLE_TYPE, PAYLOAD_TYPE, STATEMENT_TYPE, pre_authentication_encoding
+from helix_lineage.promotion import PREDICATE_TYPE as PROMOTION
 from helix_lineage.records import (
     Artifact,
     CompiledEngine,
@@ -33,13 +35,18 @@ from helix_lineage.records import (
     ExportedModel,
     GuardVerdict,
     ImageBuild,
+    Promotion,
     Record,
     RegressionVerdict,
     Release,
     TrainedWeights,
+    from_json,
 )
 from helix_lineage.release import PREDICATE_TYPE
 from helix_lineage.trust import key_id_of
+from helixserve import readiness
+from helixserve.readiness import Verified
+from helixserve.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Path(__file__).parent / "tiny"
@@ -75,6 +82,7 @@ class Place:
 
     folder: Path
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    promoter: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
     @property
     def root(self) -> Path:
@@ -96,6 +104,10 @@ class Place:
     def release(self) -> Path:
         return self.folder / "release.sigstore.json"
 
+    @property
+    def promotion(self) -> Path:
+        return self.folder / "promotion.sigstore.json"
+
     def environment(self, **more: str) -> dict[str, str]:
         """The process environment of a server on these files."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HELIX_", "BENTOML_"))}
@@ -105,6 +117,7 @@ class Place:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HELIX_HOME": str(self.home),
             "HELIX_RELEASE": str(self.release),
+            "HELIX_PROMOTION": str(self.promotion),
             "HELIX_TRUST": str(self.trust),
             "HELIX_LOG": str(self.log),
             "HELIX_IMAGE_DIGEST": IMAGE,
@@ -129,7 +142,32 @@ def publish(place: Place, model: str, **changes: object) -> None:
     """Write files.json, the signed release and the trust root for what lies in the place."""
     list_files(place)
     place.release.write_bytes(sign(records(place, model, **changes), place.key))
-    place.trust.write_bytes(json.dumps(trust(place.key)).encode())
+    promoter = trust(place.promoter, role="promoter")["keys"]
+    root = trust(place.key)
+    place.trust.write_bytes(json.dumps(root | {"keys": [*root["keys"], *promoter]}).encode())
+
+
+def promote(place: Place, environment: str = "staging", generation: int = 1, **changes: Any) -> Promotion:
+    """Mount a signed promotion of the place's release; `changes` spoil it: model, release, image, previous, key."""
+    release = _released(place)
+    parents = {"release": changes.get("release", release.digest)}
+    if generation > 1:
+        parents["previous"] = changes.get("previous", digest_bytes(b"the promotion before"))
+    parameters = {"model": changes.get("model", "tiny"), "environment": environment, "generation": generation}
+    made = Promotion(parents=parents, parameters=parameters)
+    image = changes.get("image", IMAGE)
+    place.promotion.write_bytes(
+        sign_statement(PROMOTION, {"promotion": made.to_json()}, image, changes.get("key", place.promoter))
+    )
+    return made
+
+
+def _released(place: Place) -> Release:
+    bundle = json.loads(place.release.read_bytes())
+    predicate = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))["predicate"]
+    found = from_json(predicate["release"])
+    assert isinstance(found, Release)
+    return found
 
 
 def list_files(place: Place) -> None:
@@ -198,13 +236,17 @@ def records(place: Place, model: str, **changes: object) -> tuple[Release, dict[
 def sign(made: tuple[Release, Mapping[str, Record]], key: ec.EllipticCurvePrivateKey) -> bytes:
     """A Sigstore bundle of the release, as cosign writes it."""
     release, chain = made
+    predicate = {"release": release.to_json(), "records": {d: record.to_json() for d, record in chain.items()}}
+    return sign_statement(PREDICATE_TYPE, predicate, str(release.parameters["image"]), key)
+
+
+def sign_statement(kind: str, predicate: Mapping[str, Any], image: str, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A Sigstore bundle of an in-toto statement about an image."""
     statement = {
         "_type": STATEMENT_TYPE,
-        "subject": [
-            {"name": "registry/tiny", "digest": {"sha256": release.parameters["image"].removeprefix("sha256:")}}
-        ],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {"release": release.to_json(), "records": {d: record.to_json() for d, record in chain.items()}},
+        "subject": [{"name": "registry/tiny", "digest": {"sha256": image.removeprefix("sha256:")}}],
+        "predicateType": kind,
+        "predicate": predicate,
     }
     payload = json.dumps(statement).encode()
     signature = key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload), ec.ECDSA(hashes.SHA256()))
@@ -216,7 +258,7 @@ def sign(made: tuple[Release, Mapping[str, Record]], key: ec.EllipticCurvePrivat
     return json.dumps({"mediaType": BUNDLE_TYPE, "verificationMaterial": {}, "dsseEnvelope": envelope}).encode()
 
 
-def trust(key: ec.EllipticCurvePrivateKey, *, role: str = "releaser") -> dict[str, object]:
+def trust(key: ec.EllipticCurvePrivateKey, *, role: str = "releaser") -> dict[str, Any]:
     """A trust root that holds one key, from yesterday until tomorrow."""
     now = datetime.now(UTC).replace(microsecond=0)
     public = key.public_key()
@@ -231,6 +273,11 @@ def trust(key: ec.EllipticCurvePrivateKey, *, role: str = "releaser") -> dict[st
         "builder": BUILDER,
     }
     return {"version": 1, "keys": [entry]}
+
+
+def verified(place: Place) -> Verified:
+    """What a server on this place knows of itself."""
+    return readiness.load(Settings.read(place.environment()), datetime.now(UTC))
 
 
 def free_port() -> int:

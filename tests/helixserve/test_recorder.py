@@ -39,10 +39,19 @@ def test_libraries_name_what_computes() -> None:
     assert {"python", "libc", "numpy", "onnxruntime"} <= set(libraries())
 
 
-def test_a_log_that_cannot_be_opened_is_refused(place: Place) -> None:
+def test_a_log_that_cannot_be_opened_takes_nothing_until_it_can(place: Place) -> None:
     place.log.touch()
-    with pytest.raises(UnrecordedError, match="shard"):
-        open_recorder(place)
+    recorder = open_recorder(place)
+    assert recorder.failure is not None
+    with pytest.raises(UnrecordedError):
+        recorder.append([prediction()])
+    recorder.mend()
+    assert recorder.failure is not None
+    place.log.unlink()
+    recorder.mend()
+    assert recorder.failure is None
+    assert recorder.append([prediction()]) == [f"{recorder.shard}.1"]
+    recorder.close()
 
 
 def test_a_shard_that_cannot_be_written_is_refused_and_remembered(place: Place) -> None:

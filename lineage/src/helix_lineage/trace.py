@@ -11,6 +11,8 @@ from typing import Any
 
 from helix_lineage.canonical import Json, encode_number
 from helix_lineage.errors import LineageError, ShardError
+from helix_lineage.promotion import VerifiedPromotion
+from helix_lineage.promotions import find_promotion
 from helix_lineage.records import Record
 from helix_lineage.releases import FoundRelease, Sources, find_release
 from helix_lineage.shard.entries import PredictionEntry, commitment
@@ -34,6 +36,10 @@ class Trace:
     found: FoundRelease | None
     problem: str | None
     """Why there is no release to show, or why its signature does not hold."""
+    promotion: VerifiedPromotion | None
+    """Who put the release where it ran; None in mode `local`, and where that does not hold."""
+    promotion_problem: str | None
+    """Why the header's promotion does not hold."""
 
     def record(self, name: str) -> Record | None:
         """A record of the chain by its role in the release; an old release has no engine."""
@@ -51,6 +57,7 @@ class Trace:
             "inclusion": _inclusion_json(self.inclusion),
             "shard": _header_json(self.header),
             "release": self._release_json(),
+            "promotion": self._promotion_json(),
             "code_commit": self._release_parameter("commit"),
             "data_commit": self._digest("data"),
             "weights": self._digest("weights"),
@@ -73,6 +80,20 @@ class Trace:
             "signed_by": None if verified is None else verified.key_id,
             "builder": None if verified is None else verified.builder,
             "problem": self.problem,
+        }
+
+    def _promotion_json(self) -> dict[str, Json] | None:
+        """None in mode `local`."""
+        if self.header.promotion is None:
+            return None
+        found = self.promotion
+        return {
+            "digest": self.header.promotion,
+            "generation": self.header.generation,
+            "environment": None if found is None else found.environment,
+            "record": None if found is None else found.promotion.to_json(),
+            "signed_by": None if found is None else found.key_id,
+            "problem": self.promotion_problem,
         }
 
     def _release_parameter(self, name: str) -> Json:
@@ -101,7 +122,22 @@ def trace(log: Log, prediction: str, sources: Sources) -> Trace:
         problem = found.problem
     except LineageError as error:
         problem = str(error)
-    return Trace(prediction, entry, inclusion, shard.header, _payload(shard, sequence, entry), found, problem)
+    promotion, unpromoted = None, None
+    try:
+        promotion = find_promotion(shard, sources.trust, found.verified if found else None)
+    except LineageError as error:
+        unpromoted = str(error)
+    return Trace(
+        id=prediction,
+        entry=entry,
+        inclusion=inclusion,
+        header=shard.header,
+        payload=_payload(shard, sequence, entry),
+        found=found,
+        problem=problem,
+        promotion=promotion,
+        promotion_problem=unpromoted,
+    )
 
 
 def _payload(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[str, str]:

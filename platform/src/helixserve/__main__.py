@@ -11,7 +11,7 @@ import tempfile
 from typing import NoReturn
 
 from helix_lineage.errors import LineageError
-from helixserve import machine
+from helixserve import imports, machine
 from helixserve.errors import HelixServeError, NotReadyError
 from helixserve.settings import Settings
 
@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("serve", help="verify the release, then serve over HTTP and gRPC")
     commands.add_parser("replay", help="answer one request from standard input again (CBOR in, CBOR out)")
     command = parser.parse_args(arguments).command
+    imports.watch()  # before the model's code is imported
     # Before anything loads numpy; a process that this one starts inherits it.
     try:
         machine.pin_numpy()
@@ -45,6 +46,10 @@ def serve(settings: Settings) -> int:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics.name  # BentoML keeps its metrics in files, as for many workers
     from _bentoml_impl.worker.service import main as worker  # noqa: PLC0415  # after the pin
 
+    from helixserve import connections  # noqa: PLC0415  # loads uvicorn
+
+    connections.raise_descriptor_limit()
+    connections.bound_http(settings.client_s)
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -56,7 +61,8 @@ def serve(settings: Settings) -> int:
     listener.set_inheritable(True)
     os.chdir(settings.model)
     with metrics:
-        worker([".", "--fd", str(listener.detach())], standalone_mode=False)
+        options = ["--fd", str(listener.detach()), "--backlog", str(connections.BACKLOG)]
+        worker([".", *options], standalone_mode=False)
     return 0
 
 

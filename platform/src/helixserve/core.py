@@ -91,6 +91,11 @@ class Core:
             ids = await loop.run_in_executor(self._record, self._log.append, done.predictions)
         return Answer(self.contract.task(task), request_id.hex(), done.seed, done.items, tuple(ids))
 
+    @property
+    def inside(self) -> int:
+        """Requests that were accepted and are not answered yet."""
+        return self._inside
+
     async def close(self) -> None:
         """Refuse new requests and wait for those inside."""
         self._stopping = True

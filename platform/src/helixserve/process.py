@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
 import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
 
@@ -25,6 +29,26 @@ def die_with_parent() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # it died in between, so no signal will come
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def on_terminate(action: Callable[[], None]) -> None:
+    """Call `action` in the running event loop at the first SIGTERM, before whoever handles it now.
+
+    asyncio's own way would replace the HTTP server's handler, which must still run.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop, handler = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
+
+    def both(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, handler)
+        loop.call_soon_threadsafe(action)
+        if callable(handler):
+            handler(number, frame)
+        else:
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, both)
 
 
 def raise_log_level() -> None:

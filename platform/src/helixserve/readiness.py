@@ -3,13 +3,12 @@
 `verify` takes bytes and decides; `load` reads. A server can't measure its own image digest: it
 hashes the files that it loads against files.json, whose digest the release names, and records
 the image digest as the scheduler claims it. A file that is loaded as bytes is hashed from those
-very bytes; code, which the interpreter opens by itself, is hashed where it lies (in an image the
-root is read-only).
+very bytes, and so is a module that was imported under `imports.watch`: swapping a file between
+check and use gains nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,11 +20,16 @@ from typing import Any
 from helix_lineage.canonical import digest_bytes, loads
 from helix_lineage.errors import LineageError
 from helix_lineage.records import ImageBuild, Record, Release
-from helix_lineage.release import verify_release
+from helix_lineage.release import VerifiedRelease, verify_release
 from helix_lineage.trust import Trust
+from helixserve import files as reading
+from helixserve import imports, promoted
 from helixserve.contract import Contract
 from helixserve.errors import NotReadyError
-from helixserve.settings import Settings
+from helixserve.settings import BUNDLE_BYTES, Settings
+
+MANIFEST_BYTES = 256 * 1024 * 1024
+"""Most bytes of files.json that are read at all: about a million files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Verified:
     """The signed release, as read."""
     contract: Contract
     artifacts: Mapping[str, bytes]
+    promotion: promoted.Promoted | None = None
+    """Who put the release here; None outside any environment."""
 
 
 class Files:
@@ -55,12 +61,12 @@ class Files:
 
     def read(self, path: Path) -> bytes:
         """The bytes of a listed file, hashed as they were read. Raises NotReadyError naming the file."""
-        name = path.relative_to(self._root).as_posix()
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise NotReadyError(f"cannot read a file of the image: {error.strerror}", where=name) from error
-        self._compare(name, digest_bytes(data))
+        name = self._name(path)
+        entry = self._entries.get(name)
+        if entry is None or "digest" not in entry:
+            raise NotReadyError("the release does not list this file", where=name)
+        data = reading.read(path, where=name, what="a file of the image", limit=entry["size"], exact=True)
+        self.compare(path, digest_bytes(data))
         return data
 
     def check_tree(self, folder: Path) -> None:
@@ -78,24 +84,32 @@ class Files:
 
     def check(self, path: Path) -> None:
         """The file is listed and unchanged. Raises NotReadyError naming it."""
-        name = path.relative_to(self._root).as_posix()
+        name = self._name(path)
         entry = self._entries.get(name)
-        if entry is not None and "link" in entry:
-            if not path.is_symlink() or str(path.readlink()) != entry["link"]:
-                raise NotReadyError("a link is not the one that the release lists", where=name)
-            return
-        with path.open("rb") as file:
-            self._compare(name, "sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+        if entry is None or "link" not in entry:
+            self.read(path)
+        elif not path.is_symlink() or str(path.readlink()) != entry["link"]:
+            raise NotReadyError("a link is not the one that the release lists", where=name)
 
-    def _compare(self, name: str, digest: str) -> None:
+    def compare(self, path: Path, digest: str) -> None:
+        """Bytes of that digest are what the release lists at this path. Raises NotReadyError naming it."""
+        name = self._name(path)
         entry = self._entries.get(name)
         if entry is None or "digest" not in entry:
             raise NotReadyError("the release does not list this file", where=name)
         if entry["digest"] != digest:
             raise NotReadyError(f"the file is {digest}, but the release lists {entry['digest']}", where=name)
 
+    def _name(self, path: Path) -> str:
+        """The path as files.json has it. A path that could climb out has no name there."""
+        if ".." in path.parts or not path.is_relative_to(self._root):
+            raise NotReadyError("this path leads out of the image", where=str(path))
+        return path.relative_to(self._root).as_posix()
 
-def verify(bundle: bytes, trust: Trust, manifest: bytes, image: str | None, at: datetime) -> tuple[Release, Record]:
+
+def verify(
+    bundle: bytes, trust: Trust, manifest: bytes, image: str | None, at: datetime
+) -> tuple[VerifiedRelease, Record]:
     """Check the signed release against the trust root, the claimed image and files.json.
 
     Gives the release and the record of the files that it serves: its engine, or in an old one its export.
@@ -107,7 +121,6 @@ def verify(bundle: bytes, trust: Trust, manifest: bytes, image: str | None, at: 
         verified = verify_release(bundle, trust, image=image, at=at)
     except LineageError as error:
         raise NotReadyError(f"the release does not hold: {error.what}", where=error.where or "release") from error
-    release = verified.release
     build = verified.parent("image")
     if not isinstance(build, ImageBuild):
         raise NotReadyError("the release's parents are of the wrong type", where="release.parents")
@@ -116,18 +129,20 @@ def verify(bundle: bytes, trust: Trust, manifest: bytes, image: str | None, at: 
         raise NotReadyError(
             f"files.json is {digest_bytes(manifest)}, but the release names {named}", where="files.json"
         )
-    return release, verified.parent("image", "model")
+    return verified, verified.parent("image", "model")
 
 
 def load(settings: Settings, at: datetime) -> Verified:
     """Read and check everything that a server needs. Raises NotReadyError or ContractError naming what fails."""
     bundle = _read(settings.release, "HELIX_RELEASE", "the signed release")
-    manifest = _read(settings.files, "files.json", "the list of the image's files")
+    manifest = _manifest(settings)
     try:
-        trust = Trust.load(settings.trust)
-    except (LineageError, OSError) as error:
+        trust = Trust.parse(_read(settings.trust, "HELIX_TRUST", "the trust root"))
+    except LineageError as error:
         raise NotReadyError(f"cannot read the trust root: {error}", where=str(settings.trust)) from error
-    release, served = verify(bundle, trust, manifest, settings.image_digest, at)
+    verified, served = verify(bundle, trust, manifest, settings.image_digest, at)
+    promotion = promoted.load(settings, trust, verified, at)
+    release = verified.release
     files = Files(manifest, settings.root)
     contract = Contract.parse(files.read(settings.model / "model.toml").decode())
     if contract.name != release.parameters["model"]:
@@ -136,7 +151,7 @@ def load(settings: Settings, at: datetime) -> Verified:
     for name, data in artifacts.items():
         check_artifact(served, name, digest_bytes(data))
     files.check_tree(settings.home)
-    return Verified(release, release.parameters["image"], bundle, contract, artifacts)
+    return Verified(release, release.parameters["image"], bundle, contract, artifacts, promotion)
 
 
 def check_artifact(served: Record, name: str, digest: str) -> None:
@@ -149,12 +164,19 @@ def check_artifact(served: Record, name: str, digest: str) -> None:
 def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None) -> None:
     """Every file of the root that this process has loaded, outside its home too, is the release's.
 
-    `loaded` defaults to the modules and mapped files of this process. Raises NotReadyError.
+    `loaded` defaults to the modules and mapped files of this process. What was imported under
+    `imports.watch` is judged by what was read then. Raises NotReadyError.
     """
-    files = Files(settings.files.read_bytes(), settings.root)
+    files = Files(_manifest(settings), settings.root)
     for path in sorted(set(loaded_files() if loaded is None else loaded)):
         if path.is_relative_to(settings.root) and path != settings.files and path.is_file():
             files.check(path)
+    for name, digests in sorted(imports.read_so_far().items()):
+        path = Path(name).resolve()
+        # Found in the image, it must lie in the image: a link that leads out of it escapes nobody's eye.
+        if path.is_relative_to(settings.root) or Path(name).is_relative_to(settings.root):
+            for digest in digests:
+                files.compare(path, digest)
 
 
 def loaded_files() -> Iterator[Path]:
@@ -174,9 +196,19 @@ def _entries(manifest: bytes) -> dict[str, dict[str, Any]]:
         document = loads(manifest)
         if document["version"] != 1:
             raise NotReadyError(f"files.json has version {document['version']!r}, not 1", where="files.json")
-        return {entry["path"]: entry for entry in document["files"]}
+        return {_listed(entry): entry for entry in document["files"]}
     except (LineageError, KeyError, TypeError) as error:
         raise NotReadyError(f"files.json is malformed: {error}", where="files.json") from error
+
+
+def _listed(entry: Mapping[str, Any]) -> str:
+    """The path of a line of files.json."""
+    name = entry["path"]
+    if not isinstance(name, str) or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        raise NotReadyError(f"files.json names {name!r}, which is no path inside the image", where="files.json")
+    if "link" not in entry and (type(entry["size"]) is not int or entry["size"] < 0):
+        raise NotReadyError(f"files.json gives {name} the size {entry['size']!r}", where="files.json")
+    return name
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -187,8 +219,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in folders if Path(parent, name).is_symlink())
 
 
+def _manifest(settings: Settings) -> bytes:
+    what = "the list of the image's files"
+    return reading.read(settings.files, where="files.json", what=what, limit=MANIFEST_BYTES)
+
+
 def _read(path: Path, where: str, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise NotReadyError(f"cannot read {what}: {error.strerror}", where=f"{where} = {path}") from error
+    return reading.read(path, where=f"{where} = {path}", what=what, limit=BUNDLE_BYTES, follow=True)

@@ -1,7 +1,9 @@
 """Writes every item to the process's shard before its answer leaves.
 
 The process owns its shard: it alone holds the signing key, in memory. What cannot be written is
-refused, never served unrecorded.
+refused, never served unrecorded. After a failure `mend` makes the recorder whole again: where the
+writer cut a short write off, the same shard goes on; where nobody knows what the disk holds (a
+failed sync), the shard ends and a new one begins.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import platform
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Self
 
 from helix_lineage.errors import LineageError
 from helix_lineage.shard import Prediction, ShardHeader, ShardWriter
-from helixserve.errors import UnrecordedError
+from helixserve.errors import HelixServeError, UnrecordedError
 from helixserve.readiness import Verified
 
 logger = logging.getLogger("helixserve.recorder")
@@ -24,55 +27,134 @@ logger = logging.getLogger("helixserve.recorder")
 _COMPUTING = ("numpy", "onnxruntime", "gemmi", "safetensors")
 """Distributions whose code can change an answer's bits; the header names those that are installed."""
 
+Admit = Callable[[ShardWriter], None]
+
 
 class Recorder:
-    """A shard that is being written. `append` may be called from several threads."""
+    """The shard that is being written, and the next one when it must end. `append` may be called from several threads.
 
-    def __init__(self, writer: ShardWriter) -> None:
-        self._writer = writer
-        self.failure: str | None = None
-        """Why the last answer could not be recorded; None while all is well."""
+    Args:
+        create: opens a new shard. Raises LineageError or OSError.
+        admit: see `open`.
+    """
+
+    def __init__(self, create: Callable[[], ShardWriter], admit: Admit | None = None) -> None:
+        self._create = create
+        self._admit = admit
+        self._writer: ShardWriter | None = None
+        self._admitted = False
+        self._closed = False
+        self._lock = threading.Lock()  # of what `mend` and `close` change
+        self.failure: HelixServeError | None = UnrecordedError("no shard is open yet", where="log")
+        """Why nothing can be recorded now; None while all is well."""
 
     @classmethod
-    def open(cls, log: Path, verified: Verified, machine: str, *, now: Callable[[], int] = time.time_ns) -> Self:
-        """Begin a shard in the folder `log`. Raises UnrecordedError."""
+    def open(
+        cls,
+        log: Path,
+        verified: Verified,
+        machine: str,
+        *,
+        now: Callable[[], int] = time.time_ns,
+        admit: Admit | None = None,
+    ) -> Self:
+        """Begin a shard in the folder `log`. Never raises for the log's state: `failure` says, `mend` tries again.
+
+        Args:
+            now: nanoseconds since 1970.
+            admit: called with each new shard's writer before that takes a prediction; may raise
+                HelixServeError, then nothing is recorded, and the same writer is shown to it again later.
+        """
+        promotion = verified.promotion
         header = ShardHeader(
             release=verified.release.digest,
-            promotion=None,
-            generation=0,
-            mode="local",
+            promotion=None if promotion is None else promotion.verified.promotion.digest,
+            generation=0 if promotion is None else promotion.verified.generation,
+            mode="local" if promotion is None else "promoted",
             image=verified.image,
             machine_class=machine,
             libraries=libraries(),
             model=verified.contract.name,
         )
-        try:
+
+        def create() -> ShardWriter:
+            if log.is_symlink():
+                raise UnrecordedError("the log folder is a link", where=str(log), fix="mount the folder itself")
             log.mkdir(parents=True, exist_ok=True)
-            return cls(ShardWriter.create(log, header, now=now, release=verified.bundle))
-        except (LineageError, OSError) as error:
-            raise UnrecordedError(f"cannot open a shard: {error}", where=str(log)) from error
+            bundle = None if promotion is None else promotion.bundle
+            return ShardWriter.create(log, header, now=now, release=verified.bundle, promotion=bundle)
+
+        recorder = cls(create, admit)
+        recorder.mend()
+        return recorder
 
     @property
-    def shard(self) -> str:
-        """The shard's id, 32 hex digits."""
-        return str(self._writer.shard_id)
+    def shard(self) -> str | None:
+        """The shard's id, 32 hex digits; None while none is open."""
+        writer = self._writer
+        return None if writer is None else str(writer.shard_id)
 
     def append(self, predictions: Sequence[Prediction]) -> list[str]:
         """Prediction ids, once everything is on disk. Raises UnrecordedError when it cannot be."""
+        writer = self._writer
+        if writer is None or not self._admitted:
+            raise self.failure or UnrecordedError("no shard is open", where="log")
         try:
-            ids = list(self._writer.append(predictions))
+            return list(writer.append(predictions))
         except (LineageError, OSError) as error:
-            self.failure = str(error)
-            logger.exception("the shard %s cannot be written", self.shard)
-            raise UnrecordedError(
-                "the answer could not be recorded, so it is withheld", where="log", fix="retry at another replica"
-            ) from error
-        self.failure = None
-        return ids
+            logger.exception("the shard %s cannot be written", writer.shard_id)
+            withheld = "the answer could not be recorded, so it is withheld"
+            refused = UnrecordedError(withheld, where="log", fix="retry at another replica")
+            if writer is self._writer:  # else it told of a shard that was replaced meanwhile
+                self.failure = UnrecordedError(f"the last answer could not be recorded: {error}", where="log")
+            raise refused from error
+
+    def mend(self) -> None:
+        """Make recording possible again, if it is not; `failure` says what is still in the way. Blocks on the disk."""
+        with self._lock:
+            if self.failure is None or self._closed:
+                return
+            try:
+                self._open_or_probe()
+            except HelixServeError as error:
+                self.failure = error
+            except (LineageError, OSError) as error:
+                self.failure = UnrecordedError(f"cannot record: {error}", where="log")
+            except Exception as error:  # whatever `admit` did wrong: it is tried again, and never thought admitted
+                logger.exception("a shard cannot be opened")
+                self.failure = UnrecordedError(f"cannot record: {error}", where="log")
+            else:
+                logger.info("shard %s records", self.shard)
+                self.failure = None
 
     def close(self) -> None:
-        """End the shard with its close entry."""
-        self._writer.close()
+        """End the shard with its close entry. What cannot be written now is recovered at the next start."""
+        with self._lock:
+            self._closed = True
+            if self._writer is not None:
+                self._end(self._writer)
+
+    def _open_or_probe(self) -> None:
+        """A shard that is open, admitted, and finds room. Raises HelixServeError, LineageError or OSError."""
+        writer = self._writer
+        if writer is not None and writer.broken is not None:
+            self._end(writer)  # lets go of its lock, so that the new shard can recover it
+            self._writer, writer = None, None
+        if writer is None:
+            self._admitted = False
+            self._writer = writer = self._create()
+        elif self._admitted:
+            writer.probe()
+        if not self._admitted:
+            if self._admit is not None:
+                self._admit(writer)
+            self._admitted = True
+
+    def _end(self, writer: ShardWriter) -> None:
+        try:
+            writer.close()
+        except LineageError as error:
+            logger.warning("shard %s: %s; the next one recovers it", writer.shard_id, error)
 
 
 def libraries() -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from helix_lineage.errors import LineageError
@@ -15,10 +16,17 @@ from helixserve import machine, readiness
 from helixserve.contract import Contract, load_class
 from helixserve.core import Core
 from helixserve.errors import HelixServeError, NotReadyError
+from helixserve.process import on_terminate
 from helixserve.recorder import Recorder
 from helixserve.settings import Settings
 
 logger = logging.getLogger("helixserve.server")
+
+_STOPPING = NotReadyError("the server is stopping", where="server", fix="retry at another replica")
+
+MEND_S = 0.5
+"""How long after a failure the log is tried again, at first; doubled after each failed try."""
+MEND_MOST_S = 8.0
 
 
 class Server:
@@ -34,6 +42,10 @@ class Server:
         self._settings = settings
         self._core: Core | None = None
         self._recorder: Recorder | None = None
+        self._mender: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[], Awaitable[None]]] = []
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._leaving = False
         self._reason: HelixServeError = NotReadyError("the server is starting", where="server")
 
     @property
@@ -44,19 +56,29 @@ class Server:
         return self._settings
 
     def core(self) -> Core:
-        """What answers requests. Raises NotReadyError saying why there is nothing that may."""
-        if self._core is None:
-            raise self._reason
+        """What answers requests. Raises NotReadyError saying why there is nothing that may.
+
+        While the log takes nothing, nothing is computed either: the answer would be withheld.
+        """
+        if self._core is None or self._leaving:
+            raise _STOPPING if self._leaving else self._reason
+        if self._recorder is not None and self._recorder.failure is not None:
+            failure = self._recorder.failure
+            raise NotReadyError(failure.what, where=failure.where, fix=failure.fix or "retry at another replica")
         return self._core
 
     def check_ready(self) -> None:
-        """Raises NotReadyError when no request should be sent here.
-
-        A log that could not be written makes a server unready until a later request can be recorded.
-        """
+        """Raises NotReadyError when no request should be sent here."""
         self.core()
-        if self._recorder is not None and self._recorder.failure is not None:
-            raise NotReadyError(f"the last answer could not be recorded: {self._recorder.failure}", where="log")
+
+    def on_change(self, listener: Callable[[], Awaitable[None]]) -> None:
+        """Call the listener when `ready` may have changed without a request having come."""
+        self._listeners.append(listener)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request that was accepted waits for its answer."""
+        return self._core is not None and self._core.inside > 0
 
     def ready(self) -> bool:
         """Whether requests should be sent here."""
@@ -78,18 +100,59 @@ class Server:
         except Exception as error:
             logger.exception("the server cannot start")
             self._reason = NotReadyError(f"the server cannot start: {error}", where=type(error).__name__)
-        if self._core is None:
-            logger.error("not ready: %s", self._reason)
+        if not self.ready():
+            logger.error("not ready: %s", self._why())
+        # The HTTP server finishes its connections before it tells anybody that it stops.
+        on_terminate(self.leave)
+        if self._core is not None:
+            self._mender = asyncio.create_task(self._mend())
+
+    def leave(self) -> None:
+        """From now on refuse new requests, at every door; those accepted are finished. Called at TERM."""
+        self._leaving = True
+        for listener in self._listeners:
+            self._tasks.add(task := asyncio.ensure_future(listener()))
+            task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         """Finish what was accepted, then end the shard."""
+        self._leaving = True
         core, self._core = self._core, None
-        self._reason = NotReadyError("the server is stopping", where="server", fix="retry at another replica")
         if core is not None:
             await core.close()
+        if self._mender is not None:
+            self._mender.cancel()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
             logger.info("shard %s closed", self._recorder.shard)
+
+    async def _mend(self) -> None:
+        """Try the log again while it takes nothing, and tell who watches.
+
+        The server itself looks, with a write that is no entry, because nobody else will: once it is unready, no
+        client is sent here whose request could show that there is space again. It looks only while something is
+        wrong, so that a healthy server's disk sees requests alone.
+        """
+        wait, told = MEND_S, self.ready()
+        while self._recorder is not None:
+            await asyncio.sleep(wait)
+            if self._recorder.failure is None:
+                wait = MEND_S
+            else:
+                await asyncio.to_thread(self._recorder.mend)
+                wait = MEND_S if self._recorder.failure is None else min(2 * wait, MEND_MOST_S)
+            if self.ready() != told:
+                told = self.ready()
+                logger.warning("now: %s", self._why())
+                for listener in self._listeners:
+                    await listener()
+
+    def _why(self) -> str:
+        try:
+            self.core()
+        except HelixServeError as error:
+            return str(error)
+        return "ready"
 
     def _open(self) -> tuple[Recorder, Core]:
         machine.pin_numpy()
@@ -100,5 +163,9 @@ class Server:
         machine_class = machine.confirmed_class(verified.contract.runner)
         readiness.check_loaded(self.settings)
         recorder = Recorder.open(self.settings.log, verified, machine_class)
-        logger.info("shard %s, release %s, %s", recorder.shard, verified.release.digest, machine_class)
+        promotion = "local" if verified.promotion is None else verified.promotion.verified.promotion.digest
+        logger.info(
+            "shard %s, release %s, promotion %s, %s",
+            recorder.shard, verified.release.digest, promotion, machine_class,
+        )  # fmt: skip
         return recorder, Core(model, recorder)

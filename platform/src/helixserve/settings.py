@@ -4,9 +4,12 @@
 |---|---|---|
 | HELIX_HOME | /opt/helix | model, artifacts, files.json; its grandparent is the root that files.json lists |
 | HELIX_RELEASE | /etc/helix/release.sigstore.json | the signed release |
+| HELIX_PROMOTION | /etc/helix/promotion.sigstore.json | the signed promotion into the environment |
+| HELIX_ENVIRONMENT | | where this runs, say `production`: then a promotion for there must be mounted, else none |
 | HELIX_TRUST | /etc/helix/trust.json | whose signatures count |
 | HELIX_LOG | /var/lib/helix/log | shards |
 | HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
+| HELIX_CLIENT_SECONDS | 20 | how long a client may take to send a request, or to take an answer |
 | HELIX_HOST | 127.0.0.1 | address to listen on |
 | HELIX_HTTP_PORT | 3000 | BentoML JSON and Open Inference Protocol over HTTP |
 | HELIX_GRPC_PORT | 3001 | Open Inference Protocol over gRPC |
@@ -21,6 +24,9 @@ from pathlib import Path
 
 from helixserve.errors import NotReadyError
 
+BUNDLE_BYTES = 16 * 1024 * 1024
+"""Most bytes of a signed bundle or trust root that is read at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -29,10 +35,14 @@ class Settings:
     home: Path
     """The folder `opt/helix` of an image."""
     release: Path
+    promotion: Path
+    environment: str | None
+    """Where this runs; None outside any environment."""
     trust: Path
     log: Path
     image_digest: str | None
     """As the scheduler claims it."""
+    client_s: int
     host: str
     http_port: int
     grpc_port: int
@@ -44,12 +54,15 @@ class Settings:
         return cls(
             home=Path(env.get("HELIX_HOME", "/opt/helix")),
             release=Path(env.get("HELIX_RELEASE", "/etc/helix/release.sigstore.json")),
+            promotion=Path(env.get("HELIX_PROMOTION", "/etc/helix/promotion.sigstore.json")),
+            environment=env.get("HELIX_ENVIRONMENT") or None,
             trust=Path(env.get("HELIX_TRUST", "/etc/helix/trust.json")),
             log=Path(env.get("HELIX_LOG", "/var/lib/helix/log")),
             image_digest=env.get("HELIX_IMAGE_DIGEST") or None,
+            client_s=_number(env, "HELIX_CLIENT_SECONDS", 20, "number of seconds"),
             host=env.get("HELIX_HOST", "127.0.0.1"),
-            http_port=_port(env, "HELIX_HTTP_PORT", 3000),
-            grpc_port=_port(env, "HELIX_GRPC_PORT", 3001),
+            http_port=_number(env, "HELIX_HTTP_PORT", 3000, "port number"),
+            grpc_port=_number(env, "HELIX_GRPC_PORT", 3001, "port number"),
         )
 
     @property
@@ -73,8 +86,8 @@ class Settings:
         return self.home / "files.json"
 
 
-def _port(env: Mapping[str, str], name: str, default: int) -> int:
+def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:
     text = env.get(name, str(default))
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**16:
-        raise NotReadyError(f"{text!r} is no port number", where=name)
+        raise NotReadyError(f"{text!r} is no {what}", where=name)
     return int(text)

@@ -37,6 +37,7 @@ from helix_lineage.replay.images import UnpackedImage, obtain
 from helix_lineage.trust import Trust
 from model_to_metal import attest, process, registry
 from model_to_metal.errors import RuntimeStartError, ToolMissing
+from model_to_metal.gitops import layout
 from model_to_metal.provenance import RELEASE
 from model_to_metal.sandbox import USER
 
@@ -75,6 +76,15 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class Environment:
+    """Where a server runs, and what was promoted there."""
+
+    name: str
+    folder: Path
+    """The model's folder in the gitops tree: signed release and promotion."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
     """Where a server listens, on 127.0.0.1."""
 
@@ -83,17 +93,21 @@ class Ports:
 
 
 @contextmanager
-def serving(state: State, model: str, *, ports: Ports = Ports(), log: Path | None = None) -> Iterator[Served]:
+def serving(
+    state: State,
+    model: str,
+    *,
+    ports: Ports = Ports(),
+    log: Path | None = None,
+    environment: Environment | None = None,
+) -> Iterator[Served]:
     """Run the released image of `model` until the context ends, then drain it.
 
-    Raises LineageError when the release does not verify, RuntimeStartError when the server
-    does not become ready (with the reason that it gives), ToolMissing without runc.
+    It is the latest release of this machine, or the one that was promoted into `environment`. Raises
+    LineageError when the release does not verify, RuntimeStartError when the server does not become
+    ready (with the reason that it gives), ToolMissing without runc.
     """
-    bundle = state.releases / model / attest.FILES[RELEASE]
-    if not bundle.is_file():
-        raise RuntimeStartError(
-            f"{model} has no release on this machine", where=str(bundle), fix=f"helix run release {model}"
-        )
+    bundle = _bundle(state, model, environment)
     verified = verify_release(bundle.read_bytes(), Trust.load(state.trust), image=None, at=datetime.now(UTC))
     image = str(verified.release.parameters["image"])
     files = unpacked(state, model, image)
@@ -101,7 +115,9 @@ def serving(state: State, model: str, *, ports: Ports = Ports(), log: Path | Non
     with tempfile.TemporaryDirectory(prefix="helix-serve-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        _prepare(folder, files, bundle=bundle, trust=state.trust, log=shards, image=image, ports=ports)
+        _mount_identity(folder / "helix", bundle, state.trust, environment)
+        env = _environment(image, ports, environment)
+        _prepare(folder, files, log=shards, env=env)
         with _running(folder, f"helix-{model}-{secrets.token_hex(4)}") as (child, errors):
             _await_ready(child, errors, ports.http)
             yield Served(
@@ -173,23 +189,44 @@ def specification(config: Mapping[str, Any], rootfs: Path, folder: Path, log: Pa
     }  # fmt: skip
 
 
-def _prepare(
-    folder: Path, files: UnpackedImage, *, bundle: Path, trust: Path, log: Path, image: str, ports: Ports
-) -> None:
-    """Write the runtime configuration and what is mounted at /etc/helix."""
-    (folder / "helix").mkdir()
-    # Copies: the server must see what was verified here, whatever is released meanwhile.
-    shutil.copyfile(bundle, folder / "helix" / "release.sigstore.json")
-    shutil.copyfile(trust, folder / "helix" / "trust.json")
-    log.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        os.chown(log, USER, USER)
-    env = {
+def _bundle(state: State, model: str, environment: Environment | None) -> Path:
+    """The signed release to serve. Raises RuntimeStartError when there is none."""
+    if environment is not None:
+        bundle = environment.folder / layout.RELEASE
+        what, fix = f"{model} was not promoted to {environment.name}", f"helix promote {model} --to {environment.name}"
+    else:
+        bundle = state.releases / model / attest.FILES[RELEASE]
+        what, fix = f"{model} has no release on this machine", f"helix run release {model}"
+    if not bundle.is_file():
+        raise RuntimeStartError(what, where=str(bundle), fix=fix)
+    return bundle
+
+
+def _mount_identity(folder: Path, bundle: Path, trust: Path, environment: Environment | None) -> None:
+    """Fill what is mounted at /etc/helix, with copies: the server must see what was verified here."""
+    folder.mkdir()
+    shutil.copyfile(bundle, folder / layout.RELEASE)
+    shutil.copyfile(trust, folder / "trust.json")
+    if environment is not None:
+        shutil.copyfile(environment.folder / layout.PROMOTION, folder / layout.PROMOTION)
+
+
+def _environment(image: str, ports: Ports, environment: Environment | None) -> dict[str, str]:
+    where = {} if environment is None else {"HELIX_ENVIRONMENT": environment.name}
+    return {
         "HELIX_IMAGE_DIGEST": image,
         "HELIX_HOST": "127.0.0.1",
         "HELIX_HTTP_PORT": str(ports.http),
         "HELIX_GRPC_PORT": str(ports.grpc),
+        **where,
     }
+
+
+def _prepare(folder: Path, files: UnpackedImage, *, log: Path, env: Mapping[str, str]) -> None:
+    """Write the runtime configuration."""
+    log.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(log, USER, USER)
     wanted = specification(files.settings, files.rootfs.resolve(), folder, log.resolve(), env)
     (folder / "config.json").write_text(json.dumps(wanted))
 

@@ -15,6 +15,8 @@ from helix_lineage.audit.findings import RULES, Finding, Report
 from helix_lineage.audit.payload_audit import audit_payload
 from helix_lineage.audit.shard_audit import AuditedShard, audit_shard
 from helix_lineage.errors import LineageError, ShardError, TrustError
+from helix_lineage.promotions import find_promotion
+from helix_lineage.release import VerifiedRelease
 from helix_lineage.releases import Sources, find_release
 from helix_lineage.shard import entries
 from helix_lineage.shard.header import parse_prediction_id, prediction_id
@@ -88,8 +90,16 @@ def _check_release(shard: AuditedShard, sources: Sources, log: Log) -> None:
     if header.image != found.release.parameters["image"]:
         theirs = found.release.parameters["image"]
         shard.find("release", f"the header's image is {header.image}, the release's {theirs}")
-    if header.promotion is None:
-        shard.notes.append(f"{shard.id}: mode {header.mode}, no promotion")
+    _check_promotion(shard, sources, log, found.verified)
+
+
+def _check_promotion(shard: AuditedShard, sources: Sources, log: Log, release: VerifiedRelease | None) -> None:
+    """The header's promotion verifies against the trust root and the release, and has the header's generation."""
+    try:
+        if find_promotion(Shard(log.root / shard.id), sources.trust, release) is None:
+            shard.notes.append(f"{shard.id}: mode local, no promotion")
+    except LineageError as error:
+        shard.find("promotion", f"the promotion is not verified: {error}")
 
 
 def _check_recoveries(shard: AuditedShard, shards: dict[str, AuditedShard]) -> None:

@@ -44,6 +44,7 @@ RULES = {
     "payload": "a payload is missing, damaged, or does not meet its commitment",
     "recovery": "the mark of a recovery does not hold",
     "release": "the shard's release does not verify against the trust root",
+    "promotion": "the shard's promotion does not verify against the trust root and its release",
     "file": "a file lies in the shard that does not belong there",
 }
 """Rule → what it means."""

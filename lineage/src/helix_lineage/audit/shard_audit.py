@@ -208,7 +208,8 @@ def _decode(shard: AuditedShard) -> None:
 def _check_files(shard: AuditedShard) -> None:
     """Nothing lies in the folder that does not belong there; tiles are looked at apart."""
     folder = shard.folder
-    known = {folder.lock, folder.journal, folder.torn, folder.recovered, folder.checkpoint, folder.release}
+    known = {folder.lock, folder.journal, folder.torn, folder.recovered, folder.checkpoint}
+    known |= {folder.release, folder.promotion}
     segments = {folder.segment(number) for number in range(len(folder.segments()))}
     for path in sorted(item for item in folder.root.rglob("*") if not item.is_dir() or item.is_symlink()):
         ours = path in known or path in segments or folder.tiles in path.parents

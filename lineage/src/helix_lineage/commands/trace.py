@@ -28,8 +28,8 @@ def trace(
 ) -> None:
     """Show the commit, data, seed, weights, environments and image that made a prediction.
 
-    Exit status: 0 shown and the release's signature holds (or the shard has no release); 1 shown, but it does
-    not hold; 2 no such prediction, or its log does not hold.
+    Exit status: 0 shown and the signatures of release and promotion hold (or the shard has none); 1 shown, but
+    one does not hold; 2 no such prediction, or its log does not hold.
 
     Examples:
 
@@ -42,7 +42,7 @@ def trace(
         options.print_json(found.to_json())
     else:
         options.console().print(tree(found))
-    if found.problem is not None and found.header.release is not None:
+    if (found.problem is not None and found.header.release is not None) or found.promotion_problem is not None:
         raise typer.Exit(options.FOUND)
 
 
@@ -59,10 +59,23 @@ def tree(found: Trace) -> Tree:
     shard = root.add(f"shard         {found.id.partition('.')[0]}")
     shard.add(f"machine class {escape(header.machine_class)}")
     shard.add(f"image         {header.image or 'none claimed'} (claimed)")
-    shard.add(f"mode          {header.mode}, promotion {header.promotion or 'none'}")
+    _add_promotion(shard, found)
     shard.add("libraries     " + escape(", ".join(f"{name} {text}" for name, text in sorted(header.libraries.items()))))
     _add_release(root, found)
     return root
+
+
+def _add_promotion(shard: Tree, found: Trace) -> None:
+    header, promotion = found.header, found.promotion
+    if header.promotion is None:
+        shard.add(f"mode          {header.mode}, no promotion")
+        return
+    branch = shard.add(f"mode          {header.mode}, generation {header.generation}, promotion {header.promotion}")
+    if promotion is None:
+        branch.add(f"[red]promotion     {escape(found.promotion_problem or '')}[/red]")
+        return
+    branch.add(f"environment   {escape(promotion.environment)}")
+    branch.add(f"[green]signed by     {promotion.key_id}[/green] ({escape(promotion.builder)})")
 
 
 def _add_release(root: Tree, found: Trace) -> None:

@@ -59,6 +59,11 @@ class ShardFolder:
         return self.root / "release.sigstore.json"
 
     @property
+    def promotion(self) -> Path:
+        """Copy of the server's promotion bundle."""
+        return self.root / "promotion.sigstore.json"
+
+    @property
     def payload(self) -> Path:
         """Folder of the segments."""
         return self.root / "payload"

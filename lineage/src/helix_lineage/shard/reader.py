@@ -190,6 +190,8 @@ class Log:
 
 
 def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise ShardError("cannot read the shard: this is no regular file", where=str(path))  # a pipe would wait
     try:
         return path.read_bytes()
     except OSError as error:

@@ -39,9 +39,10 @@ def recover_others(log_dir: Path, own: str, now: Callable[[], int]) -> Iterator[
     """Recover every dead shard under `log_dir` but `own`. Raises ShardError when a folder cannot be written."""
     for path in _paths(log_dir):
         folder = ShardFolder(path)
-        if path.name.startswith(NEW_PREFIX) and path.is_dir():
+        if path.name.startswith(NEW_PREFIX) and path.is_dir() and not path.is_symlink():
             _remove_unborn(folder)
-        if not is_shard_id(path.name) or path.name == own or folder.recovered.exists():
+        # A link could lead recovery to cut files that are not this log's.
+        if not is_shard_id(path.name) or path.is_symlink() or path.name == own or folder.recovered.exists():
             continue
         try:
             lock = FolderLock(folder.lock)

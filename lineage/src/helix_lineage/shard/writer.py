@@ -30,9 +30,18 @@ from helix_lineage.errors import ShardError
 from helix_lineage.merkle import Frontier, leaf_hash
 from helix_lineage.shard import journal
 from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close, PredictionEntry
-from helix_lineage.shard.files import AppendFile, FolderLock, make_folder, rename_folder, replace_file, sync_folder
+from helix_lineage.shard.files import (
+    AppendFile,
+    FolderLock,
+    make_folder,
+    remove_file,
+    remove_tree,
+    rename_folder,
+    replace_file,
+    sync_folder,
+)
 from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
-from helix_lineage.shard.layout import NEW_PREFIX, ShardFolder
+from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, ShardFolder
 from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
 from helix_lineage.shard.recovery import Recovery, mark_recovered, recover_others
 from helix_lineage.shard.tile_writer import TileWriter
@@ -40,6 +49,8 @@ from helix_lineage.shard.tile_writer import TileWriter
 _log = logging.getLogger(__name__)
 
 MAX_GROUP_ITEMS = 1024
+PROBE_BYTES = 256 * 1024
+"""More than a usual group and its tiles take. A request that needs more is refused by itself."""
 PUBLISH_SECONDS = 0.25
 """Tiles lag behind the journal by about this much at most."""
 
@@ -97,13 +108,20 @@ class ShardWriter:
 
     @classmethod
     def create(
-        cls, log_dir: Path, header: ShardHeader, *, now: Callable[[], int] = time.time_ns, release: bytes | None = None
+        cls,
+        log_dir: Path,
+        header: ShardHeader,
+        *,
+        now: Callable[[], int] = time.time_ns,
+        release: bytes | None = None,
+        promotion: bytes | None = None,
     ) -> ShardWriter:
         """Open a new shard under `log_dir`, and recover dead ones there. Raises ShardError.
 
         Args:
             now: nanoseconds since 1970.
             release: the release bundle that the server verified; a copy stays with the shard.
+            promotion: the same of the promotion bundle.
         """
         key = Ed25519PrivateKey.generate()
         header = replace(header, public_key=raw_public_key(key), started_ns=now())
@@ -111,7 +129,7 @@ class ShardWriter:
         if len(entry) > MAX_ENTRY_BYTES:
             raise ShardError(f"the shard's header has {len(entry)} bytes, more than {MAX_ENTRY_BYTES}")
         try:
-            writer = cls._open(log_dir, key, entry, release, now)
+            writer = cls._open(log_dir, key, entry, (release, promotion), now)
         except OSError as error:
             raise ShardError(f"cannot open a shard: {error}", where=str(log_dir)) from error
         writer._thread.start()
@@ -125,7 +143,12 @@ class ShardWriter:
 
     @classmethod
     def _open(
-        cls, log_dir: Path, key: Ed25519PrivateKey, entry: bytes, release: bytes | None, now: Callable[[], int]
+        cls,
+        log_dir: Path,
+        key: Ed25519PrivateKey,
+        entry: bytes,
+        bundles: tuple[bytes | None, bytes | None],
+        now: Callable[[], int],
     ) -> ShardWriter:
         """Make the folder under a name that readers ignore; rename it when the header is on the disk."""
         make_folder(log_dir)
@@ -133,10 +156,13 @@ class ShardWriter:
         new = ShardFolder(log_dir / (NEW_PREFIX + final.id))
         make_folder(new.root)
         with ExitStack() as undo:
+            # Tried again and again on a full disk, it must not fill it further. What has its name already is recovered.
+            undo.callback(remove_tree, new.root)
             lock = FolderLock(new.lock)
-            undo.callback(lock.release)  # a shard that never opened is for others to remove or recover
-            if release is not None:
-                replace_file(new.release, release, durable=True)
+            undo.callback(lock.release)
+            for path, bundle in zip((new.release, new.promotion), bundles, strict=True):
+                if bundle is not None:
+                    replace_file(path, bundle, durable=True)
             file = AppendFile(new.journal)
             undo.callback(file.close)
             file.write(journal.MAGIC)
@@ -159,6 +185,28 @@ class ShardWriter:
             return []
         first = self._submit(entries, items)
         return [prediction_id(self.shard_id, first + offset) for offset in range(len(entries))]
+
+    @property
+    def broken(self) -> str | None:
+        """Why the shard will never take another entry; None while it may."""
+        return self._broken
+
+    def probe(self) -> None:
+        """Would a group find room on the disk? Writes, syncs and removes a file beside the journal. Raises OSError.
+
+        Nothing enters the log: that a server looked whether it could write is no fact about a prediction.
+        """
+        path = self._folder.root / f"probe{TEMPORARY}"
+        try:
+            remove_file(path)
+            file = AppendFile(path)
+            try:
+                file.write(bytes(PROBE_BYTES))
+                file.sync()
+            finally:
+                file.close()
+        finally:
+            remove_file(path)
 
     def close(self) -> None:
         """Write what waits, then the close entry, and let go of the shard. Raises ShardError; safe to call twice."""
@@ -308,7 +356,7 @@ class ShardWriter:
         with self._wake:
             self._broken = self._broken or why
             waiting, self._queue = self._queue, []
-        error = ShardError(f"the shard takes no more entries: {why}", where=self.shard_id, fix="restart the server")
+        error = ShardError(f"the shard takes no more entries: {why}", where=self.shard_id, fix="open a new shard")
         for pending in waiting:
             pending.done.set_exception(error)
         return error

@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from helixserve import open_inference as protocol
+from helixserve.connections import grpc_options
 from helixserve.errors import HelixServeError, TooLargeError
 from helixserve.grpc import codec
 from helixserve.grpc import open_inference_pb2 as pb
@@ -22,6 +23,8 @@ logger = logging.getLogger("helixserve.grpc")
 SERVICE = "inference.GRPCInferenceService"
 _GRACE_S = 3600.0
 """How long accepted calls may take after TERM; an orchestrator's own limit is shorter."""
+_LAST_S = 1.0
+"""How long an answer may take to leave once the last one is computed; what is still open then only watches."""
 _SLACK = 4
 """gRPC itself refuses messages beyond this many times the limit, with RESOURCE_EXHAUSTED; below, we say why."""
 
@@ -64,6 +67,7 @@ class GrpcDoor:
                 ("grpc.max_send_message_length", -1),
                 # Two processes on one port would split the calls between two shards unseen.
                 ("grpc.so_reuseport", 0),
+                *grpc_options(self._server.settings.client_s),
             ]
         )
         self._grpc.add_generic_rpc_handlers((self._handlers(),))
@@ -71,6 +75,7 @@ class GrpcDoor:
         settings = self._server.settings
         self._grpc.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
         await self._health.tell()
+        self._server.on_change(self._health.tell)
         await self._grpc.start()
         logger.info("gRPC listens on %s:%d", settings.host, settings.grpc_port)
 
@@ -79,10 +84,18 @@ class GrpcDoor:
         await self._health.tell()
 
     async def stop(self) -> None:
-        """Say NOT_SERVING, refuse new calls, finish those accepted."""
+        """Say NOT_SERVING, refuse new calls, finish those accepted.
+
+        Calls that have sent no request, and those that watch the health, would keep a server from ending.
+        """
         if self._grpc is not None:
             await self._health.enter_graceful_shutdown()
-            await self._grpc.stop(_GRACE_S)
+            ending = asyncio.create_task(self._grpc.stop(_GRACE_S))
+            await asyncio.sleep(0)
+            while self._server.busy and not ending.done():
+                await asyncio.sleep(0.05)
+            await self._grpc.stop(_LAST_S)
+            await ending
 
     def _handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
         methods: dict[str, tuple[Handler, Any]] = {

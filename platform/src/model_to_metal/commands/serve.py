@@ -9,7 +9,9 @@ import typer
 
 from helix_lineage.paths import State
 from model_to_metal import runtime
+from model_to_metal.checkout import Checkout
 from model_to_metal.commands import gate
+from model_to_metal.gitops import layout
 
 
 def register(app: typer.Typer) -> None:
@@ -21,11 +23,28 @@ def serve(
     model: gate.Model,
     http_port: Annotated[int, typer.Option(help="HTTP, on 127.0.0.1.")] = runtime.HTTP_PORT,
     grpc_port: Annotated[int, typer.Option(help="gRPC, on 127.0.0.1.")] = runtime.GRPC_PORT,
+    environment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Serve what gitops/argocd promotes into this environment.")
+    ] = None,
     as_json: gate.AsJson = False,
 ) -> None:
-    """Serve the latest release of a model until Ctrl-C or SIGTERM, then finish what was accepted."""
+    """Serve the latest release of a model until Ctrl-C or SIGTERM, then finish what was accepted.
+
+    With --environment, the release that the working tree's gitops/argocd/environments/NAME/MODEL names: the
+    server verifies its promotion too, and its shard's header names it.
+
+    Examples:
+
+        helix serve proteinmpnn
+
+        helix serve proteinmpnn --environment staging
+    """
     runtime.stop_on_terminate()
-    with runtime.serving(State.find(), model, ports=runtime.Ports(http_port, grpc_port)) as server:
+    where = None
+    if environment is not None:
+        where = runtime.Environment(environment, Checkout.find().root / layout.folder(environment, model))
+    ports = runtime.Ports(http_port, grpc_port)
+    with runtime.serving(State.find(), model, ports=ports, environment=where) as server:
         if as_json:
             row = {
                 "model": model,

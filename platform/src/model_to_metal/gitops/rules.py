@@ -68,6 +68,18 @@ def image_is_claimed(manifests: Sequence[Manifest]) -> Iterator[Fault]:
                 )  # fmt: skip
 
 
+def knows_its_environment(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A server that is told where it runs demands a promotion for there; the namespace says where that is."""
+    for workload in of_kind(manifests, *WORKLOADS):
+        for container in containers(workload):
+            said = [get(item, "value") for item in items(container, "env") if get(item, "name") == "HELIX_ENVIRONMENT"]
+            if [f"helix-{name}" for name in said] != [get(workload, "metadata", "namespace")]:
+                yield Fault(
+                    title(workload), "knows-its-environment", f"HELIX_ENVIRONMENT is {said}, not its namespace's",
+                    "set it once, in the environment's _common",
+                )  # fmt: skip
+
+
 def settings_are_frozen(manifests: Sequence[Manifest]) -> Iterator[Fault]:
     """What a pod mounts is there, immutable, and named by its content; only the trust root is the platform's."""
     settings = {get(item, "metadata", "name"): item for item in of_kind(manifests, "ConfigMap")}
@@ -211,6 +223,7 @@ def keeps_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
 RULES: tuple[Rule, ...] = (
     image_by_digest,
     image_is_claimed,
+    knows_its_environment,
     settings_are_frozen,
     no_default_token,
     restricted,

@@ -1,0 +1,207 @@
+"""The image as it is deployed, under what clusters do to it: kill -9, full disks, promotions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from helix_lineage.audit import audit
+from helix_lineage.releases import Sources
+from helix_lineage.shard import entries, journal
+from helix_lineage.shard.reader import Log
+from helix_lineage.trace import trace
+from helix_lineage.trust import Trust
+from model_to_metal import runtime
+from model_to_metal.gitops import layout
+from tests.end_to_end.conftest import MODEL, ROOT, Released, free_port, git
+
+KILLS, MANY_KILLS = 20, 200
+CLIENTS = 3
+REQUEST = {"structure": (ROOT / "models" / MODEL / "golden" / "1ubi.pdb").read_text(), "num_sequences": 2}
+
+
+@pytest.fixture
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for shards that the image's user can reach."""
+    folder = tmp_path_factory.mktemp("log") / "shards"
+    for parent in folder.parents:
+        if parent.stat().st_uid == os.geteuid() and parent.is_relative_to("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o111)
+    return folder
+
+
+def ports() -> runtime.Ports:
+    return runtime.Ports(free_port(), free_port())
+
+
+def client(url: str, acknowledged: list[str], stop: threading.Event) -> None:
+    """Ask again and again; keep the id of every answer that arrived whole."""
+    with httpx.Client(base_url=url, timeout=30) as session:
+        while not stop.is_set():
+            with contextlib.suppress(httpx.TransportError):
+                answer = session.post("/design", json=REQUEST)
+                if answer.status_code == 200:
+                    acknowledged += [item["prediction_id"] for item in answer.json()["predictions"]]
+
+
+@contextlib.contextmanager
+def load(url: str, acknowledged: list[str]) -> Iterator[None]:
+    """Clients that ask until the block ends."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=client, args=(url, acknowledged, stop)) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def kill(server: runtime.Served) -> None:
+    """SIGKILL to the container's first process, which is the server; nothing may be left of it."""
+    inside = psutil.Process(server.child.pid).children(recursive=True)
+    (init,) = [process for process in inside if "helixserve" in " ".join(process.cmdline())]
+    sudo = ["sudo", "--non-interactive"] if os.geteuid() else []
+    subprocess.run([*sudo, "kill", "-KILL", str(init.pid)], check=True)
+    _, alive = psutil.wait_procs(inside, timeout=10)
+    assert not alive, "a process of the image outlived its server"
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(server.http.rpartition(":")[2]))), "somebody still listens"
+
+
+def complaints(folder: Path, trust: Path, acknowledged: list[str]) -> list[str]:
+    """What was acknowledged and is not in the log, verifiably; and whatever audit finds."""
+    shards = Log(folder)
+    found = []
+    for name in acknowledged:
+        shard, sequence = shards.find(name)
+        try:
+            held = shard.inclusion(sequence).holds and shard.payload(sequence).output is not None
+        except Exception as error:  # whatever it is, the prediction can't be shown
+            found.append(f"lost: {name}: {error}")
+            continue
+        found += [] if held else [f"lost: {name}"]
+    return found + [str(item) for item in audit(shards, Sources(trust=Trust.load(trust))).findings]
+
+
+def killed(released: Released, log: Path, times: int) -> list[str]:
+    """Start, load, kill, so many times; gives what was acknowledged."""
+    chance, acknowledged = random.Random(times), []
+    served = 0
+    for _ in range(times):
+        with runtime.serving(released.state, MODEL, ports=ports(), log=log) as server:
+            before = len(acknowledged)
+            with load(server.http, acknowledged):
+                time.sleep(chance.uniform(0.05, 1.0))
+                kill(server)
+            served += len(acknowledged) > before
+    assert served > times // 4, "killed under load"
+    with runtime.serving(released.state, MODEL, ports=ports(), log=log):
+        pass  # the last start recovers the last kill
+    return acknowledged
+
+
+def check_killed(released: Released, log: Path, times: int) -> list[str]:
+    acknowledged = killed(released, log, times)
+    assert complaints(log, released.state.trust, acknowledged) == []
+    shards = [Log(log).shard(name) for name in Log(log).shard_ids()]
+    assert len(shards) == times + 1
+    assert sum(shard.folder.recovered.exists() for shard in shards) == times, "each start recovers the one before"
+    return acknowledged
+
+
+def test_kill_9_of_the_whole_image_loses_nothing_acknowledged(released: Released, log: Path, tmp_path: Path) -> None:
+    acknowledged = check_killed(released, log, KILLS)
+    # The planted fault: a log that lost the last group of one killed server.
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(log, spoilt)
+    shard, _ = Log(spoilt).find(acknowledged[0])
+    found = journal.parse(shard.folder.journal.read_bytes())
+    os.truncate(shard.folder.journal, found.checkpoints[0].end)
+    assert complaints(spoilt, released.state.trust, acknowledged)
+
+
+@pytest.mark.long
+def test_kill_9_two_hundred_times(released: Released, log: Path) -> None:
+    check_killed(released, log, MANY_KILLS)
+
+
+def becomes(server: runtime.Served, status: int, within: float) -> bool:
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        if httpx.get(f"{server.http}/v2/health/ready").status_code == status:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_the_image_recovers_by_itself_from_a_full_disk(released: Released, log: Path) -> None:
+    log.mkdir()
+    sudo = ["sudo", "--non-interactive"] if os.geteuid() else []
+    mount = [*sudo, "mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", str(log)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs needs root: run `sudo -v` first, or the tests as root")
+    acknowledged: list[str] = []
+    try:
+        with runtime.serving(released.state, MODEL, ports=ports(), log=log) as server:
+            ask = {"json": REQUEST, "timeout": 60}
+            answer = httpx.post(f"{server.http}/design", **ask)  # type: ignore[arg-type]
+            acknowledged += [item["prediction_id"] for item in answer.json()["predictions"]]
+            filler = log / "filler"
+            subprocess.run([*sudo, "dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False)
+            assert httpx.post(f"{server.http}/design", **ask).status_code == 503  # type: ignore[arg-type]
+            assert not becomes(server, 200, within=3), "while the disk is full it stays unready"
+            subprocess.run([*sudo, "rm", str(filler)], check=True)
+            assert becomes(server, 200, within=20)
+            answer = httpx.post(f"{server.http}/design", **ask)  # type: ignore[arg-type]
+            acknowledged += [item["prediction_id"] for item in answer.json()["predictions"]]
+        assert complaints(log, released.state.trust, acknowledged) == []
+        shard, _ = Log(log).find(acknowledged[0])
+        assert isinstance(entries.decode(shard.entry(shard.size - 1)), entries.Close)
+    finally:
+        subprocess.run([*sudo, "umount", "--lazy", str(log)], check=True)
+
+
+def promoted(released: Released, folder: Path) -> runtime.Environment:
+    """Promote the release to staging on a branch, and take the model's folder from there."""
+    released.helix("promote", MODEL, "--to", "staging")
+    branch = git(released.checkout, "branch", "--list", "promote/staging/*", "--format=%(refname:short)").splitlines()[
+        -1
+    ]
+    folder.mkdir()
+    for name in (layout.RELEASE, layout.PROMOTION):
+        text = git(released.checkout, "show", f"{branch}:{layout.folder('staging', MODEL)}/{name}")
+        (folder / name).write_text(text)
+    return runtime.Environment("staging", folder)
+
+
+def test_a_promoted_server_says_so_and_trace_verifies_it(released: Released, log: Path, tmp_path: Path) -> None:
+    environment = promoted(released, tmp_path / "staging")
+    with runtime.serving(released.state, MODEL, ports=ports(), log=log, environment=environment) as server:
+        answer = httpx.post(f"{server.http}/design", json=REQUEST, timeout=60).json()
+    prediction = answer["predictions"][0]["prediction_id"]
+    found = trace(Log(log), prediction, Sources(trust=Trust.load(released.state.trust)))
+    assert found.header.mode == "promoted"
+    assert found.promotion is not None
+    assert (found.promotion.environment, found.promotion.generation) == ("staging", found.header.generation)
+    assert complaints(log, released.state.trust, [prediction]) == []
+    elsewhere = runtime.Environment("production", environment.folder)
+    with (
+        pytest.raises(runtime.RuntimeStartError, match="environment is staging, but this environment is production"),
+        runtime.serving(released.state, MODEL, ports=ports(), log=log, environment=elsewhere),
+    ):
+        pass
