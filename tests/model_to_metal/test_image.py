@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from helix_lineage.paths import State
 from model_to_metal import fetch, image, nix
-from model_to_metal.errors import ImageError
+from model_to_metal.errors import ImageDiffers, ImageError
 from model_to_metal.nix import Store
 from model_to_metal.stage import file_digest
 
@@ -90,6 +90,14 @@ def test_a_time_stamp_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tup
     with pytest.raises(ImageError, match=r"image is not the same: the first difference is stamp of dependency"):
         image.make_again(flake, first, second)
     assert second.root.is_dir()  # left, to look at
+
+
+@pytest.mark.skipif(shutil.which("diffoscope") is None, reason="diffoscope is absent; run: make setup-tests")
+def test_what_differs_is_told_by_diffoscope(tiny: Tiny, stores: tuple[Store, Store], tmp_path: Path) -> None:
+    flake = tiny(dependency="$b date +%s >$out/stamp")
+    with pytest.raises(ImageDiffers, match=r"(?s)stamp of dependency.*stamp.*the whole report: "):
+        image.make_again(flake, *stores, reports=tmp_path / "report")
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.txt", "report.json", "report.html"}
 
 
 def test_rebuilding_the_last_step_alone_misses_that_time_stamp(tiny: Tiny, stores: tuple[Store, Store]) -> None:
