@@ -115,6 +115,7 @@ def _moved(tensor: Tensor) -> Tensor:
     return Tensor(tensor.name, "BYTES", (1,), ("\n".join(lines).encode(),))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="qemu-x86_64 is absent; run: make setup-tests")
 def test_on_another_class_of_processor_the_replay_says_so_and_compares_numbers(
     serving: Serving, address: Address, tmp_path: Path
