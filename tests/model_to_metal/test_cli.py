@@ -42,7 +42,7 @@ def test_help_names_every_command(helix: Helix) -> None:
     said = helix("--help").stdout
     for name in (
         "doctor", "lock", "fetch", "check", "export", "regress", "build", "attest", "run", "serve", "demo", "verify",
-        "promote", "rollback", "gitops", "keys", "registry", "env", "tools", "lineage", "rebuild",
+        "promote", "rollback", "gitops", "keys", "registry", "env", "tools", "lineage", "rebuild", "store",
     ):  # fmt: skip
         assert f" {name} " in said, name
 

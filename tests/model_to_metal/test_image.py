@@ -114,6 +114,13 @@ def test_the_number_of_cores_in_a_dependency_is_found_and_named(tiny: Tiny, stor
         image.make_again(tiny(dependency="$b nproc >$out/cores"), *stores)
 
 
+def test_the_place_of_the_store_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+    # The only way to see it from inside: what is mounted where.
+    planted = "$b grep -oE 'first/nix|second/nix' /proc/self/mountinfo | $b sort -u >$out/place"
+    with pytest.raises(ImageError, match="place of dependency"):
+        image.make_again(tiny(dependency=planted), *stores)
+
+
 def test_a_difference_that_does_not_reach_the_result_is_told(tiny: Tiny, stores: tuple[Store, Store]) -> None:
     again = image.make_again(tiny(aside="$b date +%s%N >$out/stamp"), *stores)
     assert again.unstable == ("aside",)

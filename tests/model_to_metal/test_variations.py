@@ -98,8 +98,8 @@ OURS = [
     (f"{SOURCES}/provenance.py", '"workflow": "release"', ', "on": __import__("os").uname()[1]', "attest/statement-0"),
     (
         f"{SOURCES}/gitops/overlay.py",
-        "place = folder(environment, model)",
-        " + __import__('os').getcwd()",
+        "text.encode()",
+        " + __import__('os').getcwd().encode()",
         "promotion/",
     ),
     (

@@ -36,6 +36,7 @@ from model_to_metal.commands import (
     rollback,
     run,
     serve,
+    store,
     tools,
     verify,
 )
@@ -55,7 +56,7 @@ COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     command.register
     for command in (
         doctor, lock, fetch, check, export, regress, build, rebuild, attest, promote, rollback, run, serve, demo,
-        verify, gitops, lineage, keys, registry, env, tools,
+        verify, gitops, lineage, keys, registry, store, env, tools,
     )
 )  # fmt: skip
 for _register in COMMANDS:
