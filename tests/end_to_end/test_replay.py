@@ -135,6 +135,7 @@ def test_on_another_class_of_processor_the_replay_says_so_and_compares_numbers(
     (verdict,) = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout
     assert verdict["outcome"] in ("same-bytes", "within-tolerance")
+    print(f"served on {served}, replayed on x86-64-v3: {verdict['outcome']}, {verdict['deviation']}")
     if not verdict["same"]:
         assert 0 < verdict["deviation"]["largest_absolute"] < 1e-4
         # The same comparison, allowed next to nothing, says no.
