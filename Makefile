@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests fetch render demo demo-serve check test test-fast test-torch test-slow test-long coverage lock clean
+.PHONY: help setup setup-tests fetch images render demo demo-serve check test test-fast test-torch test-slow test-long coverage lock clean
 
 BIN := .helix/venv/bin
 PYTEST := $(BIN)/python -m pytest --timeout=900
@@ -34,6 +34,15 @@ test: check test-fast coverage test-torch test-slow  ## Every test, fast ones fi
 
 fetch: setup  ## Download what the locks name, and put it into the Nix store
 	$(BIN)/helix fetch
+
+images: fetch  ## Make every model's image; layouts and digests go to .helix/images-made, for comparing machines
+	rm -rf .helix/images-made
+	for file in models/*/model.toml; do \
+	  model=$$(basename "$$(dirname "$$file")"); made=.helix/images-made/$$model; mkdir -p "$$made"; \
+	  said=$$($(BIN)/helix build "$$model" --json); \
+	  cp -r --no-preserve=mode,timestamps "$$(jq -r .layout <<< "$$said")" "$$made/layout"; \
+	  jq -r .image <<< "$$said" | tee "$$made/digest"; \
+	done
 
 test-fast: setup-tests fetch  ## Tests that need no image
 	$(PYTEST) -m "not slow and not long and not torch" tests

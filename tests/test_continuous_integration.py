@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 
 from helix_lineage.paths import State
 from model_to_metal import tools
+from tests.model_to_metal.conftest import write_layout
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
@@ -57,7 +59,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def test_there_is_a_workflow() -> None:
-    assert [path.name for path in WORKFLOWS] == ["check.yml", "promote.yml"]
+    assert [path.name for path in WORKFLOWS] == ["check.yml", "image.yml", "promote.yml"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -152,3 +154,57 @@ def test_other_branches_may_not_change_environments(branch: str, passes: bool) -
     guard = next(step["run"] for step in steps if "case" in step.get("run", "")).partition("gh auth")[0]
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", guard], env={"BRANCH": branch}, check=False)
     assert (done.returncode == 0) is passes
+
+
+# ---- the image, made on two machines -------------------------------------------------------------
+
+
+def machines(folder: Path, *contents: str) -> list[Path]:
+    """What `make images` writes, on machines that each put a text into the image of one model."""
+    found = []
+    for number, content in enumerate(contents):
+        made = folder / f"made-{number}" / "m"
+        digest = write_layout(made / "layout", {"opt/text": content.encode()})
+        (made / "digest").write_text(f"{digest}\n")
+        found.append(made.parent)
+    return found
+
+
+def same_images(folder: Path, made: list[Path]) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "platform/setup/same_images.sh"
+    return subprocess.run(["bash", script, *made, "report"], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_same_digest_on_both_machines_passes(tmp_path: Path) -> None:
+    done = same_images(tmp_path, machines(tmp_path, "text", "text"))
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"the same on both machines: m sha256:[0-9a-f]{64}\n", done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("diffoscope") is None, reason="diffoscope is absent; run: make setup-tests")
+def test_another_digest_fails_and_the_file_is_named(tmp_path: Path) -> None:
+    done = same_images(tmp_path, machines(tmp_path, "text", "other"))
+    assert done.returncode == 1
+    assert "opt/text" in done.stderr
+    assert "-text" in done.stderr
+    assert "+other" in done.stderr
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.txt", "report.html", "report.json"}
+
+
+def test_no_image_at_all_does_not_pass(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    assert same_images(tmp_path, [tmp_path / "one", tmp_path / "other"]).returncode == 1
+    (made,) = machines(tmp_path, "text")
+    assert same_images(tmp_path, [made, tmp_path / "one"]).returncode == 1
+
+
+def test_two_jobs_make_the_image_and_a_third_compares() -> None:
+    jobs = load(ROOT / ".github" / "workflows" / "image.yml")["jobs"]
+    assert len(jobs["build"]["strategy"]["matrix"]["machine"]) == 2
+    assert jobs["compare"]["needs"] == "build"
+    assert "continue-on-error" not in json.dumps(jobs)
+    scripts = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    assert any("fresh.sh /mnt/fresh make images" in script for script in scripts)
+    assert "bash platform/setup/same_images.sh made-one made-two report" in scripts
+    assert "\nimages:" in (ROOT / "Makefile").read_text()

@@ -6,19 +6,25 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from helix_lineage.canonical import Json
 from helix_lineage.records import Artifact, Record
+from helix_lineage.trust import Trust
+from model_to_metal import keys, seals
 from model_to_metal import stage as stages
 from model_to_metal.checkout import Checkout
 from model_to_metal.engine import Job
+from model_to_metal.seals import Seal
 from model_to_metal.stage import Made, file_digest
 
 ROOT = Path(__file__).resolve().parents[2]
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+"""When the tests' cache keys begin to hold, for a year."""
 
 MODEL_TOML = """
 format = 1
@@ -204,6 +210,16 @@ def _directory_md5() -> str:
     """DVC's identity of a folder with the one file factor.txt that holds `2`."""
     listing = [{"md5": _md5(b"2"), "relpath": "factor.txt"}]
     return _md5(json.dumps(listing, sort_keys=True).encode())
+
+
+def make_seal(folder: Path, domain: str = "laptop", *, known: Sequence[Seal] = (), since: datetime = SINCE) -> Seal:
+    """A cache key of that domain, and a trust root that names it and those known."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seals.generate(folder / f"{domain}.key", folder / f"{domain}.pub")
+    root = keys.trust((folder / f"{domain}.pub").read_bytes(), since=since, role=keys.CACHE, builder=domain)
+    trust = Trust.parse(json.dumps(root).encode())
+    others = [key for seal in known for key in seal._trust.keys]
+    return Seal.open(folder / f"{domain}.key", Trust((*trust.keys, *others)), since)
 
 
 @dataclass

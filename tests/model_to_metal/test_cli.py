@@ -42,9 +42,17 @@ def test_help_names_every_command(helix: Helix) -> None:
     said = helix("--help").stdout
     for name in (
         "doctor", "lock", "fetch", "check", "export", "regress", "build", "attest", "run", "serve", "demo", "verify",
-        "promote", "rollback", "gitops", "keys", "registry", "env", "tools", "lineage",
+        "promote", "rollback", "gitops", "keys", "registry", "env", "tools", "lineage", "rebuild", "store",
     ):  # fmt: skip
         assert f" {name} " in said, name
+
+
+def test_a_release_without_a_key_is_refused_at_the_door(helix: Helix, tmp_path: Path) -> None:
+    done = helix("run", "release", "toy")
+    assert done.returncode == 2
+    assert "there is no releaser's key" in done.stderr
+    assert "fix:   helix keys init" in done.stderr
+    assert not (tmp_path / "state" / "store").exists()
 
 
 def test_each_command_is_one_file() -> None:

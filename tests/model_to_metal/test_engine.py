@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from helix_lineage.canonical import dumps, loads
 from helix_lineage.paths import State
 from helix_lineage.records import GuardVerdict, RegressionVerdict, Release
 from helix_lineage.release import complete_chain
 from helix_lineage.store import Store
 from model_to_metal.checkout import Checkout
 from model_to_metal.engine import Engine, Outcome
-from model_to_metal.errors import CheckoutError, GateRefused, NotReproducible, WorkflowError
-from tests.model_to_metal.project import Bench, commit, make_project
+from model_to_metal.errors import CheckoutError, GateRefused, KeysError, NotReproducible, WorkflowError
+from model_to_metal.report import Lines
+from model_to_metal.seals import Seal
+from tests.model_to_metal.project import Bench, commit, make_project, make_seal
 
 ORDER = ["data", "import", "export", "guard", "regress", "build", "attest"]
 
@@ -40,8 +43,13 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def engine(project: Checkout, state: State, bench: Bench) -> Engine:
-    return Engine(project, state, bench, clock=clock())
+def seal(tmp_path: Path) -> Seal:
+    return make_seal(tmp_path / "keys")
+
+
+@pytest.fixture
+def engine(project: Checkout, state: State, bench: Bench, seal: Seal) -> Engine:
+    return Engine(project, state, bench, seal=seal, clock=clock())
 
 
 def clock() -> Callable[[], datetime]:
@@ -110,6 +118,96 @@ def test_lost_files_are_made_again(engine: Engine, state: State, bench: Bench) -
     path.unlink()
     engine.run("toy", until=["export"])
     assert bench.made == ["import"]
+
+
+def test_a_file_that_was_changed_in_the_store_is_made_again_and_named(
+    engine: Engine, state: State, bench: Bench
+) -> None:
+    outcomes = engine.run("toy", until=["export"])
+    bench.made.clear()
+    path = Store(state.store).path(outcomes["import"].record.outputs[0].digest)
+    path.chmod(0o644)
+    path.write_bytes(b"planted")
+    again = engine.run("toy", until=["export"])
+    assert bench.made == ["import"]
+    assert again["import"].ignored == "a file that it names was changed in the store: import.txt"
+
+
+def test_a_release_uses_no_entry_of_another_domain_and_names_it(
+    project: Checkout, state: State, bench: Bench, seal: Seal, tmp_path: Path
+) -> None:
+    builder = make_seal(tmp_path / "builder", "release", known=[seal])
+    Engine(project, state, bench, seal=seal, clock=clock()).run("toy", until=["build"])
+    bench.made.clear()
+    released = Engine(project, state, bench, seal=builder, clock=clock()).run("toy")
+    assert bench.made == ORDER
+    said = "it is of the domain 'laptop'; this run takes those of release only"
+    assert {name: outcome.ignored for name, outcome in released.items()} == dict.fromkeys(ORDER[:-1], said) | {
+        "attest": None
+    }
+    # The laptop may use what the release builder recorded, but not release it as its own.
+    bench.made.clear()
+    reader = make_seal(tmp_path / "reader", known=[builder])
+    used = Engine(project, state, bench, seal=reader, clock=clock()).run("toy", until=["build"])
+    assert bench.made == []
+    assert {outcome.domain for outcome in used.values()} == {"release"}
+    Engine(project, state, bench, seal=reader, clock=clock()).run("toy")
+    assert bench.made == ORDER
+
+
+@pytest.mark.parametrize("planted", ["unsigned", "tampered", "moved"])
+def test_an_entry_that_is_not_believed_is_made_again_and_named(
+    engine: Engine, state: State, bench: Bench, planted: str
+) -> None:
+    engine.run("toy", until=["export"])
+    bench.made.clear()
+    (path,) = state.cache.glob("export-*.json")
+    (other,) = state.cache.glob("import-*.json")
+    said = loads(path.read_bytes())
+    path.write_bytes(
+        {
+            "unsigned": dumps({name: value for name, value in said.items() if name != "signature"}),
+            "tampered": dumps({**said, "record": loads(other.read_bytes())["record"]}),
+            "moved": other.read_bytes(),
+        }[planted]
+    )
+    lines: list[str] = []
+    engine._watcher = Lines(lines.append)
+    again = engine.run("toy", until=["export"])
+    assert bench.made == ["export"]
+    assert again["export"].ignored
+    assert f"export    a cache entry does not count: {again['export'].ignored}" in lines
+    assert again["export"].to_json()["ignored"] == again["export"].ignored
+
+
+def test_a_pull_request_makes_no_release(project: Checkout, state: State, bench: Bench, tmp_path: Path) -> None:
+    engine = Engine(project, state, bench, seal=make_seal(tmp_path / "pr", "pull-request"), clock=clock())
+    with pytest.raises(KeysError, match="a pull request makes no release"):
+        engine.run("toy")
+    assert bench.made == []
+    engine.run("toy", until=["build"])
+
+
+def test_without_a_key_nothing_is_remembered(project: Checkout, state: State, bench: Bench) -> None:
+    engine = Engine(project, state, bench, clock=clock())
+    engine.run("toy", until=["export"])
+    assert not list(state.cache.glob("*"))
+    engine.run("toy", until=["export"])
+    assert bench.made == ORDER[:3] * 2
+
+
+def test_a_release_that_could_not_be_signed_is_refused_at_the_door(
+    project: Checkout, state: State, bench: Bench, seal: Seal
+) -> None:
+    def closed() -> None:
+        raise KeysError("no key")
+
+    engine = Engine(project, state, bench, seal=seal, door=closed, clock=clock())
+    with pytest.raises(KeysError):
+        engine.run("toy")
+    assert bench.made == []
+    engine.run("toy", until=["build"])
+    assert bench.made == ORDER[:-1]
 
 
 def test_a_release_whose_signature_is_gone_is_signed_again(engine: Engine, bench: Bench) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from helix_lineage.paths import State
 from model_to_metal import fetch, image, nix
-from model_to_metal.errors import ImageError
+from model_to_metal.errors import ImageDiffers, ImageError
 from model_to_metal.nix import Store
 from model_to_metal.stage import file_digest
 
@@ -92,6 +92,14 @@ def test_a_time_stamp_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tup
     assert second.root.is_dir()  # left, to look at
 
 
+@pytest.mark.skipif(shutil.which("diffoscope") is None, reason="diffoscope is absent; run: make setup-tests")
+def test_what_differs_is_told_by_diffoscope(tiny: Tiny, stores: tuple[Store, Store], tmp_path: Path) -> None:
+    flake = tiny(dependency="$b date +%s >$out/stamp")
+    with pytest.raises(ImageDiffers, match=r"(?s)stamp of dependency.*stamp.*the whole report: "):
+        image.make_again(flake, *stores, reports=tmp_path / "report")
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.txt", "report.json", "report.html"}
+
+
 def test_rebuilding_the_last_step_alone_misses_that_time_stamp(tiny: Tiny, stores: tuple[Store, Store]) -> None:
     first, _ = stores
     flake = tiny(dependency="$b date +%s >$out/stamp")
@@ -104,6 +112,13 @@ def test_rebuilding_the_last_step_alone_misses_that_time_stamp(tiny: Tiny, store
 def test_the_number_of_cores_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tuple[Store, Store]) -> None:
     with pytest.raises(ImageError, match="cores of dependency"):
         image.make_again(tiny(dependency="$b nproc >$out/cores"), *stores)
+
+
+def test_the_place_of_the_store_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+    # The only way to see it from inside: what is mounted where.
+    planted = "$b grep -oE 'first/nix|second/nix' /proc/self/mountinfo | $b sort -u >$out/place"
+    with pytest.raises(ImageError, match="place of dependency"):
+        image.make_again(tiny(dependency=planted), *stores)
 
 
 def test_a_difference_that_does_not_reach_the_result_is_told(tiny: Tiny, stores: tuple[Store, Store]) -> None:

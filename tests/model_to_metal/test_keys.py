@@ -16,13 +16,14 @@ from model_to_metal.errors import KeysError
 
 
 def test_keys_are_private_and_the_trust_root_names_them(state: State) -> None:
-    assert keys.make(state) == ("releaser", "promoter")
+    assert keys.make(state) == ("releaser", "promoter", "cache")
     assert state.keys.stat().st_mode & 0o777 == 0o700
     assert [key.role for key in Trust.load(state.trust).keys] == list(keys.ROLES)
     for key in Trust.load(state.trust).keys:
         assert (state.keys / f"{key.role}.key").stat().st_mode & 0o777 == 0o600
         assert key.builder == "laptop"
-        assert keys.signer(state, role=key.role).key_id == key.key_id
+        mine = keys.seal(state) if key.role == "cache" else keys.signer(state, role=key.role)
+        assert mine.key_id == key.key_id
         assert key.holds(datetime.now(UTC))
         assert not key.holds(datetime.now(UTC) + timedelta(days=366))
 
@@ -31,13 +32,13 @@ def test_a_folder_that_lacks_a_role_gains_it_and_keeps_the_rest(signing: State) 
     root = json.loads(signing.trust.read_text())
     root["keys"] = [key for key in root["keys"] if key["role"] == "releaser"]
     signing.trust.write_text(json.dumps(root))
-    for name in ("promoter.key", "promoter.pub"):
+    for name in ("promoter.key", "promoter.pub", "cache.key", "cache.pub"):
         (signing.keys / name).unlink()
     before = {path.name: path.read_bytes() for path in signing.keys.glob("releaser.*")}
-    assert keys.make(signing) == ("promoter",)
+    assert keys.make(signing) == ("promoter", "cache")
     assert {path.name: path.read_bytes() for path in signing.keys.glob("releaser.*")} == before
     found = json.loads(signing.trust.read_text())["keys"]
-    assert (found[0], found[1]["role"]) == (root["keys"][0], "promoter")
+    assert (found[0], found[1]["role"], found[2]["role"]) == (root["keys"][0], "promoter", "cache")
     assert keys.signer(signing, role="promoter").key_id == found[1]["key_id"]
     assert keys.make(signing) == ()
 
@@ -59,13 +60,23 @@ def test_a_trust_root_that_names_another_key_is_not_overwritten(signing: State) 
     assert signing.trust.read_text() == planted
 
 
-@pytest.mark.parametrize("gone", ["releaser.key", "releaser.pub", "promoter.key", "promoter.pub"])
+@pytest.mark.parametrize(
+    "gone", ["releaser.key", "releaser.pub", "promoter.key", "promoter.pub", "cache.key", "cache.pub"]
+)
 def test_half_a_key_pair_is_not_completed(signing: State, gone: str) -> None:
     (signing.keys / gone).unlink()
     before = sorted(path.name for path in signing.keys.iterdir())
     with pytest.raises(KeysError):
         keys.make(signing)
     assert sorted(path.name for path in signing.keys.iterdir()) == before
+
+
+def test_the_cache_key_is_of_the_machine_s_domain(state: State) -> None:
+    keys.make(state, domain="pull-request")
+    assert keys.seal(state).domain == "pull-request"
+    assert {key.role: key.builder for key in Trust.load(state.trust).keys} == {
+        "releaser": "laptop", "promoter": "laptop", "cache": "pull-request",
+    }  # fmt: skip
 
 
 def test_a_lost_trust_root_is_made_again_from_the_key(signing: State) -> None:

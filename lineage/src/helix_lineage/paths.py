@@ -97,6 +97,11 @@ class State:
         return self.root / "images"
 
     @property
+    def reports(self) -> Path:
+        """What diffoscope found where two builds differ, one folder a comparison."""
+        return self.root / "reports"
+
+    @property
     def demo(self) -> Path:
         """The clone that `make demo` works in."""
         return self.root / "demo"

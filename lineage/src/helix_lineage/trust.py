@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from helix_lineage.canonical import Json
 from helix_lineage.errors import TrustError
 
-ROLES = ("releaser", "promoter", "directory", "witness", "revoker")
+ROLES = ("releaser", "promoter", "directory", "witness", "revoker", "cache")
 ECDSA = "ecdsa-p256-sha256"
 ED25519 = "ed25519"
 _FIELDS = {"role", "key_id", "algorithm", "public_key", "not_before", "not_after", "builder"}

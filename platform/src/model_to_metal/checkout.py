@@ -59,6 +59,14 @@ class Checkout:
             raise CheckoutError(complaint or "the checkout has no commit yet", where=str(self.root), fix="git commit")
         return done.stdout.decode().strip()
 
+    def resolve(self, name: str) -> str:
+        """The commit id (40 hex) that `name` means to Git. Raises CheckoutError."""
+        argv = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
+        done = process.attempt(argv, cwd=self.root)
+        if done.returncode:
+            raise CheckoutError(f"no commit is called {name!r} here", where=str(self.root), fix="git fetch --all")
+        return done.stdout.decode().strip()
+
     def changes(self) -> list[str]:
         """Files that differ from HEAD or are neither tracked nor ignored; empty when the tree is clean."""
         out = process.run(["git", "status", "--porcelain=v1", "-z"], cwd=self.root)

@@ -31,15 +31,17 @@ from model_to_metal.commands import (
     lineage,
     lock,
     promote,
+    rebuild,
     registry,
     regress,
     rollback,
     run,
     serve,
+    store,
     tools,
     verify,
 )
-from model_to_metal.errors import DirtyTree, GateRefused, PipelineError, PromotionRefused
+from model_to_metal.errors import DirtyTree, GateRefused, ImageDiffers, PipelineError, PromotionRefused
 
 NO, CANNOT = 1, 2
 
@@ -54,8 +56,8 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     command.register
     for command in (
-        doctor, lock, fetch, check, export, compile_engine, regress, build, attest, promote, rollback, run, serve, demo,
-        verify, gitops, lineage, keys, registry, env, tools,
+        doctor, lock, fetch, check, export, compile_engine, regress, build, rebuild, attest, promote, rollback, run, serve,
+        demo, verify, gitops, lineage, keys, registry, store, env, tools,
     )
 )  # fmt: skip
 for _register in COMMANDS:
@@ -68,7 +70,7 @@ def main() -> None:
         app()
     except (PipelineError, LineageError, HelixServeError) as error:
         report(error, as_json="--json" in sys.argv)
-        sys.exit(NO if isinstance(error, GateRefused | DirtyTree | PromotionRefused) else CANNOT)
+        sys.exit(NO if isinstance(error, GateRefused | DirtyTree | PromotionRefused | ImageDiffers) else CANNOT)
     except KeyboardInterrupt:
         sys.exit(130)
     # Whatever else it is, it is a fault of ours: the traceback is for us, the sentence for the user.

@@ -26,6 +26,7 @@ from model_to_metal.cache import Cache, Entry
 from model_to_metal.checkout import Checkout
 from model_to_metal.errors import CheckoutError, DirtyTree, GateRefused, NotReproducible, WorkflowError
 from model_to_metal.plans import ReleasePlan, StagePlan, release_plan
+from model_to_metal.seals import Seal
 from model_to_metal.workflows.release import STEPS, Step, release
 from model_to_metal.workflows.walk import Call, walk
 
@@ -46,6 +47,10 @@ class Outcome:
     """When the record was made: RFC 3339, UTC."""
     seconds: float
     """How long this run spent on the stage."""
+    domain: str | None = None
+    """The trust domain that recorded it; None where nothing is signed."""
+    ignored: str | None = None
+    """Why a cache entry that was there did not count."""
 
     @property
     def status(self) -> str:
@@ -60,6 +65,8 @@ class Outcome:
             "status": "remade" if self.remade else "recorded",
             "time": self.time,
             "seconds": round(self.seconds, 3),
+            "domain": self.domain,
+            "ignored": self.ignored,
         }
 
 
@@ -112,15 +119,21 @@ class Engine:
         state: State,
         workshop: Workshop,
         *,
+        seal: Seal | None = None,
+        door: Callable[[], object] = lambda: None,
         watcher: Watcher | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """Without a `seal` nothing is remembered. `door` refuses a release that could not be signed in the end."""
         self._checkout = checkout
         self._workshop = workshop
         self._watcher = watcher
         self._clock = clock
         self._store = Store(state.store)
-        self._cache = Cache(state.cache)
+        self._door = door
+        self._seal = seal
+        self._accepted: tuple[str, ...] = ()
+        self._cache = Cache(state.cache, seal)
 
     def run(self, model: str, *, until: Iterable[str] = (), again: bool = False) -> dict[str, Outcome]:
         """Run the workflow, or only the stages `until` and what they need; stage → outcome.
@@ -131,9 +144,11 @@ class Engine:
         """
         self._checkout.model(model)
         wanted = set(until) or set(stages.STAGES)
-        if "attest" in wanted:
+        if releasing := "attest" in wanted:
             self.refuse_dirty()
-        commit = self._commit(needed="attest" in wanted)
+            self._door()
+        self._accepted = self._seal.accepted(releasing=releasing) if self._seal else ()
+        commit = self._commit(needed=releasing)
         if refusal := preflight.refusal(self._checkout, self._store, model):
             raise _refused("guard", refusal, model)
         steps = _needed(wanted)
@@ -180,20 +195,23 @@ class Engine:
             self._watcher.started(name)
         began, started = time.monotonic(), self._now()
         key = plan.stages[name].key(parents)
-        entry = self._cache.find(key)
+        found = self._cache.find(key, self._accepted, self._clock().astimezone(UTC))
         with tempfile.TemporaryDirectory(prefix=f"helix-{name}-") as scratch:
             inputs = {role: self._folder(record, Path(scratch) / "input" / role) for role, record in parents.items()}
             work = Path(scratch) / "work"
             work.mkdir()
             job = Job(self._checkout, model, plan.stages[name], parents, inputs, work, again)
-            known = self._recorded(entry)
-            if entry and known and not again and self._workshop.is_complete(job, known):
-                outcome = Outcome(name, known, remade=False, time=entry.time, seconds=time.monotonic() - began)
+            known, problem = self._recorded(found.entry)
+            ignored = found.refusal or problem
+            if found.entry and known and not again and self._workshop.is_complete(job, known):
+                spent = time.monotonic() - began
+                outcome = Outcome(name, known, False, found.entry.time, spent, found.entry.domain)
             else:
                 record = self._make(job)
                 if again and known:
                     _compare(name, known, record)
-                outcome = Outcome(name, record, remade=True, time=started, seconds=time.monotonic() - began)
+                domain = self._seal.domain if self._seal else None
+                outcome = Outcome(name, record, True, started, time.monotonic() - began, domain, ignored)
                 self._cache.remember(key, Entry(record.digest, started))
         self._observe(outcome, commit, started)
         if self._watcher:
@@ -208,19 +226,25 @@ class Engine:
             role: self._store.get_record(digest) for role, digest in map(stages.pair, arguments.parent)
         }
 
-    def _recorded(self, entry: Entry | None) -> Record | None:
-        """The record that the cache speaks of, if the store has it and all its files.
+    def _recorded(self, entry: Entry | None) -> tuple[Record | None, str | None]:
+        """The record that the cache speaks of, if the store has it and all its files; or why it does not count.
 
         A refusal is made anew: a machine that was too busy must not say no forever.
         """
         if entry is None:
-            return None
+            return None, None
         try:
             record = self._store.get_record(entry.record)
-        except LineageError:
-            return None
-        passed = record.parameters.get("passed", True) is True
-        return record if passed and all(self._store.has(output.digest) for output in record.outputs) else None
+            changed = [
+                output.name
+                for output in record.outputs
+                if stages.file_digest(self._store.path(output.digest)) != output.digest
+            ]
+        except LineageError as error:
+            return None, f"what it names is lost: {error.what}"
+        if changed:
+            return None, f"a file that it names was changed in the store: {', '.join(changed)}"
+        return (record, None) if record.parameters.get("passed", True) is True else (None, None)
 
     def _make(self, job: Job) -> Record:
         record, files = self._workshop.make(job)
@@ -255,6 +279,7 @@ class Engine:
                 "commit": commit,
                 "started": started,
                 "seconds": round(outcome.seconds, 3),
+                "domain": outcome.domain,
             },
         )
 

@@ -13,7 +13,8 @@ PipelineError
 ├── LockError         a requirement cannot be locked, or a lock file is malformed
 ├── FetchError        a locked file cannot be downloaded, or is not the one that was locked
 ├── NixError          Nix is absent, or a derivation fails
-├── ImageError        an image is malformed, or was not the same when built again
+├── ImageError        an image is malformed, or cannot be built again
+│   └── ImageDiffers      it was built again, and is not the same
 ├── KeysError         a signing key is absent, or making one would overwrite another
 ├── RegistryError     the registry does not answer, refuses, or holds other bytes than asked for
 ├── AttestError       a release cannot be signed
@@ -136,4 +137,8 @@ class NixError(PipelineError):
 
 
 class ImageError(PipelineError):
-    """An image is malformed, or was not the same when it was built again."""
+    """An image is malformed, or cannot be built again."""
+
+
+class ImageDiffers(ImageError):
+    """An image was built again, and is not the same."""

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helix_lineage.paths import State
-from model_to_metal import nix
-from model_to_metal.errors import ImageError
+from model_to_metal import differences, nix
+from model_to_metal.errors import ImageDiffers, ImageError
 from model_to_metal.nix import Derivation, Store, Tell, silent
 from model_to_metal.stages.build import manifest_digest
 
@@ -62,33 +62,77 @@ def build(model: str, checkout: Path, state: State, *, tell: Tell = silent) -> B
 
 
 def build_twice(model: str, checkout: Path, state: State, *, tell: Tell = silent) -> tuple[Built, Rebuilt]:
-    """Build the image, then again from an empty store; raises ImageError when the digests differ."""
+    """Build the image, then again from an empty store; raises ImageDiffers when the digests differ."""
     store = Store.of(state)
     with nix.sources(checkout, state.root / "scratch") as flake:
-        again = make_again(f"{flake}#{model}-image", store, Store(state.nix_second), tell=tell)
+        reports = state.reports / f"twice-{model}"
+        again = make_again(f"{flake}#{model}-image", store, Store(state.nix_second), reports=reports, tell=tell)
     layout = store.real(again.output)
     return Built(layout, manifest_digest(layout)), again
 
 
-def make_again(installable: str, first: Store, second: Store, *, tell: Tell = silent) -> Rebuilt:
+def make_again(
+    installable: str, first: Store, second: Store, *, reports: Path | None = None, tell: Tell = silent
+) -> Rebuilt:
     """Make `FLAKE#ATTRIBUTE` in both stores and compare.
 
     Only locked inputs are copied to the second store; it is emptied first, and removed when all is
-    well. Raises ImageError when a step was not run again, or the results differ (the second store
-    is then left, to look at).
+    well. Raises ImageError when a step was not run again, ImageDiffers when the results differ (the
+    second store is then left, to look at, and diffoscope's report written to `reports`).
     """
     with _alone(second, tell):
-        return _made_again(installable, first, second, tell)
+        return _made_again(installable, first, second, reports, tell)
 
 
-def _made_again(installable: str, first: Store, second: Store, tell: Tell) -> Rebuilt:
-    output = first.build(installable, tell=tell)
-    done = time.monotonic()
-    steps = first.derivations(installable)
+@contextmanager
+def made_alone(
+    installable: str, first: Store, second: Store, *, tell: Tell = silent
+) -> Iterator[tuple[Path, int, float]]:
+    """Make `FLAKE#ATTRIBUTE` in the second store only, from nothing but its locked inputs, as the first one has them.
+
+    Gives where its output lies, as long as the context lasts, the steps that ran and the seconds they took.
+    Raises ImageError when a locked input is absent or a step did not run.
+    """
+    with _alone(second, tell):
+        steps = Store(first.root, offline=second.offline).derivations(installable)
+        locked = [step.output for step in steps.values() if step.fixed]
+        if absent := sorted(set(locked) - first.valid(locked)):
+            names = ", ".join(path.split("-", 1)[1] for path in absent[:5])
+            raise ImageError(
+                f"{len(absent)} locked inputs are not in the store: {names}", where=str(first.root),
+                fix="helix fetch, in a checkout of that commit",
+            )  # fmt: skip
+        _empty_but_for_inputs(first, second, steps, tell)
+        ran: set[str] = set()
+
+        def follow(line: str) -> None:
+            ran.update(_BUILDING.findall(line))
+            tell(line)
+
+        started = time.monotonic()
+        output = second.build(installable, tell=follow)
+        _check_all_ran(steps, ran, second)
+        yield second.real(output), len(ran), time.monotonic() - started
+        second.remove()
+
+
+def _empty_but_for_inputs(first: Store, second: Store, steps: Mapping[str, Derivation], tell: Tell) -> None:
     second.remove()
     _check_room(first, steps, second)
     tell("copying the locked inputs to an empty store")
     first.copy([step.output for step in steps.values() if step.fixed], second)
+
+
+def _check_all_ran(steps: Mapping[str, Derivation], ran: set[str], second: Store) -> None:
+    if left := sorted(step.name for step in steps.values() if not step.fixed and step.path not in ran):
+        raise ImageError(f"not built again: {', '.join(left)}", where=str(second.root))
+
+
+def _made_again(installable: str, first: Store, second: Store, reports: Path | None, tell: Tell) -> Rebuilt:
+    output = first.build(installable, tell=tell)
+    done = time.monotonic()
+    steps = first.derivations(installable)
+    _empty_but_for_inputs(first, second, steps, tell)
     time.sleep(max(0.0, done + _LATER_S - time.monotonic()))
     machine = len(os.sched_getaffinity(0))
     cores = machine - 1 or 2
@@ -102,11 +146,10 @@ def _made_again(installable: str, first: Store, second: Store, tell: Tell) -> Re
     if second.build(installable, cores=cores, tell=follow) != output:
         raise ImageError("the second build was asked for something else", where=installable)
     seconds = time.monotonic() - started
-    if left := sorted(step.name for step in steps.values() if not step.fixed and step.path not in ran):
-        raise ImageError(f"not built again: {', '.join(left)}", where=str(second.root))
+    _check_all_ran(steps, ran, second)
     unstable = _differing(first, second, steps)
     if any(step.output == output for step in unstable):
-        raise ImageError(_explain(first, second, output, unstable[0]), where=str(second.root))
+        raise _differs(first, second, output, unstable[0], reports)
     second.remove()
     return Rebuilt(output, len(ran), seconds, (machine, cores), tuple(step.name for step in unstable))
 
@@ -144,14 +187,19 @@ def _differing(first: Store, second: Store, steps: Mapping[str, Derivation]) -> 
     return [step for step in made if there[step.output][0] != here[step.output][0]]
 
 
-def _explain(first: Store, second: Store, output: str, cause: Derivation) -> str:
-    file = first_difference(first.real(cause.output), second.real(cause.output))
+def _differs(first: Store, second: Store, output: str, cause: Derivation, reports: Path | None) -> ImageDiffers:
+    pair = first.real(cause.output), second.real(cause.output)
+    file = first_difference(*pair)
     text = f"built again, {output.split('-', 1)[1]} is not the same: the first difference is {file} of {cause.name}"
     layouts = first.real(output), second.real(output)
     if all((layout / "oci-layout").is_file() for layout in layouts):
         digests = [manifest_digest(layout) for layout in layouts]
         text += f" (manifests {digests[0]} and {digests[1]})"
-    return text
+    if reports is not None:
+        told = differences.report(*pair, reports)
+        text += f"\n{told.head}"
+        text += f"\nthe whole report: {told.folder}" if told.folder else ""
+    return ImageDiffers(text, where=str(second.root))
 
 
 def _check_room(first: Store, steps: Mapping[str, Derivation], second: Store) -> None:

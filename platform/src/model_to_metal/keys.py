@@ -1,10 +1,11 @@
 """Development keys: who may sign on this machine, and the trust root that says so.
 
-`make` has cosign generate a key pair a role into `.helix/keys/` (folder 0700, keys 0600) and
-writes `trust.json`, which verifiers take. A folder that lacks a role gains it; what is there is
-left alone. The builder id of these keys is `laptop`, so that production can refuse what they
-sign. The private keys are encrypted with the passphrase in `COSIGN_PASSWORD`, or with the empty
-one when that is not set: then only the files' mode protects them, which is enough for
+`make` has cosign generate a key pair a role (and makes the stage cache's itself) into
+`.helix/keys/` (folder 0700, keys 0600) and writes `trust.json`, which verifiers take. A folder
+that lacks a role gains it; what is there is left alone. The builder id of these keys is
+`laptop`, so that production can refuse what they sign; the cache key's is the machine's trust
+domain. The private keys are encrypted with the passphrase in `COSIGN_PASSWORD`, or with the
+empty one when that is not set: then only the files' mode protects them, which is enough for
 development and for nothing else. Production names a KMS key instead of a file.
 """
 
@@ -23,15 +24,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from helix_lineage.canonical import Json, digest_bytes
 from helix_lineage.errors import TrustError
 from helix_lineage.paths import State
-from helix_lineage.trust import Trust
-from model_to_metal import tools
+from helix_lineage.trust import ECDSA, ED25519, Trust
+from model_to_metal import seals, tools
 from model_to_metal.errors import KeysError
 from model_to_metal.process import run
 
 ROLE = "releaser"
 PROMOTER = "promoter"
-ROLES = (ROLE, PROMOTER)
-"""The roles that sign with cosign, and have a key of their own here."""
+CACHE = seals.ROLE
+ROLES = (ROLE, PROMOTER, CACHE)
+"""The roles that have a key of their own here; all but the cache's sign with cosign."""
 BUILDER = "laptop"
 """What the trust root says about keys made here."""
 VALID = timedelta(days=365)
@@ -54,37 +56,45 @@ class Signer:
         return {"COSIGN_PASSWORD": os.environ.get("COSIGN_PASSWORD", ""), "COSIGN_YES": "true"}
 
 
-def make(state: State, *, now: datetime | None = None) -> tuple[str, ...]:
+def make(state: State, *, domain: str = seals.LAPTOP, now: datetime | None = None) -> tuple[str, ...]:
     """Make the keys that are missing, and the trust root that names them; gives the roles that were added.
 
-    Raises KeysError rather than overwrite a key, or when the trust root names another one.
+    `domain` is the cache key's, where that is made. Raises KeysError rather than overwrite a key,
+    or when the trust root names another one.
     """
     since = now or datetime.now(UTC)
     named = _named(state)
     missing = [role for role in ROLES if not _is_there(state, role, named)]
-    for role in named & set(ROLES):
+    for role in named & {ROLE, PROMOTER}:
         signer(state, role=role, now=since)
+    if CACHE in named:
+        seal(state, now=since)
     state.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The folder may have been there with another mode.
     state.keys.chmod(0o700)
     for role in missing:
-        _generate(tools.ensure("cosign", state), state, role)
+        if role == CACHE:
+            seals.generate(*_files(state, role))
+        else:
+            _generate(tools.ensure("cosign", state), state, role)
     added = tuple(role for role in ROLES if role not in named)
     if added:
         root = json.loads(state.trust.read_bytes()) if state.trust.exists() else {"version": 1, "keys": []}
         for role in added:
-            root["keys"] += trust(_files(state, role)[1].read_bytes(), since=since, role=role)["keys"]
+            builder = domain if role == CACHE else BUILDER
+            pem = _files(state, role)[1].read_bytes()
+            root["keys"] += trust(pem, since=since, role=role, builder=builder)["keys"]
         _write(state.trust, json.dumps(root, indent=2).encode() + b"\n", 0o644)
     return added
 
 
 def trust(public_key: bytes, *, since: datetime, role: str = ROLE, builder: str = BUILDER) -> dict[str, Json]:
     """A trust root that names one key, valid for a year. Pure. Raises KeysError for another kind of key."""
-    pem, key_id = describe(public_key)
+    pem, key_id = seals.describe(public_key) if role == CACHE else describe(public_key)
     key = {
         "role": role,
         "key_id": key_id,
-        "algorithm": "ecdsa-p256-sha256",
+        "algorithm": ED25519 if role == CACHE else ECDSA,
         "public_key": pem,
         "not_before": _rfc3339(since),
         "not_after": _rfc3339(since + VALID),
@@ -120,6 +130,14 @@ def signer(state: State, *, role: str = ROLE, now: datetime | None = None) -> Si
     raise KeysError(
         f"the trust root does not name the {role}'s key {key_id} as valid now", where=str(state.trust), fix=_MEND
     )
+
+
+def seal(state: State, *, now: datetime | None = None) -> seals.Seal:
+    """This machine's cache key. Raises KeysError when it is absent, readable by others, or not trusted."""
+    secret = _files(state, CACHE)[0]
+    if not secret.is_file():
+        raise KeysError("there is no cache key", where=str(secret), fix="helix keys init")
+    return seals.Seal.open(secret, _root(state), now or datetime.now(UTC))
 
 
 def elsewhere(reference: str, cosign: Path, root: Trust, *, role: str, now: datetime) -> Signer:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from helix_lineage.paths import State
 from helix_lineage.records import Record
 from helix_lineage.store import Store
-from model_to_metal import releasing
+from model_to_metal import keys, releasing
 from model_to_metal.checkout import Checkout
 from model_to_metal.engine import Engine, Job, Watcher
+from model_to_metal.errors import KeysError
+from model_to_metal.plans import BUILDER
+from model_to_metal.seals import Seal
 from model_to_metal.workshop import LocalWorkshop
 
 Tell = Callable[[str], None]
@@ -46,4 +49,15 @@ class Local:
         workshop = LocalWorkshop(
             self.state, sign=sign, is_signed=lambda release: releasing.is_signed(self.state, release), tell=tell
         )
-        return Engine(self.checkout, self.state, workshop, watcher=watcher)
+        return Engine(self.checkout, self.state, workshop, seal=self._seal(), door=self._may_release, watcher=watcher)
+
+    def _may_release(self) -> None:
+        """Raises KeysError before anything is built, where the release could not be signed in the end."""
+        builder = keys.signer(self.state).builder
+        if builder != BUILDER:
+            raise KeysError(f"releases made here name the builder {BUILDER!r}, but the key is {builder}'s")
+        keys.seal(self.state)
+
+    def _seal(self) -> Seal | None:
+        """This machine's cache key. A newcomer who has none yet may check and export: nothing is remembered."""
+        return keys.seal(self.state) if (self.state.keys / f"{keys.CACHE}.key").exists() else None

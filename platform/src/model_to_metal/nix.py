@@ -78,6 +78,8 @@ class Store:
 
     root: Path
     """The folder that holds `nix/store`."""
+    offline: bool = False
+    """Whether Nix itself (evaluation, copying) runs without a network too; its builders always do."""
 
     @classmethod
     def of(cls, state: State) -> Store:
@@ -159,7 +161,7 @@ class Store:
         self.root.mkdir(parents=True, exist_ok=True)
         with _cores(cores):
             running = subprocess.Popen(
-                [*argv, "--store", str(self.root)],
+                [*(_no_network() if self.offline else ()), *argv, "--store", str(self.root)],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -309,6 +311,13 @@ def run_in_env(
     if shutil.which(command[0]) is None:
         raise NixError("bwrap (bubblewrap) is not installed", fix="make setup")
     return subprocess.run(command, check=False).returncode
+
+
+def _no_network() -> list[str]:
+    """Words that put a command into a network namespace of its own, where not even the loopback interface is up."""
+    if shutil.which("unshare") is None:
+        raise NixError("unshare is not installed", fix="apt-get install util-linux")
+    return ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-current-user", "--net"]
 
 
 def _derivation(path: str, fields: Mapping[str, Any]) -> Derivation:

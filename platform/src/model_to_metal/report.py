@@ -22,6 +22,8 @@ class Lines:
 
     def done(self, outcome: Outcome) -> None:
         """The stage's line: name, status, time spent, record."""
+        if outcome.ignored:
+            self._write(f"{outcome.stage:9} a cache entry does not count: {outcome.ignored}")
         self._write(stage_line(outcome))
 
 

@@ -173,10 +173,10 @@ def test_items_of_one_request_share_a_process_and_no_two_requests_do(
     runs: list[list[int]] = []
 
     def counting(
-        image: UnpackedImage, typed: bytes, items: list[int], timeout_s: float | None
+        image: UnpackedImage, typed: bytes, items: list[int], timeout_s: float | None, cpu: str | None
     ) -> tuple[str, list[bytes]]:
         runs.append(items)
-        return run_in_image(image, typed, items, timeout_s)
+        return run_in_image(image, typed, items, timeout_s, cpu)
 
     monkeypatch.setattr(executor, "run_in_image", counting)
     told: list[str] = []

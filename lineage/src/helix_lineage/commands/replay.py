@@ -13,8 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from helix_lineage.commands import options
 from helix_lineage.errors import LineageError
 from helix_lineage.replay import Executor, Plan, Planner, Verdict
+from helix_lineage.replay.verdict import DIFFERS, OTHER_CLASS, SAME, WITHIN
 
 REGISTRY = "127.0.0.1:5070"
+UNDECIDED = 3
+"""Exit status when other bytes came out on another class of machine, and nothing else differs."""
 
 
 def replay(
@@ -32,6 +35,15 @@ def replay(
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of unpacked images. Default: .helix/images.")
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Where bytes differ, compare numbers: absolute below 1, relative above. Text exactly."
+        ),
+    ] = None,
+    cpu: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What if: on this processor, emulated (Haswell, EPYC). Slow.")
+    ] = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For one request.")] = 600.0,
     log: options.LogOption = None,
     store: options.StoreOption = None,
@@ -41,8 +53,9 @@ def replay(
 ) -> None:
     """Make predictions again in fresh processes in their image's own files, and compare the bytes.
 
-    Stored outputs are not needed: the log's commitments are. Exit status: 0 all the same bytes; 1 something
-    differs, and it is named; 2 no replay.
+    Stored outputs are not needed: the log's commitments are (--tolerance does need them). Exit status: 0 all the
+    same bytes, or within the tolerance given; 1 something differs, and it is named; 2 no replay; 3 other bytes, but
+    on another class of machine than the one that served: no verdict, unless --tolerance compares the numbers.
 
     Examples:
 
@@ -51,19 +64,28 @@ def replay(
         helix-lineage replay --all --registry 127.0.0.1:5070 --json
 
         helix-lineage replay ID --seed 8        # what if: fails, and names the seed
+
+        helix-lineage replay ID --cpu Haswell --tolerance 1e-4
     """
     if bool(predictions) == everything:
         raise LineageError("name predictions, or say --all, not both")
     planner = Planner(options.open_log(log), options.sources(trust, store, release))
     plans = [_swap(planner.plan(name), seed, given) for name in predictions or planner.all()]
-    executor = Executor(images or _images(), registry, repository, timeout)
+    executor = Executor(images or _images(), registry, repository, timeout, tolerance, cpu)
     verdicts = _run(executor, plans, quiet=as_json)
     if as_json:
         options.print_json([verdict.to_json() for verdict in verdicts])
     else:
         _print(verdicts)
-    if not all(verdict.same for verdict in verdicts):
-        raise typer.Exit(options.FOUND)
+    if status := _status(verdicts):
+        raise typer.Exit(status)
+
+
+def _status(verdicts: list[Verdict]) -> int:
+    outcomes = {verdict.outcome for verdict in verdicts}
+    if DIFFERS in outcomes:
+        return options.FOUND
+    return UNDECIDED if OTHER_CLASS in outcomes else 0
 
 
 def _run(executor: Executor, plans: list[Plan], *, quiet: bool) -> list[Verdict]:
@@ -90,13 +112,26 @@ def _images() -> Path:
     return here.images
 
 
+_WORDS = {
+    SAME: ("green", "same bytes"),
+    WITHIN: ("green", "other bytes, within the tolerance"),
+    OTHER_CLASS: ("yellow", "other bytes, on another machine class"),
+    DIFFERS: ("red", "differs"),
+}
+
+
 def _print(verdicts: list[Verdict]) -> None:
     console = options.console()
     for verdict in verdicts:
-        colour, text = ("green", "same bytes") if verdict.same else ("red", "differs")
+        colour, text = _WORDS[verdict.outcome]
         console.print(f"{verdict.id}  [{colour}]{text}[/{colour}]")
         for difference in verdict.differences:
             console.print(f"  {difference.factor}: {escape(difference.detail)}")
+        if verdict.deviation is not None:
+            console.print(f"  numbers: {escape(verdict.deviation.sentence)}")
+        if verdict.outcome == OTHER_CLASS:
+            where = f"on a machine of class {verdict.recorded_class}"
+            console.print(f"  this neither confirms nor refutes it: replay {where}, or say --tolerance")
     same = sum(verdict.same for verdict in verdicts)
     if len(verdicts) > 1:
         console.print(f"{same} of {len(verdicts)} predictions replayed to the same bytes")

@@ -5,7 +5,7 @@ Predictions of one request share a process; no two requests do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ import cbor2
 
 from helix_lineage import process
 from helix_lineage.errors import ReplayError
+from helix_lineage.replay.emulation import emulator
 from helix_lineage.replay.images import UnpackedImage, check_files, obtain
 from helix_lineage.replay.plan import Plan
 from helix_lineage.replay.verdict import Difference, Verdict, failed, judge
@@ -38,6 +39,10 @@ class Executor:
     """Overrides the repository that the release names."""
     timeout_s: float = 600.0
     """For one process."""
+    tolerance: float | None = None
+    """Where the bytes differ, compare numbers with this; None compares bytes only."""
+    cpu: str | None = None
+    """Emulate this processor, for instance Haswell; None is the machine's own."""
 
     def replay(self, plans: Iterable[Plan], done: Callable[[Verdict], None] = lambda _: None) -> list[Verdict]:
         """Replay every plan; gives the verdicts in the order of the plans. Raises ReplayError when an image is missing.
@@ -65,20 +70,22 @@ class Executor:
         """One fresh process for items of one request."""
         items = sorted({plan.item for plan in plans})
         try:
-            machine_class, outputs = run_in_image(image, typed, items, self.timeout_s)
+            machine_class, outputs = run_in_image(image, typed, items, self.timeout_s, self.cpu)
         except ReplayError as error:
             return [failed(plan, files, str(error)) for plan in plans]
         by_item = dict(zip(items, outputs, strict=True))
-        return [judge(plan, files, machine_class, by_item[plan.item]) for plan in plans]
+        return [judge(plan, files, machine_class, by_item[plan.item], self.tolerance) for plan in plans]
 
 
 def run_in_image(
-    image: UnpackedImage, typed: bytes, items: list[int], timeout_s: float | None = None
+    image: UnpackedImage, typed: bytes, items: list[int], timeout_s: float | None = None, cpu: str | None = None
 ) -> tuple[str, list[bytes]]:
     """Ask the image's model for items of an input; gives machine class and typed outputs. Raises ReplayError."""
     process.require("bwrap", "apt-get install bubblewrap")
     request = cbor2.dumps([VERSION, typed, items], canonical=True)
-    answer = process.run(command(image), stdin=request, env={"PATH": "/usr/bin:/bin"}, timeout_s=timeout_s)
+    with emulator(cpu) as (bind, before):
+        words = command(image, bind, before)
+        answer = process.run(words, stdin=request, env={"PATH": "/usr/bin:/bin"}, timeout_s=timeout_s)
     try:
         version, machine_class, outputs = cbor2.loads(answer)
     except Exception as error:  # cbor2 and unpacking raise many kinds; all mean: not the protocol
@@ -91,8 +98,13 @@ def run_in_image(
     return machine_class, outputs
 
 
-def command(image: UnpackedImage) -> list[str]:
-    """The bubblewrap command line for an image. Pure but for listing the root's folders."""
+def command(image: UnpackedImage, bind: Sequence[str] = (), before: Sequence[str] = ()) -> list[str]:
+    """The bubblewrap command line for an image. Pure but for listing the root's folders.
+
+    Args:
+        bind: more words for bubblewrap.
+        before: words before the command, for instance an emulator.
+    """
     words = [
         "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
         "--uid", str(USER), "--gid", str(USER), "--hostname", "replay",
@@ -103,10 +115,10 @@ def command(image: UnpackedImage) -> list[str]:
             words += ["--symlink", str(path.readlink()), f"/{path.name}"]
         elif path.name not in ("proc", "dev", "tmp"):
             words += ["--ro-bind", str(path), f"/{path.name}"]
-    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", _TEMPORARY, "--remount-ro", "/"]
+    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", _TEMPORARY, *bind, "--remount-ro", "/"]
     for name, value in sorted(image.env.items()):
         words += ["--setenv", name, value]
-    return [*words, "--chdir", image.settings.get("WorkingDir") or "/", "--", *ARGV]
+    return [*words, "--chdir", image.settings.get("WorkingDir") or "/", "--", *before, *ARGV]
 
 
 def _grouped(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from helix_lineage.canonical import Json, digest_bytes
 from helix_lineage.errors import CanonicalError
 from helix_lineage.replay.plan import Plan
+from helix_lineage.replay.tolerance import Deviation, compare
 from helix_lineage.shard.entries import commitment
 from helix_lineage.typed import ITEM_BYTES, Tensor, decode
 
@@ -18,12 +19,22 @@ _FORMATS = {
 }  # fmt: skip
 
 
+OUTCOMES = SAME, WITHIN, OTHER_CLASS, DIFFERS = (
+    "same-bytes",
+    "within-tolerance",
+    "other-machine-class",
+    "differs",
+)
+"""What a replay may come to. `other-machine-class`: the bytes differ, and nothing else than the class of machine
+is there to explain it; that neither confirms nor refutes the entry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Something in which the replay is not the prediction."""
 
     factor: str
-    """`machine-class`, `weights`, `file`, `seed`, `input`, `output` or `error`."""
+    """`machine-class`, `weights`, `file`, `seed`, `input`, `output`, `stored-output` or `error`."""
     detail: str
     """One sentence."""
 
@@ -45,6 +56,21 @@ class Verdict:
     """Of the machine that replayed."""
     output: str | None
     """Digest of the replayed output."""
+    recorded_class: str | None = None
+    """Of the machine that served."""
+    deviation: Deviation | None = None
+    """How far the answers are apart, where a tolerance was given and the bytes differ."""
+
+    @property
+    def outcome(self) -> str:
+        """One of `OUTCOMES`. On another machine class, other bytes alone refute nothing."""
+        if self.same:
+            return SAME
+        if {difference.factor for difference in self.differences} - {"machine-class", "output"}:
+            return DIFFERS
+        if self.deviation is not None:
+            return WITHIN if self.deviation.within else DIFFERS
+        return OTHER_CLASS if self.machine_class != self.recorded_class else DIFFERS
 
     def to_json(self) -> dict[str, Json]:
         """As JSON values."""
@@ -53,18 +79,24 @@ class Verdict:
             "id": self.id,
             "same": self.same,
             "differences": [difference.to_json() for difference in self.differences],
+            "outcome": self.outcome,
             "machine_class": self.machine_class,
+            "recorded_class": self.recorded_class,
+            "deviation": None if self.deviation is None else self.deviation.to_json(),
             "output": self.output,
         }
 
 
-def judge(plan: Plan, files: Sequence[Difference], machine_class: str, output: bytes) -> Verdict:
+def judge(
+    plan: Plan, files: Sequence[Difference], machine_class: str, output: bytes, tolerance: float | None = None
+) -> Verdict:
     """Compare a replayed output with the log.
 
     Args:
         files: what `check_files` found.
         machine_class: of the machine that replayed.
         output: the typed answer.
+        tolerance: where the bytes differ, compare the numbers too. Needs the stored output.
     """
     causes = [*files, *compare_input(plan)]
     met = commitment(plan.output_salt, output) == plan.entry.output_commitment
@@ -72,15 +104,22 @@ def judge(plan: Plan, files: Sequence[Difference], machine_class: str, output: b
     if machine_class != plan.machine_class:
         detail = f"served on {plan.machine_class}, replayed on {machine_class}"
         causes.append(Difference("machine-class", detail))
+    deviation = None
     if not met:
         causes.append(Difference("output", _output_detail(plan, output, explained=bool(causes))))
-    return Verdict(plan.id, same, tuple(causes), machine_class, digest_bytes(output))
+        if tolerance is not None and _is_stored(plan):
+            deviation = compare(plan.stored_output or b"", output, tolerance)
+        elif tolerance is not None:
+            lost = "was erased" if plan.stored_output is None else "is not what was committed to"
+            causes.append(Difference("stored-output", f"no tolerance can be applied: the stored output {lost}"))
+    found = digest_bytes(output)
+    return Verdict(plan.id, same, tuple(causes), machine_class, found, plan.machine_class, deviation)
 
 
 def failed(plan: Plan, files: Sequence[Difference], why: str) -> Verdict:
     """The verdict when no output came."""
     causes = (*files, *compare_input(plan), Difference("error", why))
-    return Verdict(plan.id, False, causes, None, None)
+    return Verdict(plan.id, False, causes, None, None, plan.machine_class)
 
 
 def compare_input(plan: Plan) -> list[Difference]:
@@ -119,13 +158,19 @@ def first_difference(recorded: bytes, replayed: bytes) -> str:
 def _output_detail(plan: Plan, output: bytes, *, explained: bool) -> str:
     what = "the output misses its commitment"
     if plan.stored_output is not None:
-        stored = commitment(plan.output_salt, plan.stored_output) == plan.entry.output_commitment
+        stored = _is_stored(plan)
         what = first_difference(plan.stored_output, output) if stored else f"{what}, and so does the stored output"
     if explained:
         return what
     return (
         f"{what}; input, seed, files and machine class are the same, so the model is not deterministic or the log lies"
     )
+
+
+def _is_stored(plan: Plan) -> bool:
+    """Is the answer kept, and the one that was committed to?"""
+    stored = plan.stored_output
+    return stored is not None and commitment(plan.output_salt, stored) == plan.entry.output_commitment
 
 
 def _seed(given: bytes) -> int | None:

@@ -31,8 +31,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Build a model's image with Nix, from the locks and the sources as they are in this checkout.
 
-        With --twice, every step is run again, later and with another number of cores, and the
-        manifests are compared: exit status 1, and the first file that differs, if they are not equal.
+        With --twice, every step is run again: later, with another number of cores, and in a store at
+        another place. The manifests are compared: if they are not equal, the exit status is 1, and
+        the first file that differs is named, with diffoscope's report under .helix/reports.
 
         Examples:
 

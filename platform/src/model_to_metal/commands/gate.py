@@ -38,6 +38,11 @@ def run(model: str, until: Iterable[str], *, again: bool, as_json: bool, verbose
         for line in verdict_lines(record):
             typer.echo(line)
         raise
+    if not outcomes["data"].domain:
+        say("nothing is remembered for the next run: there is no cache key; run: helix keys init")
+    if not as_json and "attest" in outcomes:
+        release = outcomes["attest"]
+        say(f"released by the builder {release.record.parameters['builder']}, from stages of {release.domain} only")
     if as_json:
         rows = [outcome.to_json() for outcome in outcomes.values()]
         last = list(outcomes.values())[-1].record

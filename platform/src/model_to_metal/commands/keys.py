@@ -10,7 +10,8 @@ import typer
 
 from helix_lineage.paths import State
 from helix_lineage.trust import Trust
-from model_to_metal import keys
+from model_to_metal import keys, seals
+from model_to_metal.errors import KeysError
 
 
 def register(app: typer.Typer) -> None:
@@ -21,16 +22,23 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="keys")
 
 
-def init() -> None:
+def init(
+    domain: Annotated[
+        str, typer.Option(metavar="|".join(seals.DOMAINS), help="Whose stages this machine records (its cache key).")
+    ] = seals.LAPTOP,
+) -> None:
     """Make the development keys that are missing, and `trust.json`; never overwrites one.
 
-    One key for the releaser, one for the promoter. They are encrypted with the passphrase in
-    COSIGN_PASSWORD, or with the empty one if that is not set; their builder id is `laptop`, which
-    production environments refuse.
+    One key for the releaser, one for the promoter, one that signs entries of the stage cache. They are
+    encrypted with the passphrase in COSIGN_PASSWORD, or with the empty one if that is not set; the
+    builder id of the first two is `laptop`, which production environments refuse; the third's is the
+    machine's trust domain: a release uses only what its own domain recorded.
     """
+    if domain not in seals.DOMAINS:
+        raise KeysError(f"no trust domain is called {domain!r}; there are: {', '.join(seals.DOMAINS)}")
     state = State.find()
-    made = keys.make(state)
-    typer.echo(f"made {' and '.join(made)}: {state.keys}" if made else f"already there: {state.keys}")
+    made = keys.make(state, domain=domain)
+    typer.echo(f"made {', '.join(made)}: {state.keys}" if made else f"already there: {state.keys}")
     typer.echo(f"verifiers take: --trust {state.trust}")
 
 

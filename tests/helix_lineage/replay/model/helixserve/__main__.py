@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import socket
+import struct
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +31,10 @@ def answer(typed: bytes, item: int) -> bytes:
     text = hashlib.sha256(WEIGHTS.read_bytes() + typed + seed.to_bytes(8, "little") + bytes([item])).hexdigest()
     if task == b"random":
         text = os.urandom(8).hex()
+    if task == b"noise":  # what another processor's rounding does
+        return encode(
+            [Tensor("score", "FP32", (1,), struct.pack("<f", 1 + os.urandom(1)[0] / 2**24 + time.time() % 1e-5))]
+        )
     return encode(
         [
             Tensor("sequence", "BYTES", (1,), (text.encode(),)),
