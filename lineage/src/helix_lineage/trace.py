@@ -101,11 +101,11 @@ def trace(log: Log, prediction: str, sources: Sources) -> Trace:
         problem = found.problem
     except LineageError as error:
         problem = str(error)
-    return Trace(prediction, entry, inclusion, shard.header, _payload(shard, sequence, entry), found, problem)
+    return Trace(prediction, entry, inclusion, shard.header, payload_states(shard, sequence, entry), found, problem)
 
 
-def _payload(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[str, str]:
-    """Is the payload kept, and does it meet its commitments?"""
+def payload_states(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[str, str]:
+    """`input` and `output` → `kept` (and meeting its commitment), `erased`, or what is wrong."""
     try:
         kept = shard.payload(sequence)
     except ShardError as error:
