@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -22,6 +23,7 @@ from helix_lineage.paths import State
 from helix_lineage.trust import Trust
 from model_to_metal import attest, keys, provenance, registry
 from model_to_metal.commands import verify as command
+from model_to_metal.errors import RegistryError
 from model_to_metal.oci import Client, Image
 from model_to_metal.process import run
 from model_to_metal.verify import NAMES, Report, verify_image
@@ -67,7 +69,7 @@ def detach(state: State, image: Image, kind: str) -> None:
     blobs = state.registry / image.repository / "blobs" / "sha256"
     for row in rows:
         if row["annotations"]["dev.sigstore.bundle.predicateType"] == kind:
-            (blobs / row["digest"].removeprefix("sha256:")).unlink()
+            (blobs / row["digest"].removeprefix("sha256:")).unlink(missing_ok=True)  # detached before, still listed
 
 
 def test_an_attested_image_verifies(signing: State, client: Client, push: Push, chain_of: ChainOf) -> None:
@@ -186,6 +188,13 @@ def test_a_provenance_that_hides_a_dependency_is_refused(
     detail = failures(check(signing, client, image))["dependencies"]
     assert "dependencies differ" in detail
     assert "numpy-2.0.0-py3-none-any.whl" in detail
+    detach(signing, image, provenance.PROVENANCE)
+    planted["buildDefinition"]["resolvedDependencies"] = found
+    planted["buildDefinition"]["externalParameters"]["commit"] = "d" * 40
+    plant(signing, image, provenance.PROVENANCE, planted)
+    assert failures(check(signing, client, image))["dependencies"].endswith(
+        f"buildDefinition.externalParameters.commit is '{'d' * 40}', but the records say '{'c' * 40}'"
+    )
 
 
 def test_records_without_their_locks_cannot_be_checked(
@@ -232,6 +241,36 @@ def test_a_changed_or_lost_blob_is_named(
     assert f"does not match its digest and size ({digest})" in failures(check(signing, client, image))["image"]
     blob.unlink()
     assert f"absent from the registry ({digest})" in failures(check(signing, client, image))["image"]
+
+
+def test_any_byte_of_the_image_in_the_registry_counts(
+    signing: State, client: Client, push: Push, chain_of: ChainOf
+) -> None:
+    """Manifest, configuration and layer, a byte in seven; with the command's own function, on the registry's files."""
+    image = push("one")
+    sign(signing, image, chain_of(image.digest))
+    manifest = json.loads(client.manifest(image.repository, image.digest) or b"")
+    for digest in (image.digest, manifest["config"]["digest"], manifest["layers"][0]["digest"]):
+        blob = signing.registry / image.repository / "blobs/sha256" / digest.removeprefix("sha256:")
+        whole = blob.read_bytes()
+        for at in range(0, len(whole), 7):
+            blob.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            found = failures(check(signing, client, image))
+            assert set(found) == {"image"}
+            assert digest in found["image"]
+        blob.write_bytes(whole)
+    assert failures(check(signing, client, image)) == {}
+
+
+def test_a_list_of_referrers_that_makes_no_sense_is_an_error_of_ours(client: Client, push: Push) -> None:
+    """The registry answers with a blob of somebody's where a list should be."""
+    image = push("one")
+    for junk in (b"[]", b"\xff", b'{"manifests": [1]}', b'{"manifests": {"a": 1}}'):
+        answer = httpx.Response(200, content=junk, request=httpx.Request("GET", "http://registry"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client, "_send", lambda *_, answer=answer: answer)
+            with pytest.raises(RegistryError, match="list of referrers cannot be read"):
+                client.referrers(image.repository, image.digest)
 
 
 def test_strangers_may_attach_junk_without_effect(
