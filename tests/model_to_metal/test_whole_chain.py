@@ -380,3 +380,28 @@ def test_a_verifier_that_skips_a_check_is_caught(  # noqa: PLR0917  a row of the
         planted = [Signer().bundle(statement_of(data))]
     believed = [refusal(verifier.believe, whole.parts.put(part, item)) for item in planted]
     assert None in believed
+
+
+KEY_FAULTS = {
+    "expired": ({"not_after": "2026-05-31T23:59:59Z"}, "is by no key of role 'releaser' that holds at 2026-06-01"),
+    "not yet valid": (
+        {"not_before": "2026-06-01T00:00:01Z"},
+        "is by no key of role 'releaser' that holds at 2026-06-01",
+    ),
+    "of another role": ({"role": "witness"}, "no key of role 'releaser' in the trust root made the signature"),
+    "a builder's that the release does not name": ({"builder": "github"}, "the key's builder is github"),
+}
+
+
+@pytest.mark.parametrize("fault", KEY_FAULTS)
+def test_a_key_that_may_not_speak_is_named_in_each_statement_about_the_image(
+    whole: Whole, verifier: Verifier, fault: str
+) -> None:
+    """What `helix verify` says of the bundles that cosign is asked about as well."""
+    changes, message = KEY_FAULTS[fault]
+    key = Signer(key=whole.releaser.key, **changes)
+    report = verifier.report(whole.parts, key.trust())
+    failed = {item.name: item.detail for item in report.checks if not item.passed}
+    names = {"chain"} if fault.startswith("a builder") else {"signature", "provenance", "test result", "release"}
+    assert set(failed) == names
+    assert all(message in detail for detail in failed.values())

@@ -26,7 +26,7 @@ from helix_lineage.shard.reader import Log
 from helix_lineage.trust import Trust
 from model_to_metal import provenance
 from model_to_metal.oci import Image
-from model_to_metal.verify import Case, Check, claimed, judge
+from model_to_metal.verify import Case, Check, Report, claimed, judge
 from tests.helix_lineage.support import NOW_NS, Signer, header, request
 from tests.helix_lineage.test_links import Evidence
 from tests.helix_lineage.test_links import believe as believe_entry
@@ -177,16 +177,22 @@ class Verifier:
         promotion = verify_promotion(given.promotion, trust, release, environment=None, at=at, newest=shard.generation)
         if promotion.promotion.digest != shard.promotion:
             raise RecordError("the promotion is not the one that the header names")
-        image = str(shard.image)
-        check_layout(self._lay(given), image)
-        bundles = claimed([given.entry.bundle, *given.attested.values()])
-        evidence = {digest_bytes(data): data for data in given.files.values()}
-        # cosign agrees with everything here: what is refused, our own rules refuse.
-        case = Case(Image("127.0.0.1:1", "helix/tiny", image), trust, at, bundles, evidence, lambda _kind, _key: None)
-        report = judge(case, Check("image", True, "its layout was checked"), release=release.release.digest)
+        check_layout(self._lay(given), str(shard.image))
+        report = self.report(given, trust, release=release.release.digest)
         if not report.passed:
             raise TrustError("; ".join(f"{item.name}: {item.detail}" for item in report.checks if not item.passed))
-        return (*told, promotion.promotion, promotion.key_id, image, report.checks)
+        return (*told, promotion.promotion, promotion.key_id, report.checks)
+
+    def report(self, given: Parts, trust: Trust, *, release: str | None = None) -> Report:
+        """What `helix verify` would say, once the image is known to be whole."""
+        shard = ShardHeader.from_bytes(given.entry.header)
+        at = datetime.fromtimestamp(shard.started_ns / 1e9, UTC)
+        bundles = claimed([given.entry.bundle, *given.attested.values()])
+        evidence = {digest_bytes(data): data for data in given.files.values()}
+        image = Image("127.0.0.1:1", "helix/tiny", str(shard.image))
+        # cosign agrees with everything here: what is refused, our own rules refuse.
+        case = Case(image, trust, at, bundles, evidence, lambda _kind, _key: None)
+        return judge(case, Check("image", True, "its layout was checked"), release=release)
 
     def _lay(self, given: Parts) -> Path:
         for part, path in given.names.items():
