@@ -56,6 +56,16 @@ def _where(world: World) -> list[str]:
     return ["--log", str(world.log_dir), "--trust", str(world.root / "trust.json")]
 
 
+def test_trace_writes_a_page_beside_its_answer(world: World, line: Line) -> None:
+    (name,) = world.shard([request()])
+    answer = line("trace", name, *_where(world), "--html", "trace.html", "--json")
+    assert (answer.code, answer.json["id"]) == (0, name)
+    assert f"<title>Prediction {name}" in (world.root / "trace.html").read_text()
+    refused = line("trace", name, *_where(world), "--html", "no/where/trace.html")
+    assert refused.code == 2
+    assert refused.err == "error: the page cannot be written: No such file or directory (no/where/trace.html)\n"
+
+
 def test_trace_prints_a_tree_and_json(world: World, line: Line) -> None:
     names = world.shard([request(seed=5)])
     tree = line("trace", names[0], *_where(world))

@@ -328,7 +328,10 @@ def test_a_verifier_that_skips_a_check_is_caught(honest: list[Evidence], monkeyp
 SPANS = {
     "not yet valid": ({"not_before": "2026-07-01T00:00:00Z"}, "that holds at 2026-06-01"),
     "expired": ({"not_after": "2026-06-01T00:00:00Z"}, "that holds at 2026-06-01"),
-    "wrong role": ({"role": "promoter"}, "no key of role 'releaser' in the trust root"),
+    "wrong role": (
+        {"role": "promoter"},
+        "no key of role 'releaser' in the trust root made the signature: one of role 'promoter' did",
+    ),
     "wrong builder": ({"builder": "ci"}, "parameters.builder is laptop, but the key's builder is ci"),
 }
 

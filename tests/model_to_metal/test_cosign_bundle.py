@@ -1,7 +1,6 @@
 """cosign reads the release bundles that our verifier reads, and refuses what ours refuses.
 
-The `sigstore` Python package can't stand in: its verifier takes bundles with a certificate and a
-transparency log's entry only, and ours are signed by keys.
+How far the `sigstore` Python package goes is in `test_sigstore_python.py`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -22,6 +23,7 @@ from helix_lineage.paths import State
 from helix_lineage.trust import Trust
 from model_to_metal import attest, keys, provenance, registry
 from model_to_metal.commands import verify as command
+from model_to_metal.errors import RegistryError
 from model_to_metal.oci import Client, Image
 from model_to_metal.process import run
 from model_to_metal.verify import NAMES, Report, verify_image
@@ -232,6 +234,36 @@ def test_a_changed_or_lost_blob_is_named(
     assert f"does not match its digest and size ({digest})" in failures(check(signing, client, image))["image"]
     blob.unlink()
     assert f"absent from the registry ({digest})" in failures(check(signing, client, image))["image"]
+
+
+def test_any_byte_of_the_image_in_the_registry_counts(
+    signing: State, client: Client, push: Push, chain_of: ChainOf
+) -> None:
+    """Manifest, configuration and layer, a byte in seven; with the command's own function, on the registry's files."""
+    image = push("one")
+    sign(signing, image, chain_of(image.digest))
+    manifest = json.loads(client.manifest(image.repository, image.digest) or b"")
+    for digest in (image.digest, manifest["config"]["digest"], manifest["layers"][0]["digest"]):
+        blob = signing.registry / image.repository / "blobs/sha256" / digest.removeprefix("sha256:")
+        whole = blob.read_bytes()
+        for at in range(0, len(whole), 7):
+            blob.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            found = failures(check(signing, client, image))
+            assert set(found) == {"image"}
+            assert digest in found["image"]
+        blob.write_bytes(whole)
+    assert failures(check(signing, client, image)) == {}
+
+
+def test_a_list_of_referrers_that_makes_no_sense_is_an_error_of_ours(client: Client, push: Push) -> None:
+    """The registry answers with a blob of somebody's where a list should be."""
+    image = push("one")
+    for junk in (b"[]", b"\xff", b'{"manifests": [1]}', b'{"manifests": {"a": 1}}'):
+        answer = httpx.Response(200, content=junk, request=httpx.Request("GET", "http://registry"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client, "_send", lambda *_, answer=answer: answer)
+            with pytest.raises(RegistryError, match="list of referrers cannot be read"):
+                client.referrers(image.repository, image.digest)
 
 
 def test_strangers_may_attach_junk_without_effect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,6 +84,17 @@ def parse_predicate(predicate: Mapping[str, Json]) -> Promotion:
     if not isinstance(promotion, Promotion):
         raise RecordError(f"predicate.promotion is a {promotion.TYPE}")
     return promotion
+
+
+def claimed_promotion(bundle: bytes) -> Promotion:
+    """The promotion that a bundle speaks of; no signature is checked. Raises TrustError or RecordError."""
+    try:
+        predicate = json.loads(dsse.parse_bundle(bundle).payload)["predicate"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TrustError(f"the bundle's payload is no statement: {error!r}") from error
+    if not isinstance(predicate, dict):
+        raise TrustError("the statement's predicate is not an object")
+    return parse_predicate(predicate)
 
 
 def generation_of(promotion: Promotion) -> int:

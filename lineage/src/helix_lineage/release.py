@@ -97,11 +97,12 @@ def verify_release(bundle: bytes, trust: Trust, *, image: str | None, at: dateti
         raise TrustError(f"the release statement has {len(statement.subjects)} subjects, not one")
     subject = statement.subjects[0]
     if subject.digest != release.parameters["image"]:
-        _refuse("the statement's subject", subject.digest, "parameters.image", release.parameters["image"])
+        _refuse("the statement's subject", subject.digest, "release.parameters.image", release.parameters["image"])
     if image is not None and image != subject.digest:
         _refuse("the running image (as claimed)", image, "the release's image", subject.digest)
     if release.parameters["builder"] != statement.signer.builder:
-        _refuse("parameters.builder", release.parameters["builder"], "the key's builder", statement.signer.builder)
+        said, key = release.parameters["builder"], statement.signer
+        _refuse("release.parameters.builder", said, "the key's builder", key.builder)
     return VerifiedRelease(
         release, MappingProxyType(dict(records)), subject, statement.signer.key_id, statement.signer.builder
     )

@@ -40,6 +40,8 @@ class FoundRelease:
     """Set when the signature holds."""
     problem: str | None
     """Why it does not."""
+    bundle: bytes | None = None
+    """What was verified."""
 
 
 def find_release(shard: Shard, sources: Sources) -> FoundRelease:
@@ -64,7 +66,7 @@ def find_release(shard: Shard, sources: Sources) -> FoundRelease:
         except LineageError as error:
             problem = str(error)
         else:
-            return FoundRelease(verified.release, verified.records, verified, None)
+            return FoundRelease(verified.release, verified.records, verified, None, bundle)
     return _from_store(digest, sources.store, problem)
 
 

@@ -132,7 +132,7 @@ def trace(log: Log, prediction: str, sources: Sources) -> Trace:
         entry=entry,
         inclusion=inclusion,
         header=shard.header,
-        payload=_payload(shard, sequence, entry),
+        payload=payload_states(shard, sequence, entry),
         found=found,
         problem=problem,
         promotion=promotion,
@@ -140,8 +140,8 @@ def trace(log: Log, prediction: str, sources: Sources) -> Trace:
     )
 
 
-def _payload(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[str, str]:
-    """Is the payload kept, and does it meet its commitments?"""
+def payload_states(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[str, str]:
+    """`input` and `output` → `kept` (and meeting its commitment), `erased`, or what is wrong."""
     try:
         kept = shard.payload(sequence)
     except ShardError as error:

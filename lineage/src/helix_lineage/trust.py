@@ -106,9 +106,18 @@ class Trust:
         for key in by:
             if key.holds(at):
                 return key
+        if not by and (other := self._other_role(role, message, signatures)):
+            raise TrustError(other)
         if by or not named:
             raise TrustError(f"the signature is by {_why_none(role, by, at)}" if by else _why_none(role, by, at))
         raise TrustError(f"no signature is by a key of role {role!r} in the trust root")
+
+    def _other_role(self, role: str, message: bytes, signatures: list[bytes]) -> str | None:
+        """Who signed instead, where the trust root knows that key in another role."""
+        for key in self.keys:
+            if key.role != role and any(key.verifies(signature, message) for signature in signatures):
+                return f"no key of role {role!r} in the trust root made the signature: one of role {key.role!r} did"
+        return None
 
 
 def key_id_of(public_key: PublicKey) -> str:

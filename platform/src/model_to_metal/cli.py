@@ -56,8 +56,8 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     command.register
     for command in (
-        doctor, lock, fetch, check, export, compile_engine, regress, build, rebuild, attest, promote, rollback, run, serve,
-        demo, verify, gitops, lineage, keys, registry, store, env, tools,
+        doctor, lock, fetch, check, export, compile_engine, regress, build, rebuild, attest, promote, rollback, run,
+        serve, demo, verify, gitops, lineage, keys, registry, store, env, tools,
     )
 )  # fmt: skip
 for _register in COMMANDS:

@@ -159,7 +159,12 @@ class Client:
         path: str | None = f"/v2/{repository}/referrers/{digest}"
         while path:
             answer = self._done(self._send("GET", path), path)
-            found += answer.json().get("manifests") or []
+            try:
+                found += [dict(entry, digest=str(entry["digest"])) for entry in answer.json().get("manifests") or []]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise RegistryError(
+                    f"the registry's list of referrers cannot be read: {error!r}", where=path
+                ) from error
             following = answer.links.get("next", {}).get("url")
             path = urljoin(str(answer.url), following) if following else None
         # Registries may ignore the filter of the query, so it is applied here.

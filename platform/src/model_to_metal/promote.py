@@ -23,7 +23,7 @@ from helix_lineage.release import VerifiedRelease, verify_release
 from helix_lineage.trust import Trust
 from model_to_metal import provenance, registry
 from model_to_metal.errors import GitopsError, PromotionRefused
-from model_to_metal.gitops import layout, overlay
+from model_to_metal.gitops import layout, overlay, succession
 from model_to_metal.gitops.manifests import Fault
 from model_to_metal.gitops.policy import Denied, Policy
 from model_to_metal.gitops.repository import Repository
@@ -120,6 +120,7 @@ def promote(desk: Desk, bundle: bytes, model: str, environment: str) -> Promoted
     """
     policy = desk.policy(environment)
     release = admit(desk, bundle, model, policy, environment)
+    newest_known(desk, environment, model)
     _ran_before(desk, release, policy)
     digest = release.release.digest
     when = _released_at(desk, release)
@@ -182,8 +183,31 @@ def admit(desk: Desk, bundle: bytes, model: str, policy: Policy, environment: st
     return release
 
 
+def newest_known(desk: Desk, environment: str, model: str) -> int:
+    """The newest generation in Git's history, 0 before the first. Raises PromotionRefused when the base went back."""
+    known = succession.newest(desk.repository, desk.base, environment, model, desk.trust)
+    if known is None:
+        return 0
+    bundle = desk.folder(environment, model).get(layout.PROMOTION)
+    place = layout.folder(environment, model)
+    if bundle is None:
+        wrong: str | None = (
+            f"generation regression: nothing runs, but commit {known.commit[:12]} had {known.generation}"
+        )
+    else:
+        try:
+            wrong = succession.regression(overlay.claimed_promotion(bundle), known)
+        except GitopsError:
+            return known.generation  # who verifies it says what it is
+    if wrong is not None:
+        fix = f"git checkout {known.commit[:12]} -- {place}, and commit that"
+        raise PromotionRefused(f"{environment} is not what was promoted last: {wrong}", where=place, fix=fix)
+    return known.generation
+
+
 def propose(desk: Desk, change: Change, policy: Policy) -> Promoted:
     """Make the change's commit and let its branch point to it; a branch that proposes it already is left alone."""
+    newest_known(desk, change.environment, change.model)
     tip = desk.repository.branch_tip(change.branch)
     record = _next(desk, change)
     signed = None if tip is None else _signed_at(desk, change, record, tip)
@@ -229,8 +253,11 @@ def _ran_before(desk: Desk, release: VerifiedRelease, policy: Policy) -> None:
         raise PromotionRefused(
             f"the release must run in {policy.after} first, which runs {running}", where=where, fix=fix
         )
+    newest = newest_known(desk, policy.after, model)
     try:
-        verify_promotion(files[layout.PROMOTION], desk.trust, release, environment=policy.after, at=desk.at)
+        verify_promotion(
+            files[layout.PROMOTION], desk.trust, release, environment=policy.after, at=desk.at, newest=newest
+        )
     except LineageError as error:
         raise PromotionRefused(
             f"the promotion to {policy.after} does not verify: {error.what}", where=where, fix=fix

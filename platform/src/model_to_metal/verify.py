@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -37,6 +38,8 @@ NAMES: Mapping[str, str] = {
     provenance.RELEASE: "release",
 }
 """Predicate type → what people call it."""
+
+_ABSENT = "(absent)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +87,19 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
-    """All that the checks of one image need."""
+class Case:
+    """All that is decided from, once the image itself is known to be whole."""
 
     image: Image
     trust: Trust
-    cosign: Path
     at: datetime
+    """When keys must hold."""
     bundles: Mapping[str, list[bytes]]
     """Predicate type (as claimed) → bundles that are attached."""
     evidence: Mapping[str, bytes]
+    """Digest → file that a record names."""
+    ask: Callable[[str, TrustedKey], None]
+    """Lets cosign check the statement of that type under that key as well. Raises PipelineError when it disagrees."""
 
 
 _Signed = tuple[bytes, Statement]
@@ -110,8 +116,20 @@ def verify_image(
     whole = _whole(client, image)
     if not whole.passed:
         return Report(image, (whole,))
-    evidence = registry.attached_records(client, image)[1]
-    case = _Case(image, trust, cosign, at, _bundles(client, image), evidence)
+    case = Case(
+        image,
+        trust,
+        at,
+        claimed(bundle for _, bundle in registry.attached(client, image, BUNDLE_TYPE)),
+        registry.attached_records(client, image)[1],
+        lambda kind, signer: _ask_cosign(cosign, image, kind, signer),
+    )
+    return judge(case, whole, release=release)
+
+
+def judge(case: Case, whole: Check, *, release: str | None = None) -> Report:
+    """Decide from what was read. Pure, but for `case.ask`."""
+    image = case.image
     signature, _ = _signed(case, provenance.SIGNATURE)
     built, provenances = _signed(case, provenance.PROVENANCE)
     tested, results = _signed(case, provenance.TEST_RESULT)
@@ -129,7 +147,7 @@ def verify_image(
 
 
 def _about(
-    case: _Case, basics: tuple[Check, ...], bundle: bytes, provenances: list[_Signed], results: list[_Signed]
+    case: Case, basics: tuple[Check, ...], bundle: bytes, provenances: list[_Signed], results: list[_Signed]
 ) -> Report:
     """Does what is said about one release hold together?"""
     try:
@@ -166,19 +184,19 @@ def _whole(client: Client, image: Image) -> Check:
     return Check("image", True, f"manifest and {len(parts)} blobs ({size / 1e6:.1f} MB) match their digests")
 
 
-def _bundles(client: Client, image: Image) -> dict[str, list[bytes]]:
-    """Attached bundles by the predicate type that they claim. Anybody may attach; junk is passed over."""
+def claimed(bundles: Iterable[bytes]) -> dict[str, list[bytes]]:
+    """Bundles by the predicate type that they claim. Anybody may attach; junk is passed over."""
     found: dict[str, list[bytes]] = {}
-    for _, bundle in registry.attached(client, image, BUNDLE_TYPE):
+    for bundle in bundles:
         try:
             claim = json.loads(parse_bundle(bundle).payload)["predicateType"]
-        except (TrustError, ValueError, KeyError, TypeError):
+        except (TrustError, ValueError, KeyError, TypeError, RecursionError):
             continue
         found.setdefault(str(claim), []).append(bundle)
     return found
 
 
-def _signed(case: _Case, kind: str) -> tuple[Check, list[_Signed]]:
+def _signed(case: Case, kind: str) -> tuple[Check, list[_Signed]]:
     """The statements of one kind that a releaser signed about this image, and whether cosign agrees."""
     name, good, reasons = NAMES[kind], [], []
     for bundle in case.bundles.get(kind, ()):
@@ -197,22 +215,22 @@ def _signed(case: _Case, kind: str) -> tuple[Check, list[_Signed]]:
         return Check(name, False, "; ".join(dict.fromkeys(reasons)) or missing), []
     signer = good[0][1].signer
     try:
-        _ask_cosign(case, kind, signer)
+        case.ask(kind, signer)
     except PipelineError as error:
         return Check(name, False, f"cosign does not accept the {name}: {error}"), []
     return Check(name, True, f"signed by {ROLE} {signer.key_id[:19]}… of builder {signer.builder}"), good
 
 
-def _ask_cosign(case: _Case, kind: str, signer: TrustedKey) -> None:
+def _ask_cosign(cosign: Path, image: Image, kind: str, signer: TrustedKey) -> None:
     """Let cosign check as well. Raises ToolError when it does not agree."""
     with tempfile.TemporaryDirectory() as folder:
         key = Path(folder) / "key.pub"
         key.write_bytes(signer.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         # There is no transparency log to ask: the key, and when it holds, is what the trust root is for.
-        options = ["--key", str(key), "--insecure-ignore-tlog", str(case.image)]
+        options = ["--key", str(key), "--insecure-ignore-tlog", str(image)]
         # `cosign verify` alone takes any statement by the key for a signature; `_signed` asked for the right kind.
         verb = ["verify"] if kind == provenance.SIGNATURE else ["verify-attestation", "--type", kind]
-        run([case.cosign, *verb, *options], timeout_s=120)
+        run([cosign, *verb, *options], timeout_s=120)
 
 
 def _verdicts(results: list[_Signed], expected: Json | None) -> list[Check]:
@@ -241,8 +259,21 @@ def _dependencies(provenances: list[_Signed], expected: Json, found: VerifiedRel
     if not mine:
         return [Check("dependencies", False, f"no provenance speaks of the release {found.release.digest}")]
     differing = sorted(wanted ^ _named(mine[0]))
-    detail = f"dependencies differ: {differing[0][:200]}" if differing else "its other fields differ"
+    detail = f"dependencies differ: {differing[0][:200]}" if differing else _difference(mine[0], expected)
     return [Check("dependencies", False, f"the provenance is not what the records say: {detail}")]
+
+
+def _difference(said: Json, wanted: Json, path: str = "") -> str:
+    """Names the first field in which two values differ."""
+    if isinstance(said, dict) and isinstance(wanted, dict):
+        for name in sorted(set(said) | set(wanted)):
+            if said.get(name, _ABSENT) != wanted.get(name, _ABSENT):
+                return _difference(said.get(name, _ABSENT), wanted.get(name, _ABSENT), f"{path}.{name}".lstrip("."))
+    if isinstance(said, list) and isinstance(wanted, list):
+        for at, (left, right) in enumerate(zip_longest(said, wanted, fillvalue=_ABSENT)):
+            if left != right:
+                return _difference(left, right, f"{path}[{at}]")
+    return f"{path} is {said!r:.200}, but the records say {wanted!r:.200}"
 
 
 def _named(predicate: Json) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,8 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from helix_lineage.commands import options
+from helix_lineage.errors import LineageError
+from helix_lineage.page import gather, page
 from helix_lineage.records import Record
 from helix_lineage.trace import CHAIN, Trace
 from helix_lineage.trace import trace as trace_prediction
@@ -24,6 +27,14 @@ def trace(
     store: options.StoreOption = None,
     trust: options.TrustOption = None,
     release: options.ReleaseOption = None,
+    promotion: Annotated[
+        list[Path] | None,
+        typer.Option("--promotion", metavar="FILE", help="Promotion bundle, for --html. May be repeated."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Also write a page that stands alone, even of a fault."),
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Show the commit, data, seed, weights, environments and image that made a prediction.
@@ -36,14 +47,26 @@ def trace(
         helix-lineage trace 5e0c36e6a9f0ddc4b1f2a4d6c8e0f123.17
 
         helix-lineage trace ID --log /mnt/log --trust trust.json --release release.sigstore.json --json
+
+        helix-lineage trace ID --html trace.html
     """
-    found = trace_prediction(options.open_log(log), prediction, options.sources(trust, store, release))
+    opened, known = options.open_log(log), options.sources(trust, store, release)
+    if html is not None:
+        _write(html, page(gather(opened, prediction, known, promotion or ())))
+    found = trace_prediction(opened, prediction, known)
     if as_json:
         options.print_json(found.to_json())
     else:
         options.console().print(tree(found))
     if (found.problem is not None and found.header.release is not None) or found.promotion_problem is not None:
         raise typer.Exit(options.FOUND)
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise LineageError(f"the page cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def tree(found: Trace) -> Tree:

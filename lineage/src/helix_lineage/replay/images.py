@@ -107,20 +107,29 @@ def _pull(digest: str, reference: str, registry: str, work: Path) -> None:
 
 def check_layout(layout: Path, digest: str) -> tuple[bytes, bytes]:
     """Hash manifest, configuration and layers; gives the first two. Raises ReplayError."""
-    index = json.loads((layout / "index.json").read_bytes())
-    names = [item.get("digest") for item in index.get("manifests", [])]
+    try:
+        names = [item["digest"] for item in json.loads((layout / "index.json").read_bytes())["manifests"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ReplayError(f"the image's layout has no index: {error!r}", where=str(layout)) from error
     if names != [digest]:
         raise ReplayError(f"the registry gave {names} for {digest}", where=str(layout))
     manifest = _blob(layout, digest)
-    value = json.loads(manifest)
-    for layer in value["layers"]:
-        _blob(layout, layer["digest"], keep=False)
-    return manifest, _blob(layout, value["config"]["digest"])
+    try:
+        value = json.loads(manifest)
+        layers, config = [layer["digest"] for layer in value["layers"]], value["config"]["digest"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ReplayError(f"this is no image manifest: {error!r}", where=digest) from error
+    for layer in layers:
+        _blob(layout, layer, keep=False)
+    return manifest, _blob(layout, config)
 
 
 def _blob(layout: Path, digest: str, *, keep: bool = True) -> bytes:
     """Hash a blob of the layout; gives its bytes. Raises ReplayError."""
-    path = layout / "blobs" / "sha256" / check_digest(digest).removeprefix("sha256:")
+    try:
+        path = layout / "blobs" / "sha256" / check_digest(digest).removeprefix("sha256:")
+    except CanonicalError as error:
+        raise ReplayError(f"the image's manifest: {error}", where=str(layout)) from error
     try:
         found = _hash(path)
     except OSError as error:

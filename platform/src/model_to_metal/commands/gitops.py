@@ -9,8 +9,9 @@ import typer
 
 from helix_lineage.paths import State
 from model_to_metal.checkout import Checkout
-from model_to_metal.gitops import layout
+from model_to_metal.gitops import layout, succession
 from model_to_metal.gitops.render import Renderer, check_all
+from model_to_metal.gitops.repository import Repository
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +25,8 @@ def register(app: typer.Typer) -> None:
 def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Render gitops/argocd of the working tree with kustomize; hold schemas and our rules against it.
 
-    A sample model stands for those that are not promoted yet. Exit status 1 when a rule is broken.
+    A sample model stands for those that are not promoted yet. A promotion that is older than one in
+    Git's history is a fault too (generation regression). Exit status 1 when a rule is broken.
 
     Examples:
 
@@ -35,7 +37,9 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     checkout = Checkout.find()
     renderer = Renderer.ready(State.find(), lambda line: typer.echo(line, err=True))
     files = {path: (checkout.root / path).read_bytes() for path in checkout.files(layout.ROOT)}
-    faults = check_all(renderer, files)
+    repository = Repository(checkout.root)
+    # What was promoted last is in the history, whatever the working tree says now.
+    faults = check_all(renderer, files) + succession.check(repository, repository.commit_of("HEAD"), files)
     if as_json:
         typer.echo(json.dumps({"passed": not faults, "faults": [fault.to_json() for fault in faults]}))
     else:

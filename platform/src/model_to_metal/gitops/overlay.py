@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from helix_lineage import promotion as promotions
 from helix_lineage.canonical import check_digest
 from helix_lineage.dsse import parse_bundle
 from helix_lineage.errors import LineageError
-from helix_lineage.promotion import parse_predicate
 from helix_lineage.records import Promotion, Release, from_json
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops.layout import KUSTOMIZATION, PROMOTION, RELEASE, folder, name
@@ -70,8 +70,8 @@ def claimed_release(bundle: bytes) -> Release:
 def claimed_promotion(bundle: bytes) -> Promotion:
     """The promotion that a bundle speaks of. Nobody's signature is checked. Raises GitopsError."""
     try:
-        return parse_predicate(_predicate(bundle))
-    except (LineageError, ValueError, KeyError, TypeError) as error:
+        return promotions.claimed_promotion(bundle)
+    except LineageError as error:
         raise GitopsError(f"this is no promotion bundle: {error}", where=PROMOTION) from error
 
 

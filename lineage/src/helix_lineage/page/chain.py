@@ -1,0 +1,201 @@
+"""From evidence to the graph: which links there are, and what holds each. Pure."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta
+
+from helix_lineage import dsse
+from helix_lineage.page import records
+from helix_lineage.page.evidence import Evidence, Problem, SignedPromotion
+from helix_lineage.page.graph import Edge, Graph, Node, Row, State
+from helix_lineage.releases import FoundRelease
+from helix_lineage.shard.entries import PredictionEntry
+from helix_lineage.shard.header import ShardHeader
+from helix_lineage.shard.reader import Inclusion
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def chain(given: Evidence) -> Graph:
+    """The graph of everything that made one prediction."""
+    header = given.header if isinstance(given.header, ShardHeader) else None
+    nodes = [_prediction(given), _payload(given), _checkpoint(given), _shard(given)]
+    edges = [
+        Edge("prediction", "payload", "commits to", nodes[1].state),
+        Edge("prediction", "checkpoint", "is included under", nodes[0].state),
+        Edge("checkpoint", "shard", "is signed by", nodes[2].state),
+    ]
+    if header is not None:
+        nodes += [_promotion(given, header), _release(given, header)]
+        edges += [
+            Edge("shard", "promotion", "was promoted by", nodes[4].state),
+            Edge("shard", "release", "serves", nodes[5].state),
+            Edge("promotion", "release", "lets run", nodes[4].state),
+        ]
+    if isinstance(given.found, FoundRelease):
+        more, links = records.below(given.found, None if header is None else header.image)
+        nodes += more
+        edges += links
+    for node in _keys(given):
+        nodes.append(node)
+        edges.append(Edge(node.key.removesuffix("-key"), node.key, "is signed with", node.state))
+    return Graph(given.id, None if header is None else header.model, {node.key: node for node in nodes}, tuple(edges))
+
+
+def _prediction(given: Evidence) -> Node:
+    title, subtitle = "Prediction", f"entry {given.sequence}"
+    if isinstance(given.inclusion, Problem) or isinstance(given.entry, Problem):
+        problem = given.inclusion if isinstance(given.inclusion, Problem) else given.entry
+        why = problem.what if isinstance(problem, Problem) else ""
+    else:
+        why = "The entry is under a checkpoint that the shard's key signed: the inclusion proof leads to its root."
+    state = State.FAILS if isinstance(given.inclusion, Problem) or isinstance(given.entry, Problem) else State.HOLDS
+    if given.inclusion is None:
+        state, why = State.UNKNOWN, "Its shard cannot be read."
+    rows = [Row("prediction id", given.id), Row("sequence in the log", str(given.sequence))]
+    if isinstance(given.entry, PredictionEntry):
+        rows += _entry_rows(given.entry)
+    if isinstance(given.inclusion, Inclusion):
+        rows += [
+            Row("leaf hash", given.inclusion.leaf.hex()),
+            Row("inclusion proof, from the leaf up", [node.hex() for node in given.inclusion.proof]),
+        ]
+    return Node("prediction", title, subtitle, state, why, tuple(rows))
+
+
+def _entry_rows(entry: PredictionEntry) -> list[Row]:
+    batch = "none" if entry.batch_plan is None else f"plan in entry {entry.batch_plan}, row {entry.row}"
+    return [
+        Row("request id", entry.request_id.hex()),
+        Row("item", f"{entry.index + 1} of {entry.count}"),
+        Row("seed", "none" if entry.seed is None else str(entry.seed)),
+        Row("lane", entry.lane),
+        Row("batch", batch),
+        Row("input commitment", entry.input_commitment.hex()),
+        Row("output commitment", entry.output_commitment.hex()),
+        Row("started (the host's claim)", _time(entry.started_ns)),
+        Row("finished (the host's claim)", _time(entry.finished_ns)),
+    ]
+
+
+def _payload(given: Evidence) -> Node:
+    said = set(given.payload.values())
+    if not said:
+        state, why = State.UNKNOWN, "Without a readable entry there is nothing to compare a payload with."
+    elif said <= {"kept"}:
+        state, why = State.HOLDS, "Input and output are kept, and meet the commitments of the entry."
+    elif said <= {"kept", "erased"}:
+        erased = " and ".join(name for name, what in given.payload.items() if what == "erased")
+        state, why = State.ERASED, f"Erased: {erased}. What is kept meets its commitment."
+    else:
+        wrong = "; ".join(f"{name}: {what}" for name, what in given.payload.items() if what not in ("kept", "erased"))
+        state, why = State.FAILS, wrong
+    rows = tuple(Row(name, what) for name, what in given.payload.items())
+    return Node("payload", "Payload", "input and output", state, why, rows)
+
+
+def _checkpoint(given: Evidence) -> Node:
+    if not isinstance(given.inclusion, Inclusion):
+        why = "No checkpoint covers this entry." if given.inclusion is not None else "Its shard cannot be read."
+        return Node("checkpoint", "Checkpoint", "", State.UNKNOWN, why)
+    signed = given.inclusion.checkpoint
+    rows = (
+        Row("log", signed.origin),
+        Row("size", str(signed.size)),
+        Row("root", signed.root.hex()),
+        Row("signed note", given.inclusion.note.decode("utf-8", "replace")),
+    )
+    why = "Its signature holds under the key in the shard's header."
+    return Node("checkpoint", "Checkpoint", f"of {signed.size} entries", State.HOLDS, why, rows)
+
+
+def _shard(given: Evidence) -> Node:
+    shard, header = given.id.partition(".")[0], given.header
+    if isinstance(header, Problem):
+        return Node("shard", "Shard", shard[:12], State.FAILS, header.what, (Row("shard id", shard),))
+    rows = (
+        Row("shard id", shard),
+        Row("public key (Ed25519)", header.public_key.hex()),
+        Row("model", header.model),
+        Row("mode", header.mode),
+        Row("release", header.release or "none"),
+        Row("promotion", header.promotion or "none"),
+        Row("generation", str(header.generation)),
+        Row("image (the scheduler's claim)", header.image or "none"),
+        Row("machine class", header.machine_class),
+        Row("libraries", [{"library": name, "version": text} for name, text in sorted(header.libraries.items())]),
+        Row("started (the host's claim)", _time(header.started_ns)),
+    )
+    why = "Its id is the hash of its header, which names key, release, image and machine class."
+    return Node("shard", "Shard", shard[:12], State.HOLDS, why, rows)
+
+
+def _promotion(given: Evidence, header: ShardHeader) -> Node:
+    if header.promotion is None:
+        why = f"Served in mode {header.mode}: no promotion vouches for it in an environment."
+        return Node("promotion", "Promotion", "none", State.UNKNOWN, why)
+    rows = [Row("promotion", header.promotion), Row("generation in the header", str(header.generation))]
+    subtitle = f"generation {header.generation}"
+    if not isinstance(given.promotion, SignedPromotion):
+        missing = "The header names it, but its signed bundle was not given (--promotion FILE)."
+        state, why = (State.UNKNOWN, missing) if given.promotion is None else (State.FAILS, given.promotion.what)
+        return Node("promotion", "Promotion", subtitle, state, why, tuple(rows))
+    found = given.promotion.verified
+    rows += [
+        Row("environment", found.environment),
+        Row("replaces", found.promotion.parents.get("previous", "nothing: it is the first")),
+        Row("signed by", found.key_id),
+        *_signature_rows(given.promotion.bundle),
+    ]
+    why = f"Its signature holds, it is about this release, and lets it run in {found.environment}."
+    return Node("promotion", "Promotion", subtitle, State.HOLDS, why, tuple(rows))
+
+
+def _release(given: Evidence, header: ShardHeader) -> Node:
+    if header.release is None:
+        return Node("release", "Release", "none", State.UNKNOWN, "The shard was served without a release.")
+    short = header.release.removeprefix("sha256:")[:12]
+    rows = [Row("release", header.release)]
+    if not isinstance(given.found, FoundRelease):
+        why = given.found.what if isinstance(given.found, Problem) else "It was not looked for."
+        return Node("release", "Release", short, State.FAILS, why, tuple(rows))
+    rows += records.rows(given.found.release)[1:]
+    verified = given.found.verified
+    if verified is None:
+        return Node("release", "Release", short, State.FAILS, given.found.problem or "It is not signed.", tuple(rows))
+    rows += [
+        Row("subject", f"{verified.statement_subject.name}@{verified.statement_subject.digest}"),
+        Row("signed by", verified.key_id),
+        *_signature_rows(given.found.bundle),
+    ]
+    why = "A releaser's signature holds, and every record below it is there under its digest."
+    return Node("release", "Release", short, State.HOLDS, why, tuple(rows))
+
+
+def _signature_rows(bundle: bytes | None) -> list[Row]:
+    if bundle is None:
+        return []
+    envelope = dsse.parse_bundle(bundle)
+    return [Row("signature (base64)", [base64.b64encode(item).decode() for item in envelope.signatures])]
+
+
+def _keys(given: Evidence) -> list[Node]:
+    """The keys that vouch for release and promotion."""
+    release = given.found.verified if isinstance(given.found, FoundRelease) else None
+    promotion = given.promotion.verified if isinstance(given.promotion, SignedPromotion) else None
+    found = []
+    for name, role, verified in (("release", "releaser", release), ("promotion", "promoter", promotion)):
+        if verified is None:
+            continue
+        rows = (Row("key id", verified.key_id), Row("role", role), Row("builder", verified.builder))
+        why = f"The trust root names it as a {role}'s, and it held when the shard started."
+        short = verified.key_id.removeprefix("sha256:")[:12]
+        found.append(Node(f"{name}-key", f"{role.capitalize()}'s key", short, State.HOLDS, why, rows))
+    return found
+
+
+def _time(nanoseconds: int) -> str:
+    """Exact, and for any value that 64 bits hold: a header may claim the year 2554."""
+    whole, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{(_EPOCH + timedelta(seconds=whole)).strftime('%Y-%m-%dT%H:%M:%S')}.{rest:09d}Z"

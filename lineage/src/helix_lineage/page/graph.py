@@ -1,0 +1,74 @@
+"""The chain as nodes and edges: what each link is, what holds it, and whether it does. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from helix_lineage.canonical import Json
+
+
+class State(enum.Enum):
+    """What can be said of a link. The value is what people read."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    ERASED = "erased"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A piece of evidence."""
+
+    name: str
+    value: Json
+    """A text, a list of texts, or a list of objects of one shape (a table)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A link of the chain."""
+
+    key: str
+    """Its anchor on the page."""
+    title: str
+    subtitle: str
+    """What tells it from others of its kind, in a few characters."""
+    state: State
+    why: str
+    """One sentence: what was checked, or what is wrong."""
+    rows: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What one link says of another."""
+
+    source: str
+    target: str
+    label: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The chain of one prediction."""
+
+    id: str
+    model: str | None
+    nodes: Mapping[str, Node]
+    """By key, in reading order."""
+    edges: tuple[Edge, ...]
+
+    @property
+    def state(self) -> State:
+        """Of the whole: what is worst."""
+        states = {node.state for node in self.nodes.values()}
+        worst = (State.FAILS, State.UNKNOWN, State.ERASED)
+        return next((state for state in worst if state in states), State.HOLDS)
+
+    def of(self, state: State) -> list[Node]:
+        """The nodes in that state."""
+        return [node for node in self.nodes.values() if node.state is state]

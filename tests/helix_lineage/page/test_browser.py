@@ -1,0 +1,184 @@
+"""The page in a real browser: what people see, hear and print, and what it must not do."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helix_lineage.page import style
+from tests.browser import Browser, Page, running, url_of
+from tests.helix_lineage.page.worlds import HOSTILE, Promoted, edit_entry, hostile, promoted
+
+INK = "getComputedStyle(document.querySelector({selector!r})).color"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running() as found:
+        yield found
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Promoted:
+    return promoted(tmp_path / "whole")
+
+
+def shown(browser: Browser, given: Promoted, *, dark: bool = False) -> Page:
+    """The page in the browser, written by the command that a user types."""
+    path, trust = given.world.root / "trace.html", given.world.root / "trust.json"
+    keys = [
+        {"role": key.role, "key_id": key.key_id, "algorithm": key.algorithm, "builder": key.builder,
+         "public_key": _pem(key), "not_before": key.not_before.isoformat(), "not_after": key.not_after.isoformat()}
+        for key in given.trust.keys
+    ]  # fmt: skip
+    trust.write_text(json.dumps({"version": 1, "keys": keys}))
+    words = ["trace", given.id, "--log", given.world.log_dir, "--trust", trust, "--promotion", given.bundle]
+    command = [sys.executable, "-m", "helix_lineage", *map(str, words), "--html", str(path)]
+    subprocess.run(command, cwd=given.world.root, capture_output=True, check=False)
+    return browser.open(url_of(path), dark=dark)
+
+
+def _pem(key: object) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
+    return key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()  # type: ignore[attr-defined]
+
+
+def complaints(page: Page, given: Promoted) -> list[object]:
+    """Console lines, exceptions, violations of the policy, and requests beside the file itself."""
+    others = [url for url in page.requests if url != url_of(given.world.root / "trace.html")]
+    return [*page.complaints, *others]
+
+
+def states(page: Page) -> dict[str, str]:
+    found = page.ask("Array.from(document.querySelectorAll('section.link'), s => [s.id, s.dataset.state])")
+    return dict(found)
+
+
+def test_every_link_is_there_with_its_digest_and_leads_on(browser: Browser, whole: Promoted) -> None:
+    page = shown(browser, whole)
+    assert complaints(page, whole) == []
+    text = page.ask("document.body.innerText")
+    wanted = [*whole.world.chain.records, whole.world.chain.release.digest, whole.promotion.digest]
+    assert [digest for digest in wanted if digest not in text] == []
+    assert set(states(page).values()) == {"holds"}
+    # Each box is a link to its section, and from the prediction's every other can be reached by clicking.
+    targets = page.ask("Array.from(document.querySelectorAll('a[href]'), a => a.getAttribute('href').slice(1))")
+    assert all(page.ask(f"document.getElementById({target!r}) !== null") for target in targets)
+    step = "Array.from(document.querySelectorAll('#{} > ul a'), a => a.getAttribute('href').slice(1))"
+    reached: set[str] = set()
+    waiting = ["prediction"]
+    while waiting:
+        key = waiting.pop()
+        reached.add(key)
+        waiting += [target for target in page.ask(step.format(key)) if target not in reached]
+    assert (
+        reached
+        == set(states(page))
+        == set(page.ask("Array.from(document.querySelectorAll('svg a'), a => a.href.baseVal.slice(1))"))
+    )
+
+
+def test_it_is_drawn_and_printed(browser: Browser, whole: Promoted) -> None:
+    page = shown(browser, whole)
+    box = page.ask("JSON.stringify(document.querySelector('svg').getBoundingClientRect())")
+    assert min(json.loads(box)[side] for side in ("width", "height")) > 600
+    # One colour compresses to next to nothing.
+    assert len(page.screenshot()) > 100_000
+    # Paper is white, whatever the screen is.
+    dark = shown(browser, whole, dark=True)
+    assert dark.ask("getComputedStyle(document.body).backgroundColor") == _rgb(style.DARK["page"][1])
+    assert dark.pdf().startswith(b"%PDF-")
+    dark.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert dark.ask("getComputedStyle(document.body).backgroundColor") == _rgb(style.LIGHT["page"][1])
+
+
+def test_an_edited_entry_is_red_and_says_so(browser: Browser, whole: Promoted) -> None:
+    """The planted fault."""
+    edit_entry(whole)
+    page = shown(browser, whole)
+    assert complaints(page, whole) == []
+    assert states(page)["prediction"] == "does not hold"
+    red = _rgb(style.LIGHT["fails"][0])
+    assert page.ask(INK.format(selector="#prediction")) == red
+    assert page.ask(INK.format(selector="svg a[href='#prediction']")) == red
+    assert page.ask("getComputedStyle(document.querySelector('#verdict')).borderTopColor") == red
+    assert page.ask(INK.format(selector="#shard")) == _rgb(style.LIGHT["holds"][0])
+    assert "does not hold" in page.ask("document.querySelector(\"svg a[href='#prediction']\").textContent")
+    assert "the entry is not the one under the signed checkpoint" in page.ask(
+        "document.querySelector('#verdict').innerText"
+    )
+
+
+def test_a_record_that_is_markup_stays_text(browser: Browser, tmp_path: Path) -> None:
+    """The canary: scripts and images in the model's name, the commit, a target, names and values of verdicts."""
+    given = hostile(tmp_path / "hostile")
+    page = shown(browser, given)
+    assert complaints(page, given) == []
+    assert page.ask("window.owned") is None
+    assert page.ask("document.querySelectorAll('script, img').length") == 0
+    assert HOSTILE.replace("\u202e", "\\u{202e}") in page.ask("document.querySelector('h1').innerText")
+    assert page.ask("document.body.innerText").count("<script>window.owned=1</script>") > 10
+
+
+def test_even_what_broke_out_could_do_nothing(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted fault, a page without escaping: the browser finds elements, and the policy stops them."""
+    from helix_lineage.page.markup import Markup  # noqa: PLC0415
+
+    given = hostile(tmp_path / "hostile")
+    monkeypatch.setattr("helix_lineage.page.markup.text", Markup)
+    (tmp_path / "planted.html").write_bytes(given.page())
+    page = browser.open(url_of(tmp_path / "planted.html"))
+    assert page.ask("document.querySelectorAll('script, img').length") > 0
+    assert page.ask("window.owned") is None
+    assert any("Content Security Policy" in json.dumps(item) for item in page.complaints)
+    # And without the policy as well, the canary sings.
+    (tmp_path / "bare.html").write_bytes(given.page().replace(b"Content-Security-Policy", b"x"))
+    assert browser.open(url_of(tmp_path / "bare.html")).ask("window.owned") == 1
+
+
+def test_it_can_be_heard(browser: Browser, whole: Promoted) -> None:
+    """What a screen reader is told: landmarks, one heading of the first level, names, no level left out."""
+    page = shown(browser, whole)
+    nodes = [node for node in page.call("Accessibility.getFullAXTree")["nodes"] if not node["ignored"]]
+    roles = [node["role"]["value"] for node in nodes]
+    assert {"banner", "main", "contentinfo", "region", "table", "rowheader"} <= set(roles)
+    assert roles.count("main") == 1
+    levels = [
+        item["value"]["value"]
+        for node in nodes if node["role"]["value"] == "heading"
+        for item in node["properties"] if item["name"] == "level"
+    ]  # fmt: skip
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    named = ("link", "region", "table", "heading")
+    assert [node for node in nodes if node["role"]["value"] in named and not node.get("name", {}).get("value")] == []
+    links = {node["name"]["value"] for node in nodes if node["role"]["value"] == "link"}
+    assert any(name.startswith("Release ") and name.endswith(": holds") for name in links)
+    assert page.ask("document.documentElement.lang") == "en"
+
+
+def test_it_can_be_used_without_a_mouse(browser: Browser, whole: Promoted) -> None:
+    page = shown(browser, whole)
+    page.call("Page.bringToFront")
+    visited = []
+    for _ in range(19):
+        page.press("Tab", 9)
+        visited.append(page.ask("document.activeElement.getAttribute('href') || document.activeElement.tagName"))
+    # First the way past the picture, then the picture, then each of its boxes.
+    assert visited[:2] == ["#evidence", "DIV"]
+    assert {f"#{key}" for key in states(page)} <= set(visited)
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.ask(outline) != "none" or page.ask("document.activeElement.matches('svg a')")
+
+
+def _rgb(colour: str) -> str:
+    return f"rgb({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))})"

@@ -1,0 +1,235 @@
+"""What the page says of a chain, read from its markup; `test_browser.py` reads it as a browser does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies
+
+from helix_lineage.errors import LineageError, PredictionNotFound
+from helix_lineage.page import gather, page, style
+from helix_lineage.page.chain import chain
+from helix_lineage.page.evidence import Problem
+from helix_lineage.page.graph import State
+from helix_lineage.page.markup import Markup, element, text
+from helix_lineage.releases import Sources
+from helix_lineage.shard.payload_reader import erase
+from helix_lineage.shard.reader import Log
+from tests.helix_lineage.page.worlds import Promoted, edit_entry, hostile, promoted
+from tests.helix_lineage.support import Signer, World, make_chain, request
+
+EVERY = {
+    "prediction", "payload", "checkpoint", "shard", "promotion", "release", "commit", "image", "exported", "weights",
+    "data", "guard", "regression", "release-key", "promotion-key",
+}  # fmt: skip
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Promoted:
+    return promoted(tmp_path / "whole")
+
+
+def states(given: Promoted, **options: bool) -> dict[str, State]:
+    return {key: node.state for key, node in chain(given.evidence(**options)).nodes.items()}
+
+
+def test_every_link_of_a_whole_chain_holds(whole: Promoted) -> None:
+    graph = chain(whole.evidence())
+    assert set(graph.nodes) == EVERY
+    assert {node.state for node in graph.nodes.values()} == {State.HOLDS} == {graph.state}
+    assert {edge.state for edge in graph.edges} == {State.HOLDS}
+    # From the prediction every link can be reached.
+    reached, waiting = set(), ["prediction"]
+    while waiting:
+        key = waiting.pop()
+        reached.add(key)
+        waiting += [edge.target for edge in graph.edges if edge.source == key and edge.target not in reached]
+    assert reached == EVERY
+
+
+def test_all_evidence_is_on_the_page(whole: Promoted) -> None:
+    shown = whole.page().decode()
+    chained = whole.world.chain
+    shard, sequence = whole.world.log.find(whole.id)
+    inclusion = shard.inclusion(sequence)
+    wanted = [*chained.records, chained.release.digest, whole.promotion.digest, "c" * 40]
+    wanted += [node.hex() for node in inclusion.proof] + [inclusion.leaf.hex(), inclusion.checkpoint.root.hex()]
+    wanted += [shard.header.public_key.hex(), *(key.key_id for key in whole.trust.keys)]
+    assert [value for value in wanted if value not in shown] == []
+
+
+def test_the_same_chain_gives_the_same_bytes(whole: Promoted) -> None:
+    assert whole.page() == whole.page()
+
+
+def test_an_edited_entry_does_not_hold(whole: Promoted) -> None:
+    edit_entry(whole)
+    found = states(whole)
+    assert found["prediction"] is State.FAILS
+    assert found["checkpoint"] is State.UNKNOWN
+    assert "the entry is not the one under the signed checkpoint" in whole.page().decode()
+    assert "<title>Prediction " + whole.id + ": does not hold</title>" in whole.page().decode()
+
+
+def test_an_edited_header_leaves_nothing_to_believe(whole: Promoted) -> None:
+    shard = whole.folder.rename(whole.folder.with_name("0" * 32))
+    other = replace(whole, id=f"{shard.name}.1")
+    found = states(other)
+    assert found.pop("shard") is State.FAILS
+    assert set(found.values()) == {State.UNKNOWN}
+    assert "the header makes the id" in other.page().decode()
+
+
+def test_an_erased_payload_says_so(whole: Promoted) -> None:
+    shard, sequence = whole.world.log.find(whole.id)
+    erase(shard.folder, sequence)
+    assert states(whole)["payload"] is State.ERASED
+
+
+def test_a_release_that_nobody_signed_is_refused_and_its_records_are_unknown(whole: Promoted) -> None:
+    stranger = replace(whole, trust=Signer().trust())
+    assert states(stranger)["release"] is State.FAILS
+
+
+def test_without_a_trust_root_nothing_signed_is_believed(whole: Promoted) -> None:
+    found = states(whole, trust=False)
+    assert found["release"] is State.FAILS
+    assert "release-key" not in found
+
+
+def test_a_promotion_without_its_bundle_is_unknown(whole: Promoted) -> None:
+    assert states(whole, promotions=False)["promotion"] is State.UNKNOWN
+
+
+def test_a_promotion_that_nobody_signed_does_not_hold(whole: Promoted) -> None:
+    keys = tuple(key for key in whole.trust.keys if key.role == "releaser")
+    assert states(replace(whole, trust=replace(whole.trust, keys=keys)))["promotion"] is State.FAILS
+
+
+def test_a_server_without_promotion_or_release(tmp_path: Path, signer: Signer) -> None:
+    world = World(tmp_path, make_chain(), signer)
+    (name,) = world.shard([request()])
+    found = {key: node.state for key, node in chain(gather(world.log, name, world.sources)).nodes.items()}
+    assert found.pop("promotion") is State.UNKNOWN
+    assert set(found.values()) == {State.HOLDS}
+
+
+def test_an_id_that_names_no_prediction_has_no_page(whole: Promoted) -> None:
+    shard = whole.id.partition(".")[0]
+    for sequence in (0, 4, 99):  # the header, the close entry, nothing
+        with pytest.raises(PredictionNotFound):
+            gather(whole.world.log, f"{shard}.{sequence}", Sources())
+    with pytest.raises(PredictionNotFound):
+        gather(Log(whole.world.log_dir), "f" * 32 + ".1", Sources())
+    with pytest.raises(LineageError, match="not a prediction id"):
+        gather(whole.world.log, "<script>", Sources())
+
+
+class _Shape(HTMLParser):
+    """Which elements and attributes there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.attributes: set[str] = set()
+        self.targets: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.targets += [str(value) for name, value in attrs if name in ("href", "src", "action")]
+
+
+def _shape(markup: bytes) -> _Shape:
+    found = _Shape()
+    found.feed(markup.decode())
+    return found
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing(whole: Promoted) -> None:
+    found = _shape(whole.page())
+    assert not found.seen & {"script", "link", "img", "iframe", "object", "embed", "form", "base", "use", "image"}
+    assert not {name for name in found.attributes if name.startswith("on") or name in ("src", "style", "srcdoc")}
+    assert all(target.startswith("#") for target in found.targets)
+    assert "default-src &#x27;none&#x27;" in whole.page().decode()
+    assert re.search(r"url\((?!#)|@import", whole.page().decode()) is None
+
+
+def test_records_cannot_break_out(whole: Promoted, tmp_path: Path) -> None:
+    hostile_page = hostile(tmp_path / "hostile").page()
+    assert _shape(hostile_page).seen == _shape(whole.page()).seen | {"code", "ul", "li", "table", "thead", "tbody"}
+    assert _shape(hostile_page).attributes == _shape(whole.page()).attributes
+    assert b"\xe2\x80\xae" not in hostile_page  # a right-to-left override is shown by its number
+
+
+def test_without_escaping_the_same_check_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted fault: text goes into the page as it is."""
+    monkeypatch.setattr("helix_lineage.page.markup.text", Markup)
+    assert {"script", "img"} <= _shape(hostile(tmp_path / "hostile").page()).seen
+
+
+@given(strategies.text())
+def test_any_text_comes_back_as_text(value: str) -> None:
+    parser = _Text()
+    parser.feed(element("p", {"title": value}, value))
+    parser.close()
+    assert parser.tags == ["p"]
+    assert parser.titles == [parser.data]
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.titles: list[str] = []
+        self.data = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.titles += [value or "" for _, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.data += data
+
+
+def test_markup_is_made_of_names_and_texts_only() -> None:
+    assert element("meta", {"charset": "utf-8"}) == '<meta charset="utf-8">'
+    assert text("<\u202e") == "&lt;\\u{202e}"
+    for name, attributes in (("p onclick=x", {}), ("p", {"onclick": "x"}), ("p", {"a b": "x"}), ("", {})):
+        with pytest.raises(ValueError, match="not an"):
+            element(name, attributes)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [style.LIGHT, style.DARK])
+def test_every_text_has_contrast(scheme: dict[str, tuple[str, str]]) -> None:
+    """WCAG 2.2 AAA asks for 7 to 1; labels of arrows stand on the page's paper, not on their state's."""
+    for ink, paper in scheme.values():
+        for ground in (paper, scheme["page"][1]):
+            dark, light = sorted((_luminance(ink), _luminance(ground)))
+            assert (light + 0.05) / (dark + 0.05) >= 7
+
+
+def test_states_are_told_by_text_too(whole: Promoted) -> None:
+    edit_entry(whole)
+    shown, nodes = whole.page().decode(), chain(whole.evidence()).nodes.values()
+    for state in State:
+        boxes = len([node for node in nodes if node.state is state])
+        assert shown.count(f">{state.value}</text>") == shown.count(f'data-state="{state.value}"') == boxes
+
+
+def test_a_page_of_what_could_not_be_read_is_a_page(whole: Promoted) -> None:
+    given = whole.evidence()
+    for name in ("entry", "inclusion", "found", "promotion"):
+        broken = replace(given, **{name: Problem("<b>planted</b>")})
+        assert b"&lt;b&gt;planted&lt;/b&gt;" in page(broken)
+        assert chain(broken).state is State.FAILS
