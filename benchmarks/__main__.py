@@ -13,7 +13,10 @@ from benchmarks import plot
 from benchmarks.measure import Row
 from proteinmpnn_model.errors import DataError
 
-NAMES = ("design_one", "design_many")
+NAMES = (
+    "design_one", "design_many", "request", "lineage_cost", "shard_append", "trace_point", "audit_million",
+    "image_rebuild", "cold_start",
+)  # fmt: skip
 RESULTS = Path(__file__).resolve().parent / "results"
 
 EXAMPLES = """examples:

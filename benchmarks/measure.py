@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,6 +72,40 @@ def rate_row(
     """Designs a second, of runs that make `count` of them; more is better."""
     mine, theirs = count / statistics.median(ours.cpu), count / statistics.median(peer.cpu)
     return _row(question, (mine, theirs, "designs/s"), (ours, peer), peer_name, method, at_least=at_least)
+
+
+def promise_row(question: str, found: float, promise: float, unit: str, *, method: str, repeats: int) -> Row:
+    """A figure that has no peer but what is promised: at most `promise`, as in milliseconds."""
+    ratio = round(promise / found, 2) if found > 0 else math.inf
+    return Row(question, round(found, 3), promise, "promised at most", unit, ratio, 1.0, repeats, method)
+
+
+def faster_row(
+    question: str, found: tuple[float, float], unit: str, peer_name: str, *, at_least: float | None, method: str,
+    repeats: int,
+) -> Row:  # fmt: skip
+    """Rates of us and of a peer (or of what is promised); more is better."""
+    mine, theirs = found
+    return Row(
+        question, round(mine, 1), round(theirs, 1), peer_name, unit, round(mine / theirs, 2), at_least, repeats, method
+    )
+
+
+def slower_row(
+    question: str, found: tuple[float, float], unit: str, peer_name: str, *, at_least: float | None, method: str,
+    repeats: int,
+) -> Row:  # fmt: skip
+    """Times of us and of a peer; less is better."""
+    mine, theirs = found
+    return Row(
+        question, round(mine, 3), round(theirs, 3), peer_name, unit, round(theirs / mine, 2), at_least, repeats, method
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _row(

@@ -45,9 +45,21 @@ def raw_public_key(key: Ed25519PrivateKey) -> bytes:
 
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:
     """The signed note; the key's name is the origin."""
-    body = checkpoint.body.encode()
-    signature = _key_hash(checkpoint.origin, raw_public_key(key)) + key.sign(body)
-    return body + f"\n{_DASH}{checkpoint.origin} {base64.b64encode(signature).decode()}\n".encode()
+    return Signer(checkpoint.origin, key).sign(checkpoint.size, checkpoint.root)
+
+
+class Signer:
+    """Signs the checkpoints of one log: what is the same in all of them is made once."""
+
+    def __init__(self, origin: str, key: Ed25519PrivateKey) -> None:
+        self._origin, self._sign = origin, key.sign
+        self._key_hash = _key_hash(origin, raw_public_key(key))
+
+    def sign(self, size: int, root: bytes) -> bytes:
+        """The signed note of the log at one size."""
+        body = Checkpoint(self._origin, size, root).body.encode()
+        signature = self._key_hash + self._sign(body)
+        return body + f"\n{_DASH}{self._origin} {base64.b64encode(signature).decode()}\n".encode()
 
 
 def parse(note: bytes) -> Checkpoint:

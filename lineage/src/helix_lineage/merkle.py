@@ -11,7 +11,7 @@ True
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 Subtree = Callable[[int, int], bytes]
 """`(level, index)` → root of the complete subtree over leaves `[index·2^level, (index+1)·2^level)`."""
@@ -38,12 +38,19 @@ class Frontier:
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf hash."""
-        node, size = leaf, self.size
-        while size & 1:
-            node = node_hash(self._stack.pop(), node)
-            size >>= 1
-        self._stack.append(node)
-        self.size += 1
+        self.extend((leaf,))
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Add leaf hashes, in order."""
+        sha256, stack, size = hashlib.sha256, self._stack, self.size
+        for leaf in leaves:
+            node, rest = leaf, size
+            while rest & 1:
+                node = sha256(b"\x01" + stack.pop() + node).digest()
+                rest >>= 1
+            stack.append(node)
+            size += 1
+        self.size = size
 
     def copy(self) -> Frontier:
         """A frontier that grows apart from this one."""
@@ -64,10 +71,14 @@ class Frontier:
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """Root over leaf hashes."""
-    frontier = Frontier()
-    for leaf in leaves:
-        frontier.append(leaf)
-    return frontier.root
+    if not leaves:
+        return EMPTY_ROOT
+    sha256, nodes = hashlib.sha256, list(leaves)
+    while len(nodes) > 1:
+        # Level by level: the last node of an odd level goes up as it is, which is what RFC 6962's split means.
+        odd = [nodes[-1]] if len(nodes) & 1 else []
+        nodes = [sha256(b"\x01" + a + b).digest() for a, b in zip(nodes[::2], nodes[1::2], strict=False)] + odd
+    return nodes[0]
 
 
 def from_leaves(leaves: Sequence[bytes]) -> Subtree:

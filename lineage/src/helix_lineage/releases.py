@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from helix_lineage.shard.reader import Shard
 from helix_lineage.store import Store
 from helix_lineage.trust import Trust
 
+_Question = tuple[str, str, str | None, datetime]
+"""Digest of the bundle's bytes, the release, the image, and when the key must hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -28,6 +31,8 @@ class Sources:
     """Records by digest: they show the chain, without a signature."""
     trust: Trust | None = None
     """Without it no signature is believed."""
+    _verified: dict[_Question, VerifiedRelease] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What verified under this trust root: the same bytes asked about again need not be verified again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,12 @@ def find_release(shard: Shard, sources: Sources) -> FoundRelease:
     at = datetime.fromtimestamp(shard.header.started_ns / 1e9, UTC)
     problem = "no signed bundle of this release was found"
     for path in (shard.folder.release, *sources.bundles):
-        bundle = _bundle_of(path, digest)
-        if bundle is None:
+        bundle = _read(path)
+        question = (digest_bytes(bundle), digest, shard.header.image, at)
+        if question in sources._verified:
+            verified = sources._verified[question]
+            return FoundRelease(verified.release, verified.records, verified, None, bundle)
+        if not _claims(bundle, digest):
             continue
         if sources.trust is None:
             problem = "no trust root was given"
@@ -66,19 +75,26 @@ def find_release(shard: Shard, sources: Sources) -> FoundRelease:
         except LineageError as error:
             problem = str(error)
         else:
+            sources._verified[question] = verified
             return FoundRelease(verified.release, verified.records, verified, None, bundle)
     return _from_store(digest, sources.store, problem)
 
 
-def _bundle_of(path: Path, digest: str) -> bytes | None:
-    """The file, if it is a bundle that claims to hold that release."""
+def _read(path: Path) -> bytes:
+    """The file; empty when it cannot be read."""
     try:
-        bundle = path.read_bytes()
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _claims(bundle: bytes, digest: str) -> bool:
+    """Is this a bundle that claims to hold that release?"""
+    try:
         statement = json.loads(dsse.parse_bundle(bundle).payload)
-        found = digest_bytes(dumps(statement["predicate"]["release"]))
-    except (OSError, ValueError, KeyError, TypeError, LineageError):
-        return None
-    return bundle if found == digest else None
+        return digest_bytes(dumps(statement["predicate"]["release"])) == digest
+    except (ValueError, KeyError, TypeError, LineageError):
+        return False
 
 
 def _from_store(digest: str, store: Store | None, problem: str) -> FoundRelease:

@@ -37,14 +37,15 @@ def audit(
 
     Args:
         checkpoints: `(name, signed note)` of checkpoints that were kept elsewhere.
-        progress: told each shard's id before it is read.
+        progress: told what comes next, with the shard's id.
     """
     report = Report()
     shards: dict[str, AuditedShard] = {}
     for name in log.shard_ids():
-        progress(name)
-        shard = audit_shard(log.root / name)
+        progress(f"shard {name}")
+        shard = audit_shard(log.root / name, progress)
         if shard.header is not None:
+            progress(f"shard {name}: payloads")
             audit_payload(shard)
             _check_release(shard, sources, log)
         shards[name] = shard
@@ -61,7 +62,7 @@ def audit(
         report.findings += shard.findings
         report.notes += shard.notes
         report.entries += len(shard.covered)
-        report.predictions += sum(isinstance(body, entries.PredictionEntry) for body in shard.decoded.values())
+        report.predictions += len(shard.predictions)
     report.shards = len(shards)
     return report
 
@@ -104,7 +105,7 @@ def _check_promotion(shard: AuditedShard, sources: Sources, log: Log, release: V
 
 def _check_recoveries(shard: AuditedShard, shards: dict[str, AuditedShard]) -> None:
     """What this shard's `recovered` entries say of other shards still holds."""
-    for sequence, body in shard.decoded.items():
+    for sequence, body in shard.others.items():
         if not isinstance(body, entries.Recovered):
             continue
         by = f"{shard.id}.{sequence} says that it had {body.size} entries"
@@ -129,7 +130,7 @@ def _check_mark(shard: AuditedShard, shards: dict[str, AuditedShard]) -> None:
     except (OSError, UnicodeDecodeError, ShardError) as error:
         shard.find("recovery", f"the file recovered cannot be read: {error}")
         return
-    body = shards[name].decoded.get(sequence) if name in shards else None
+    body = shards[name].others.get(sequence) if name in shards else None
     if text != f"{prediction_id(name, sequence)}\n" or not isinstance(body, entries.Recovered):
         shard.find("recovery", f"the file recovered names {text.strip()}, which is no recovered entry of this log")
     elif body.shard.hex() != shard.id:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from helix_lineage.audit.payload_check import count_erased
 from helix_lineage.audit.shard_audit import AuditedShard
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
-from helix_lineage.shard.entries import PredictionEntry, commitment
+from helix_lineage.shard.entries import PredictionEntry, commitment, decode
 from helix_lineage.shard.payload_reader import PayloadReader, Place
 
 
 def audit_payload(shard: AuditedShard) -> None:
     """Add findings and notes to `shard`."""
+    quick = count_erased(shard.folder, shard.covered, shard.predictions)
+    if quick is None:
+        _name_what_is_wrong(shard)
+    elif quick:
+        _note_erased(shard, quick)
+
+
+def _note_erased(shard: AuditedShard, count: int) -> None:
+    shard.notes.append(f"{shard.id}: {count} payloads were erased; their commitments remain")
+
+
+def _name_what_is_wrong(shard: AuditedShard) -> None:
+    """Look at every payload one by one."""
     reader = PayloadReader(shard.folder)
-    items = {sequence: body for sequence, body in shard.decoded.items() if isinstance(body, PredictionEntry)}
+    items = {at: body for at in shard.predictions if isinstance(body := decode(shard.covered[at]), PredictionEntry)}
     outputs, inputs, damaged = _scan(shard, reader, len(shard.covered))
     erased = 0
     used: set[tuple[int, int]] = set()
@@ -44,7 +58,7 @@ def audit_payload(shard: AuditedShard) -> None:
     for segment, offset in [] if damaged else sorted(set(inputs) - used):
         shard.find("payload", f"payload/{segment:06d}.seg: no item uses the input at byte {offset}")
     if erased:
-        shard.notes.append(f"{shard.id}: {erased} payloads were erased; their commitments remain")
+        _note_erased(shard, erased)
 
 
 def _check(shard: AuditedShard, sequence: int, name: str, place: Place, expected: bytes) -> bool:
@@ -90,4 +104,4 @@ def _scan(
 
 
 def _missing(shard: AuditedShard, outputs: dict[int, Place]) -> bool:
-    return any(isinstance(body, PredictionEntry) and at not in outputs for at, body in shard.decoded.items())
+    return any(at not in outputs for at in shard.predictions)

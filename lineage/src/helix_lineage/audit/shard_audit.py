@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from helix_lineage import checkpoint, merkle
 from helix_lineage.audit.findings import Finding, compare
 from helix_lineage.audit.tile_audit import check_tiles, signed_leaves
+from helix_lineage.audit.workers import ranges, spread
 from helix_lineage.errors import ShardError, TrustError
 from helix_lineage.shard import entries, journal
 from helix_lineage.shard.files import is_locked
 from helix_lineage.shard.header import ShardHeader, shard_id
 from helix_lineage.shard.layout import TEMPORARY, ShardFolder
+
+_PART = 65536
+"""Entries that a process looks at in one go."""
+_NOTES = 2048
+"""Checkpoints that a process verifies in one go."""
 
 
 @dataclass(slots=True)
@@ -26,8 +34,10 @@ class AuditedShard:
     """Entries under the last checkpoint of the journal."""
     leaves: list[bytes] = field(default_factory=list)
     """Their leaf hashes."""
-    decoded: dict[int, entries.Body] = field(default_factory=dict)
-    """Entries after the header that could be read."""
+    others: dict[int, entries.Body] = field(default_factory=dict)
+    """Entries after the header that are no predictions, and could be read."""
+    predictions: array[int] = field(default_factory=lambda: array("Q"))
+    """Sequences of the prediction entries."""
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -46,10 +56,7 @@ class AuditedShard:
         """Was the shard closed, or recovered?"""
         if self.folder.recovered.exists():
             return True
-        try:
-            return bool(self.covered) and isinstance(entries.decode(self.covered[-1]), entries.Close)
-        except ShardError:
-            return False
+        return bool(self.covered) and entries.is_close(self.covered[-1])
 
     def find(self, rule: str, message: str, sequence: int | None = None) -> None:
         """Report."""
@@ -60,7 +67,7 @@ class AuditedShard:
         return merkle.root(self.leaves[:size])
 
 
-def audit_shard(path: Path) -> AuditedShard:
+def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) -> AuditedShard:
     """Header, journal, checkpoints, entries and tiles of the shard in a folder. Never raises LineageError."""
     shard = AuditedShard(ShardFolder(path))
     shard.live = is_locked(shard.folder.lock)
@@ -71,13 +78,17 @@ def audit_shard(path: Path) -> AuditedShard:
         return shard
     parsed = journal.parse(data)
     shard.covered = parsed.entries[: parsed.covered]
-    shard.leaves = [merkle.leaf_hash(entry) for entry in shard.covered]
+    progress(f"shard {shard.id}: {len(shard.covered)} entries")
+    leaves = spread(lambda part: _leaves(shard.covered, part), ranges(len(shard.covered), _PART))
+    shard.leaves = [leaf for part in leaves for leaf in part]
     if not _check_header(shard, parsed):
         return shard
     published = _check_published(shard, note)
     _check_tail(shard, parsed, published)
+    progress(f"shard {shard.id}: {len(parsed.checkpoints)} checkpoints")
     _check_contents(shard, parsed, published)
     _decode(shard)
+    progress(f"shard {shard.id}: tiles")
     unfinished = shard.live or not shard.ended
     check_tiles(shard.folder, shard.covered, shard.leaves, published, live=unfinished, find=shard.find)
     _check_files(shard)
@@ -142,14 +153,11 @@ def _check_contents(shard: AuditedShard, parsed: journal.Journal, published: che
     if shard.header is None:
         return
     frontier, done, before = merkle.Frontier(), 0, 0
-    for covered in parsed.checkpoints:
-        for leaf in shard.leaves[done : covered.size]:
-            frontier.append(leaf)
+    for covered, signed in zip(parsed.checkpoints, _verify_all(shard, parsed.checkpoints), strict=True):
+        frontier.extend(shard.leaves[done : covered.size])
         done = covered.size
-        try:
-            signed = checkpoint.verify(covered.note, shard.origin, shard.header.public_key)
-        except TrustError as error:
-            shard.find("checkpoint", f"the journal's checkpoint after entry {covered.size - 1}: {error.what}")
+        if isinstance(signed, str):
+            shard.find("checkpoint", f"the journal's checkpoint after entry {covered.size - 1}: {signed}")
             continue
         if (signed.size, signed.root) != (covered.size, frontier.root):
             _name_difference(shard, published, signed, covered.size, before)
@@ -159,6 +167,22 @@ def _check_contents(shard: AuditedShard, parsed: journal.Journal, published: che
         return
     if shard.root_at(published.size) != published.root:
         shard.find("forked", f"the published checkpoint of size {published.size} is of another history")
+
+
+def _verify_all(shard: AuditedShard, notes: Sequence[journal.Covered]) -> list[checkpoint.Checkpoint | str]:
+    """What each signed note says, or why its signature does not hold."""
+    key = b"" if shard.header is None else shard.header.public_key
+
+    def verify(part: range) -> list[checkpoint.Checkpoint | str]:
+        found: list[checkpoint.Checkpoint | str] = []
+        for at in part:
+            try:
+                found.append(checkpoint.verify(notes[at].note, shard.origin, key))
+            except TrustError as error:
+                found.append(error.what)
+        return found
+
+    return [item for part in spread(verify, ranges(len(notes), _NOTES)) for item in part]
 
 
 def _name_difference(
@@ -187,16 +211,19 @@ def _name_difference(
 
 def _decode(shard: AuditedShard) -> None:
     """Every entry can be read, and stands where it may."""
+    parts = spread(lambda part: _odd(shard.covered, part), ranges(len(shard.covered), _PART))
+    odd = [at for part in parts for at in part if at]
+    gone = set(odd)
+    shard.predictions = array("Q", (at for at in range(1, len(shard.covered)) if at not in gone))
     closed_at = None
-    for sequence, entry in enumerate(shard.covered):
-        if sequence == 0:
-            continue
+    for sequence in _and_all_after_close(shard.covered, odd):
         try:
-            body = entries.decode(entry)
+            body = entries.decode(shard.covered[sequence])
         except ShardError as error:
             shard.find("entry-malformed", f"entry {sequence}: {error.what}", sequence)
             continue
-        shard.decoded[sequence] = body
+        if not isinstance(body, entries.PredictionEntry):
+            shard.others[sequence] = body
         if isinstance(body, entries.Unknown) and (body.version, body.kind) == (entries.VERSION, ShardHeader.KIND):
             shard.find("entry-malformed", f"entry {sequence} is a second header", sequence)
         if closed_at is not None:
@@ -205,13 +232,38 @@ def _decode(shard: AuditedShard) -> None:
             closed_at = sequence
 
 
+def _leaves(covered: Sequence[bytes], part: range) -> list[bytes]:
+    return [merkle.leaf_hash(covered[at]) for at in part]
+
+
+def _odd(covered: Sequence[bytes], part: range) -> list[int]:
+    """The entries that are no prediction entries."""
+    return [at for at in part if entries.commitments(covered[at]) is None]
+
+
+def _and_all_after_close(covered: Sequence[bytes], odd: Sequence[int]) -> list[int]:
+    """The odd entries, and those after a close entry: each of them stands where it may not."""
+    for at in odd:
+        if entries.is_close(covered[at]):
+            return [*(before for before in odd if before <= at), *range(at + 1, len(covered))]
+    return list(odd)
+
+
 def _check_files(shard: AuditedShard) -> None:
     """Nothing lies in the folder that does not belong there; tiles are looked at apart."""
     folder = shard.folder
     known = {folder.lock, folder.journal, folder.torn, folder.recovered, folder.checkpoint}
     known |= {folder.release, folder.promotion}
     segments = {folder.segment(number) for number in range(len(folder.segments()))}
-    for path in sorted(item for item in folder.root.rglob("*") if not item.is_dir() or item.is_symlink()):
-        ours = path in known or path in segments or folder.tiles in path.parents
+    for path in sorted(_files_but_tiles(folder)):
+        ours = path in known or path in segments
         if not ours and not (path.suffix == TEMPORARY and (shard.live or not shard.ended)):
             shard.find("file", f"{path.relative_to(folder.root)} does not belong to a shard")
+
+
+def _files_but_tiles(folder: ShardFolder) -> Iterator[Path]:
+    for top in folder.root.iterdir():
+        if top != folder.tiles or top.is_symlink() or not top.is_dir():
+            for path in (top, *top.rglob("*")):
+                if not path.is_dir() or path.is_symlink():
+                    yield path

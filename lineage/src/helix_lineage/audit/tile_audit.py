@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helix_lineage import merkle
+from helix_lineage.audit.workers import ranges, spread
 from helix_lineage.checkpoint import Checkpoint
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import tiles
 from helix_lineage.shard.layout import TEMPORARY, TILE_WIDTH, ShardFolder, tile_name
 
 _ENTRIES = "entries"
+_FILES = 1024
+"""Files that a process looks at in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +40,41 @@ def check_tiles(
     Args:
         live: the writer may have gone on since the journal was read.
     """
-    levels = _levels(leaves)
-    for path in _files(folder):
-        if live and path.suffix == TEMPORARY:
-            continue
-        name = path.relative_to(folder.root)
-        tile = _parse(path.relative_to(folder.tiles))
-        expected = None if tile is None else _expected(tile, entries, levels)
-        if tile is None or expected is None:
-            # A tile of entries that the journal lost is evidence, and the loss is reported by its own rule.
-            lost = published is not None and published.size > len(entries)
-            if tile is None or not (lost or live):
-                find("file", f"{name} does not belong to a shard of {len(entries)} entries")
-        elif (found := _read(path)) is not None and found != expected:
-            find("tile", f"{name} does not hold what the journal holds{_first(tile, found, expected)}")
+    levels, paths = _levels(leaves), _files(folder)
+    # A tile of entries that the journal lost is evidence, and the loss is reported by its own rule.
+    lost = published is not None and published.size > len(entries)
+
+    def look(part: range) -> list[tuple[str, str]]:
+        found = (_look(folder, paths[at], entries, levels, live=live, lost=lost) for at in part)
+        return [finding for finding in found if finding is not None]
+
+    for part in spread(look, ranges(len(paths), _FILES)):
+        for finding in part:
+            find(*finding)
+    there = set(paths)
     for tile, path in _needed(folder, min(published.size, len(entries)) if published else 0):
+        if path in there:
+            continue
         full = folder.bundle(tile.index) if tile.kind == _ENTRIES else folder.hash_tile(int(tile.kind), tile.index)
         if not path.exists() and not full.exists():
             find("tile", f"{path.relative_to(folder.root)} is missing")
+
+
+def _look(
+    folder: ShardFolder, path: Path, entries: Sequence[bytes], levels: list[list[bytes]], *, live: bool, lost: bool
+) -> tuple[str, str] | None:
+    """What is wrong with a file among the tiles: rule and message."""
+    if live and path.suffix == TEMPORARY:
+        return None
+    name = path.relative_to(folder.root)
+    tile = _parse(path.relative_to(folder.tiles))
+    expected = None if tile is None else _expected(tile, entries, levels)
+    if tile is None or expected is None:
+        if tile is None or not (lost or live):
+            return "file", f"{name} does not belong to a shard of {len(entries)} entries"
+    elif (found := _read(path)) is not None and found != expected:
+        return "tile", f"{name} does not hold what the journal holds{_first(tile, found, expected)}"
+    return None
 
 
 def signed_leaves(folder: ShardFolder, published: Checkpoint) -> list[bytes] | None:

@@ -44,7 +44,7 @@ def audit(
             options.open_log(log),
             options.sources(trust, store, release),
             checkpoints=kept,
-            progress=lambda shard: status.update(f"shard {shard}"),
+            progress=status.update,
         )
     if as_json:
         options.print_json(report.to_json())

@@ -10,6 +10,7 @@ True
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -67,7 +68,12 @@ def raw(value: object, name: str, size: int) -> bytes:
 
 def commitment(salt: bytes, value: bytes) -> bytes:
     """`SHA-256(salt ‖ SHA-256(value))`, 32 bytes: what the log holds of an input or an output."""
-    return hashlib.sha256(salt + hashlib.sha256(value).digest()).digest()
+    return commitment_to(salt, hashlib.sha256(value).digest())
+
+
+def commitment_to(salt: bytes, digest: bytes) -> bytes:
+    """The commitment to a value whose SHA-256 is known."""
+    return hashlib.sha256(salt + digest).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,27 @@ class PredictionEntry:
     finished_ns: int
 
     def __post_init__(self) -> None:
+        if not self._plain():
+            self._check()
+
+    def _plain(self) -> bool:
+        """Is this what nearly every entry is? One look instead of eleven; what is not goes the long way."""
+        index, count = self.index, self.count
+        started, finished, seed = self.started_ns, self.finished_ns, self.seed
+        return (
+            type(index) is type(count) is type(started) is type(finished) is int
+            and 0 <= index < count < _U32
+            and 0 <= started < _U64
+            and 0 <= finished < _U64
+            and (seed is None or (type(seed) is int and 0 <= seed < _U64))
+            and self.batch_plan is self.row is None
+            and type(self.request_id) is type(self.input_commitment) is type(self.output_commitment) is bytes
+            and len(self.request_id) == 16
+            and len(self.input_commitment) == len(self.output_commitment) == 32
+            and self.lane in LANES
+        )
+
+    def _check(self) -> None:
         raw(self.request_id, "request id", 16)
         raw(self.input_commitment, "input commitment", 32)
         raw(self.output_commitment, "output commitment", 32)
@@ -233,6 +260,31 @@ Body = PredictionEntry | BatchPlan | Close | Recovered | Unknown
 _KINDS: dict[int, type[PredictionEntry] | type[BatchPlan] | type[Close] | type[Recovered]] = {
     kind.KIND: kind for kind in (PredictionEntry, BatchPlan, Close, Recovered)
 }
+
+
+_UINT64 = rb"[\x00-\x17]|\x18[\x18-\xff]|\x19(?!\x00)..|\x1a(?!\x00\x00)....|\x1b(?!\x00\x00\x00\x00)........"
+_UINT32 = rb"[\x00-\x17]|\x18[\x18-\xff]|\x19(?!\x00)..|\x1a(?!\x00\x00)...."
+_PREDICTION = re.compile(
+    rb"\x8d\x01\x01\x50.{16}(%(u32)s)(%(u32)s)\x58\x20(.{32})\x58\x20(.{32})(?:\xf6|%(u64)s)[\x00\x01]"
+    rb"(?:\xf6|%(u64)s)(?:\xf6|%(u32)s)(?:%(u64)s)(?:%(u64)s)" % {b"u32": _UINT32, b"u64": _UINT64},
+    re.DOTALL,
+)
+"""Exactly the prediction entries of version 1, but for the index, which must be below the count."""
+
+
+def commitments(data: bytes) -> tuple[bytes, bytes] | None:
+    """`(input, output)` commitments of what `decode` takes for a prediction entry, else None; five times faster."""
+    found = _PREDICTION.fullmatch(data)
+    # Deterministic CBOR sorts unsigned integers as bytes: a longer one starts with a larger byte.
+    return (found[3], found[4]) if found is not None and found[1] < found[2] else None
+
+
+def is_close(data: bytes) -> bool:
+    """Is this a close entry?"""
+    try:
+        return isinstance(decode(data), Close)
+    except ShardError:
+        return False
 
 
 def version_and_kind(data: bytes) -> tuple[int, int]:

@@ -65,7 +65,7 @@ def parse(data: bytes) -> Journal:
     if not data.startswith(MAGIC):
         journal.damage = "byte 0: no journal of version 1 starts like this"
         return journal
-    position = len(MAGIC)
+    position = _parse_plain(data, journal)
     while position < len(data):
         damage, end = _check_frame(data, position)
         if damage:
@@ -79,6 +79,25 @@ def parse(data: bytes) -> Journal:
             journal.checkpoints.append(Covered(len(journal.entries), body, end))
         position = end
     return journal
+
+
+def _parse_plain(data: bytes, journal: Journal) -> int:
+    """Read frames for as long as they are as they should be; gives the offset of the first that needs a closer look."""
+    position, size, view, entries = len(MAGIC), len(data), memoryview(data), journal.entries
+    look, checksum, crc32, around = _HEAD.unpack_from, _CRC.unpack_from, zlib.crc32, _HEAD.size + _CRC.size
+    while position + _HEAD.size <= size:
+        length, kind = look(data, position)
+        end = position + around + length
+        if end > size or crc32(view[position : end - 4]) != checksum(data, end - 4)[0]:
+            return position
+        if kind == ENTRY:
+            entries.append(data[position + 5 : end - 4])
+        elif kind == CHECKPOINT:
+            journal.checkpoints.append(Covered(len(entries), data[position + 5 : end - 4], end))
+        else:
+            return position
+        position = end
+    return position
 
 
 def _check_frame(data: bytes, position: int) -> tuple[str | None, int]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
+import threading
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import zstandard
 
 from helix_lineage.errors import ShardError
+
+Buffer = bytes | mmap.mmap
 
 MAGIC = b"helix-payload-1\n"
 INPUT = 1
@@ -21,6 +26,7 @@ MAX_BODY_BYTES = 2**30
 """Largest typed value that a record may hold, uncompressed: no decompression bombs."""
 
 _HEAD = struct.Struct("<IBBHQIQ32s")
+_SHORT_HEAD = struct.Struct("<IBBHQ")
 _SEGMENT = struct.Struct("<16s16sQ")
 _CRC = struct.Struct("<I")
 SEGMENT_HEAD_BYTES = _SEGMENT.size + _CRC.size
@@ -46,10 +52,8 @@ class PayloadRecord:
 
     def to_bytes(self) -> bytes:
         """The record as it stands in a segment."""
-        head = _HEAD.pack(
-            len(self.body), self.kind, self.state, 0, self.sequence, self.input_segment, self.input_offset, self.salt
-        )
-        return head + self.body + _CRC.pack(zlib.crc32(self.body, zlib.crc32(head)))
+        at = (self.input_segment, self.input_offset)
+        return pack_record(self.kind, self.sequence, self.salt, self.body, at=at, state=self.state)
 
     @property
     def value(self) -> bytes | None:
@@ -57,16 +61,9 @@ class PayloadRecord:
         if self.state & BODY_ERASED:
             return None
         try:
-            size = zstandard.frame_content_size(self.body)
-            if not 0 <= size <= MAX_BODY_BYTES:
-                raise ShardError(f"payload of item {self.sequence}: the size {size} is out of bounds")
-            value = zstandard.ZstdDecompressor().decompressobj(read_across_frames=False)
-            data = value.decompress(self.body) + value.flush()
-        except zstandard.ZstdError as error:
-            raise ShardError(f"payload of item {self.sequence}: {error}") from error
-        if value.unused_data or len(data) != size:
-            raise ShardError(f"payload of item {self.sequence}: not exactly one zstd frame")
-        return data
+            return decompress(self.body)
+        except ShardError as error:
+            raise ShardError(f"payload of item {self.sequence}: {error.what}") from error
 
     def erased(self, salt: bool) -> PayloadRecord:
         """The record without its body and, if asked, without its salt; of the same length."""
@@ -74,11 +71,56 @@ class PayloadRecord:
         return replace(gone, salt=bytes(32), state=gone.state | SALT_ERASED) if salt else gone
 
 
+def pack_record(
+    kind: int, sequence: int, salt: bytes, body: bytes, *, at: tuple[int, int] = (0, 0), state: int = 0
+) -> bytes:
+    """A record as it stands in a segment; `at` is where an output's input lies: segment and offset."""
+    data = _HEAD.pack(len(body), kind, state, 0, sequence, *at, salt) + body
+    return data + _CRC.pack(zlib.crc32(data))
+
+
+class _Compressors(threading.local):
+    """A compressor and its opposite a thread: making one costs ten times what a small value does, and each is one's."""
+
+    def __init__(self) -> None:
+        self.one = zstandard.ZstdCompressor(level=3, write_content_size=True)
+        self.other = zstandard.ZstdDecompressor()
+
+
+_compressors = _Compressors()
+
+
 def compress(value: bytes) -> bytes:
     """A body. Raises ShardError when the value is too large."""
     if len(value) > MAX_BODY_BYTES:
         raise ShardError(f"a payload has at most {MAX_BODY_BYTES} bytes, not {len(value)}")
-    return zstandard.ZstdCompressor(level=3, write_content_size=True).compress(value)
+    return _compressors.one.compress(value)
+
+
+def compress_all(values: Sequence[bytes]) -> list[bytes]:
+    """The bodies of many values: the same bytes as one by one, but the interpreter is let go once only."""
+    if len(values) < 2:
+        return [compress(value) for value in values]
+    made = _compressors.one.multi_compress_to_buffer(list(values), threads=1)
+    return [made[at].tobytes() for at in range(len(values))]
+
+
+def decompress(body: bytes) -> bytes:
+    """The value of a body, which is exactly one zstd frame of a size that it tells. Raises ShardError."""
+    try:
+        size = zstandard.frame_content_size(body)
+        if not 0 <= size <= MAX_BODY_BYTES:
+            raise ShardError(f"the size {size} is out of bounds")
+        if size:
+            return _compressors.other.decompress(body, allow_extra_data=False)
+        # One call says nothing of what follows an empty frame.
+        frame = zstandard.ZstdDecompressor().decompressobj(read_across_frames=False)
+        data = frame.decompress(body) + frame.flush()
+    except zstandard.ZstdError as error:
+        raise ShardError(str(error)) from error
+    if frame.unused_data or data:
+        raise ShardError("not exactly one zstd frame")
+    return data
 
 
 def segment_head(shard_id: str, first_sequence: int) -> bytes:
@@ -119,6 +161,18 @@ def parse_record(data: bytes | memoryview, offset: int) -> tuple[PayloadRecord, 
     if (state & BODY_ERASED and any(body)) or (state & SALT_ERASED and any(salt)):
         raise ShardError(f"byte {offset}: a payload record is marked as erased and is not")
     return record, end
+
+
+def spans(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """`(kind, sequence, offset, offset after it)` of whole records in `data[start:end]`, by their heads, unchecked."""
+    look, around = _SHORT_HEAD.unpack_from, _HEAD.size + _CRC.size
+    while start + _HEAD.size <= end:
+        length, kind, _, _, sequence = look(data, start)
+        after = start + around + length
+        if after > end:
+            return  # being written, or torn
+        yield kind, sequence, start, after
+        start = after
 
 
 def parse_span(head: bytes) -> tuple[int, int, int] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,8 +42,10 @@ class PayloadReader:
 
     def __init__(self, folder: ShardFolder) -> None:
         self._folder = folder
-        self._outputs: dict[int, tuple[int, list[int], list[int]]] = {}
+        self._outputs: dict[int, tuple[int, array[int], array[int]]] = {}
         """Segment → bytes indexed, sequences, offsets of its output records."""
+        self._firsts: dict[int, int] = {}
+        """Segment → first sequence, by its head; a whole head never changes."""
 
     def read(self, sequence: int) -> Payload:
         """What is kept of item `sequence`. Raises ShardError when it is absent or damaged."""
@@ -100,9 +104,7 @@ class PayloadReader:
         numbers = self.segments()
         for number in reversed(numbers):
             try:
-                with self._folder.segment(number).open("rb") as file:
-                    head = file.read(payload.SEGMENT_HEAD_BYTES)
-                first = payload.parse_segment_head(head, self._folder.id)
+                first = self._firsts[number] if number in self._firsts else self._read_first(number)
             except OSError as error:
                 raise ShardError(f"cannot read the payload: {error}", where=self._folder.id) from error
             except ShardError:
@@ -113,20 +115,26 @@ class PayloadReader:
                 yield number
                 return
 
-    def _index(self, number: int) -> tuple[list[int], list[int]]:
+    def _read_first(self, number: int) -> int:
+        with self._folder.segment(number).open("rb") as file:
+            head = file.read(payload.SEGMENT_HEAD_BYTES)
+        self._firsts[number] = payload.parse_segment_head(head, self._folder.id)
+        return self._firsts[number]
+
+    def _index(self, number: int) -> tuple[array[int], array[int]]:
         """Sequences and offsets of a segment's outputs; continued when the segment has grown."""
-        done, sequences, offsets = self._outputs.get(number, (payload.SEGMENT_HEAD_BYTES, [], []))
-        path = self._folder.segment(number)
-        with path.open("rb") as file:
+        done, sequences, offsets = self._outputs.get(number, (payload.SEGMENT_HEAD_BYTES, array("Q"), array("Q")))
+        with self._folder.segment(number).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            while done < size:
-                span = payload.parse_span(os.pread(file.fileno(), payload.RECORD_HEAD_BYTES, done))
-                if span is None or done + span[2] > size:
-                    break  # being written, or torn
-                if span[0] == payload.OUTPUT:
-                    sequences.append(span[1])
-                    offsets.append(done)
-                done += span[2]
+            if size < done:  # cut by a recovery
+                done, sequences, offsets = payload.SEGMENT_HEAD_BYTES, array("Q"), array("Q")
+            if size > done:
+                with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as data:
+                    for kind, sequence, offset, after in payload.spans(data, done, size):
+                        if kind == payload.OUTPUT:
+                            sequences.append(sequence)
+                            offsets.append(offset)
+                        done = after
         self._outputs[number] = (done, sequences, offsets)
         return sequences, offsets
 

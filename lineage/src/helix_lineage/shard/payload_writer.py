@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
-from helix_lineage.shard.entries import commitment
+from helix_lineage.shard.entries import commitment, commitment_to
 from helix_lineage.shard.files import AppendFile, make_folder, remove_file, sync_folder
 from helix_lineage.shard.layout import ShardFolder
 
 _REMEMBERED_INPUTS = 256
+_SMALL = 4096
+"""Bytes of a value that is compressed together with others of its group: alone, it takes less time
+than the interpreter takes to go from thread to thread, and compressing lets go of it."""
 
 
 @dataclass(slots=True)
@@ -25,7 +28,10 @@ class PreparedInput:
 
     salt: bytes
     commitment: bytes
+    value: bytes
+    """A small value, which the committer compresses."""
     body: bytes
+    """A large value, compressed by its caller's thread."""
     at: tuple[int, int] | None = None
     """Segment and offset, once written; only the committer touches it."""
 
@@ -37,6 +43,7 @@ class PreparedOutput:
     given: PreparedInput
     salt: bytes
     commitment: bytes
+    value: bytes
     body: bytes
 
 
@@ -53,22 +60,47 @@ class _Group:
     written: list[PreparedInput] = field(default_factory=list)
 
 
+class _Salts:
+    """Random bytes of the kernel, asked for many at a time. Thread-safe; each is given once."""
+
+    _SALT_BYTES, _AT_ONCE = 32, 64
+
+    def __init__(self) -> None:
+        self._unused: list[bytes] = []
+
+    def draw(self) -> bytes:
+        """A salt."""
+        while True:
+            try:
+                return self._unused.pop()  # one step of the interpreter: two threads never get the same
+            except IndexError:
+                drawn = os.urandom(self._SALT_BYTES * self._AT_ONCE)
+                size = self._SALT_BYTES
+                self._unused.extend(drawn[at : at + size] for at in range(0, len(drawn), size))
+
+
 class PayloadWriter:
     """The segments of one shard. `prepare` may be called from any thread, the rest from one."""
 
     def __init__(self, folder: ShardFolder) -> None:
         self._folder = folder
+        self._salts = _Salts()
         self._inputs: OrderedDict[tuple[bytes, bytes], PreparedInput] = OrderedDict()
         self._inputs_lock = threading.Lock()
         self._group = _Group()
         self._number = -1
         self._file: AppendFile | None = None
 
-    def prepare(self, request_id: bytes, given: bytes, answer: bytes) -> PreparedOutput:
-        """Salt, commit to and compress an item's input and output. Raises ShardError for what is too large."""
-        salt = os.urandom(32)
-        shared = self._shared_input(request_id, given)
-        return PreparedOutput(shared, salt, commitment(salt, answer), payload.compress(answer))
+    def prepare(self, request_id: bytes, given: bytes, answer: bytes, *, alone: bool = False) -> PreparedOutput:
+        """Salt, commit to and compress an item's input and output. Raises ShardError for what is too large.
+
+        Args:
+            alone: the request has no other item, so its input need not be remembered.
+        """
+        salt = self._salts.draw()
+        digest = hashlib.sha256(given).digest()
+        shared = self._make_input(given, digest) if alone else self._shared_input(request_id, given, digest)
+        return PreparedOutput(shared, salt, commitment(salt, answer), *_value_and_body(answer))
 
     def write(self, items: Iterable[tuple[int, PreparedOutput]]) -> Mark:
         """Write `(sequence, item)`s; gives the place that `undo` goes back to.
@@ -80,18 +112,7 @@ class PayloadWriter:
         file = self._segment_for(items[0][0])
         mark = Mark(self._number, file.size)
         try:
-            buffer = bytearray()
-            for sequence, item in items:
-                if item.given.at is None:
-                    item.given.at = (self._number, file.size + len(buffer))
-                    self._group.written.append(item.given)
-                    record = payload.PayloadRecord(payload.INPUT, sequence, item.given.salt, item.given.body)
-                    buffer += record.to_bytes()
-                segment, offset = item.given.at
-                buffer += payload.PayloadRecord(
-                    payload.OUTPUT, sequence, item.salt, item.body, 0, segment, offset
-                ).to_bytes()
-            file.write(bytes(buffer))
+            file.write(self._records(items, file.size))
         except BaseException as error:
             try:
                 self.undo(mark)
@@ -108,7 +129,7 @@ class PayloadWriter:
     def settle(self) -> None:
         """The last group was acknowledged: its inputs' bodies need not be kept in memory."""
         for item in self._group.written:
-            item.body = b""
+            item.value = item.body = b""
         self._group = _Group()
 
     def undo(self, mark: Mark) -> None:
@@ -125,19 +146,39 @@ class PayloadWriter:
         if self._file is not None:
             self._file.close()
 
-    def _shared_input(self, request_id: bytes, given: bytes) -> PreparedInput:
+    def _records(self, items: list[tuple[int, PreparedOutput]], offset: int) -> bytes:
+        """What stands in the segment from `offset` on."""
+        buffer, number = bytearray(), self._number
+        bodies = _compressed(items)
+        for sequence, item in items:
+            given = item.given
+            if given.at is None:
+                given.at = (number, offset + len(buffer))
+                self._group.written.append(given)
+                buffer += payload.pack_record(payload.INPUT, sequence, given.salt, given.body or bodies[given.value])
+            body = item.body or bodies[item.value]
+            buffer += payload.pack_record(payload.OUTPUT, sequence, item.salt, body, at=given.at)
+        return bytes(buffer)
+
+    def _shared_input(self, request_id: bytes, given: bytes, digest: bytes) -> PreparedInput:
         # By request, so that two requests with one input can't be told to have it.
-        key = (request_id, hashlib.sha256(given).digest())
+        key = (request_id, digest)
         with self._inputs_lock:
             known = self._inputs.get(key)
-            if known is None:
-                salt = os.urandom(32)
-                known = PreparedInput(salt, commitment(salt, given), payload.compress(given))
-                self._inputs[key] = known
-                while len(self._inputs) > _REMEMBERED_INPUTS:
-                    self._inputs.popitem(last=False)
-            self._inputs.move_to_end(key)
+            if known is not None:
+                self._inputs.move_to_end(key)
+                return known
+        # Not under the lock: compressing lets other threads run, and each would stop at it.
+        made = self._make_input(given, digest)
+        with self._inputs_lock:
+            known = self._inputs.setdefault(key, made)
+            while len(self._inputs) > _REMEMBERED_INPUTS:
+                self._inputs.popitem(last=False)
             return known
+
+    def _make_input(self, given: bytes, digest: bytes) -> PreparedInput:
+        salt = self._salts.draw()
+        return PreparedInput(salt, commitment_to(salt, digest), *_value_and_body(given))
 
     def _segment_for(self, sequence: int) -> AppendFile:
         """The current segment, or a new one that starts with item `sequence`."""
@@ -160,3 +201,16 @@ class PayloadWriter:
             self._file.close()
         self._file, self._number = file, self._number + 1
         return file
+
+
+def _value_and_body(value: bytes) -> tuple[bytes, bytes]:
+    """A small value as it is, and a large one compressed. Raises ShardError for what is too large."""
+    return (value, b"") if len(value) < _SMALL else (b"", payload.compress(value))
+
+
+def _compressed(items: list[tuple[int, PreparedOutput]]) -> dict[bytes, bytes]:
+    """Small value → body. Equal values are compressed once."""
+    values = {item.value for _, item in items if not item.body}
+    values |= {item.given.value for _, item in items if item.given.at is None and not item.given.body}
+    distinct = list(values)
+    return dict(zip(distinct, payload.compress_all(distinct), strict=True))

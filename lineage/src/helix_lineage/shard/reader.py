@@ -44,10 +44,14 @@ class Inclusion:
 class Shard:
     """One shard, as it is at the moment of opening."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the shard's folder. Raises ShardError when its header does not hold."""
+    def __init__(self, path: Path, payloads: PayloadReader | None = None) -> None:
+        """Open the shard's folder. Raises ShardError when its header does not hold.
+
+        Args:
+            payloads: a reader of this shard's payload that knows already where records lie.
+        """
         self.folder = ShardFolder(path)
-        self.payloads = PayloadReader(self.folder)
+        self.payloads = payloads or PayloadReader(self.folder)
         first = self._first_entry()
         if shard_id(first) != self.folder.id:
             raise ShardError(f"the header makes the id {shard_id(first)}", where=str(path))
@@ -89,9 +93,9 @@ class Shard:
         if sequence < self._published_size():
             index, row = divmod(sequence, TILE_WIDTH)
             width = min(TILE_WIDTH, self._published_size() - index * TILE_WIDTH)
-            bundle = tiles.decode_bundle(self._read_tile("entries", index, width))
-            if row < len(bundle):
-                return bundle[row]
+            entry = tiles.entry_of(self._read_tile("entries", index, width), row)
+            if entry is not None:
+                return entry
         if sequence < self.size:
             return self.journal.entries[sequence]
         raise PredictionNotFound(f"the shard has {self.size} entries", where=f"{self.id}.{sequence}")
@@ -137,9 +141,9 @@ class Shard:
     def _first_entry(self) -> bytes:
         try:
             size = checkpoint.parse(_read(self.folder.checkpoint)).size
-            bundle = tiles.decode_bundle(self._read_tile("entries", 0, min(size, TILE_WIDTH)))
-            if bundle and shard_id(bundle[0]) == self.id:
-                return bundle[0]
+            first = tiles.entry_of(self._read_tile("entries", 0, min(size, TILE_WIDTH)), 0)
+            if first is not None and shard_id(first) == self.id:
+                return first
         except LineageError:
             pass  # not published yet, or damaged: the journal decides
         found = self.journal
@@ -169,6 +173,8 @@ class Log:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._payloads: dict[str, PayloadReader] = {}
+        """Kept for as long as the log: finding a record reads a whole segment once."""
 
     def shard_ids(self) -> list[str]:
         """The shards that are there, sorted."""
@@ -181,7 +187,7 @@ class Log:
         path = self.root / name
         if not is_shard_id(name) or not path.is_dir():
             raise PredictionNotFound(f"no shard of that id in {self.root}", where=name)
-        return Shard(path)
+        return Shard(path, self._payloads.setdefault(name, PayloadReader(ShardFolder(path))))
 
     def find(self, prediction: str) -> tuple[Shard, int]:
         """The shard and the sequence of a prediction id. Raises ShardError or PredictionNotFound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class TileWriter:
         self._folder = folder
         self._bundle: list[bytes] = []
         self._levels: list[list[bytes]] = []
-        self._full: list[tuple[Path, bytes]] = []
+        self._full: deque[tuple[Path, bytes]] = deque()
         self._unsynced: set[Path] = set()
         """Files and folders that a power cut may still change."""
         self.size = 0
@@ -39,10 +40,11 @@ class TileWriter:
         """Write what is new, then the checkpoint `note` of the current size. Raises OSError; may be tried again."""
         while self._full:
             path, data = self._full[0]
-            replace_file(path, data, durable=True)
+            replace_file(path, data, durable=durable)
             remove_tree(path.with_name(path.name + ".p"))
-            self._unsynced.add(path.parent)
-            self._full.pop(0)
+            # Not synced one by one: that would hold up those who wait for the journal's syncs.
+            self._unsynced |= {path, path.parent}
+            self._full.popleft()
         for path, data in self._partial():
             replace_file(path, data, durable=durable)
             self._unsynced |= {path, path.parent}

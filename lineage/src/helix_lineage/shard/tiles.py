@@ -17,6 +17,19 @@ def encode_bundle(entries: Iterable[bytes]) -> bytes:
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 
+def entry_of(data: bytes, row: int) -> bytes | None:
+    """Entry `row` of a bundle; None when the bundle ends before it."""
+    position = 0
+    while True:
+        start = position + 2
+        end = start + int.from_bytes(data[position:start], "big")
+        if start > len(data) or end > len(data):
+            return None
+        if row == 0:
+            return data[start:end]
+        row, position = row - 1, end
+
+
 def decode_bundle(data: bytes) -> list[bytes]:
     """The entries of a bundle. Raises ShardError."""
     entries, position = [], 0

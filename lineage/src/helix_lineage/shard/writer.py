@@ -14,20 +14,20 @@ True
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from helix_lineage.checkpoint import SHARD_ORIGIN, Checkpoint, raw_public_key, sign
+from helix_lineage.checkpoint import SHARD_ORIGIN, Signer, raw_public_key
 from helix_lineage.errors import ShardError
-from helix_lineage.merkle import Frontier, leaf_hash
+from helix_lineage.merkle import Frontier
 from helix_lineage.shard import journal
 from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close, PredictionEntry
 from helix_lineage.shard.files import (
@@ -45,6 +45,7 @@ from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, ShardFolder
 from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
 from helix_lineage.shard.recovery import Recovery, mark_recovered, recover_others
 from helix_lineage.shard.tile_writer import TileWriter
+from helix_lineage.shard.waiting import Pending
 
 _log = logging.getLogger(__name__)
 
@@ -73,16 +74,6 @@ class Prediction:
     finished_ns: int
 
 
-@dataclass(slots=True)
-class _Pending:
-    """Entries that wait for the committer; `items` is None for entries without payload."""
-
-    entries: list[bytes]
-    items: list[PreparedOutput] | None
-    done: Future[int]
-    """Gives the sequence of the first entry."""
-
-
 class ShardWriter:
     """The one writer of a new shard. Thread-safe; not to be carried over a fork."""
 
@@ -93,14 +84,14 @@ class ShardWriter:
         self.shard_id = folder.id
         self.recovered: tuple[Recovery, ...] = ()
         """What start-up found of dead shards in the same log folder."""
-        self._origin = SHARD_ORIGIN + folder.id
         self._folder, self._key, self._journal, self._lock, self._now = folder, key, file, lock, now
+        self._signer = Signer(SHARD_ORIGIN + folder.id, key)
         self._payload = PayloadWriter(folder)
         self._tiles = TileWriter(folder)
         self._frontier = Frontier()
         self._note = b""
         self._published_at = 0.0
-        self._queue: list[_Pending] = []
+        self._queue: list[Pending] = []
         self._wake = threading.Condition()
         self._closing = False
         self._broken: str | None = None
@@ -179,12 +170,22 @@ class ShardWriter:
 
         Raises ShardError when it is not: then none of these items was recorded, and none may be answered.
         """
-        items = [self._payload.prepare(item.request_id, item.input, item.output) for item in predictions]
-        entries = [_entry(item, prepared).to_bytes() for item, prepared in zip(predictions, items, strict=True)]
-        if not entries:
+        if not predictions:
             return []
-        first = self._submit(entries, items)
-        return [prediction_id(self.shard_id, first + offset) for offset in range(len(entries))]
+        pending = self._prepare(predictions, None)
+        self._enqueue(pending)
+        return self._ids(pending.wait(), len(predictions))
+
+    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
+        """As `append`, for a coroutine: no thread waits for the disk. One that is cancelled is recorded all the same.
+
+        What goes before the disk (hashing, compressing) is done in the event loop's thread.
+        """
+        if not predictions:
+            return []
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._enqueue(self._prepare(predictions, answer))
+        return self._ids(await answer, len(predictions))
 
     @property
     def broken(self) -> str | None:
@@ -229,15 +230,24 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _submit(self, entries: list[bytes], items: list[PreparedOutput] | None) -> int:
-        """Hand over to the committer; gives the first sequence."""
-        pending = _Pending(entries, items, Future())
+    def _prepare(self, predictions: Sequence[Prediction], answer: asyncio.Future[int] | None) -> Pending:
+        """Everything that needs no place in the log. Raises ShardError."""
+        prepare = self._payload.prepare
+        items = [prepare(item.request_id, item.input, item.output, alone=item.count == 1) for item in predictions]
+        entries = [_entry(item, prepared).to_bytes() for item, prepared in zip(predictions, items, strict=True)]
+        return Pending(entries, items, answer)
+
+    def _ids(self, first: int, count: int) -> list[str]:
+        return [prediction_id(self.shard_id, sequence) for sequence in range(first, first + count)]
+
+    def _enqueue(self, pending: Pending) -> None:
+        """Hand over to the committer. Raises ShardError when there is none."""
         with self._wake:
             if self._closing or self._broken:
                 raise ShardError(f"the shard takes no entries: {self._broken or 'closed'}", where=self.shard_id)
             self._queue.append(pending)
-            self._wake.notify_all()
-        return pending.done.result()
+            if len(self._queue) == 1:  # else the committer knows already
+                self._wake.notify_all()
 
     def _run(self) -> None:
         """The committer thread."""
@@ -265,7 +275,7 @@ class ShardWriter:
             self._try_publish()
         return True
 
-    def _take(self) -> list[_Pending]:
+    def _take(self) -> list[Pending]:
         """The next group; at least one when any waits."""
         taken, count = 0, 0
         while taken < len(self._queue) and (not taken or count + len(self._queue[taken].entries) <= MAX_GROUP_ITEMS):
@@ -274,7 +284,7 @@ class ShardWriter:
         group, self._queue = self._queue[:taken], self._queue[taken:]
         return group
 
-    def _commit(self, group: list[_Pending]) -> None:
+    def _commit(self, group: list[Pending]) -> None:
         """Write a group; answers its callers either way."""
         first = self._frontier.size
         sequence, items = first, []
@@ -284,17 +294,14 @@ class ShardWriter:
         try:
             if self._broken:
                 raise ShardError(f"the shard takes no entries: {self._broken}", where=self.shard_id)
-            self._write(items, [entry for pending in group for entry in pending.entries])
+            self._write(items, group)
         except Exception as error:
             failure = error if isinstance(error, ShardError) else ShardError(str(error), where=self.shard_id)
-            for pending in group:
-                pending.done.set_exception(failure)
+            Pending.refuse(group, failure)
             return
-        for pending in group:
-            pending.done.set_result(first)
-            first += len(pending.entries)
+        Pending.accept(group, first)
 
-    def _write(self, items: list[tuple[int, PreparedOutput]], entries: list[bytes]) -> None:
+    def _write(self, items: list[tuple[int, PreparedOutput]], group: list[Pending]) -> None:
         """Payload, sync, entries and checkpoint, sync. Raises ShardError with nothing of it left behind."""
         mark = None
         try:
@@ -308,7 +315,7 @@ class ShardWriter:
         except OSError as error:
             raise self._break(f"cannot sync the payload: {error}") from error
         try:
-            self._append_group(entries)
+            self._append_prepared(group)
         except OSError as error:
             if mark is not None:
                 self._undo_payload(mark)
@@ -321,12 +328,16 @@ class ShardWriter:
         self._payload.settle()
 
     def _append_group(self, entries: list[bytes]) -> None:
+        """Entries that nobody waits for."""
+        self._append_prepared([Pending(entries, None)])
+
+    def _append_prepared(self, group: list[Pending]) -> None:
         """Entry frames and one checkpoint in one write, then sync. Raises OSError when nothing of it was kept."""
-        frontier, leaves = self._frontier.copy(), [leaf_hash(entry) for entry in entries]
-        for leaf in leaves:
-            frontier.append(leaf)
-        note = sign(Checkpoint(self._origin, frontier.size, frontier.root), self._key)
-        frames = b"".join(journal.frame(journal.ENTRY, entry) for entry in entries)
+        frontier = self._frontier.copy()
+        for pending in group:
+            frontier.extend(pending.leaves)
+        note = self._signer.sign(frontier.size, frontier.root)
+        frames = b"".join([pending.frames for pending in group])
         before = self._journal.size
         try:
             self._journal.write(frames + journal.frame(journal.CHECKPOINT, note))
@@ -342,8 +353,9 @@ class ShardWriter:
             # After a failed sync nobody knows what the disk holds: nothing more may be promised.
             raise self._break(f"cannot sync the journal: {error}") from error
         self._frontier, self._note = frontier, note
-        for entry, leaf in zip(entries, leaves, strict=True):
-            self._tiles.add(entry, leaf)
+        for pending in group:
+            for entry, leaf in zip(pending.entries, pending.leaves, strict=True):
+                self._tiles.add(entry, leaf)
 
     def _undo_payload(self, mark: Mark) -> None:
         try:
@@ -357,8 +369,7 @@ class ShardWriter:
             self._broken = self._broken or why
             waiting, self._queue = self._queue, []
         error = ShardError(f"the shard takes no more entries: {why}", where=self.shard_id, fix="open a new shard")
-        for pending in waiting:
-            pending.done.set_exception(error)
+        Pending.refuse(waiting, error)
         return error
 
     def _try_publish(self) -> None:
@@ -393,7 +404,9 @@ class ShardWriter:
             if recovery.entry is None:
                 _log.error("shard %s is damaged and was left alone: %s", recovery.shard, recovery.problem)
                 continue
-            sequence = self._submit([recovery.entry.to_bytes()], None)
+            told = Pending([recovery.entry.to_bytes()], None)
+            self._enqueue(told)
+            sequence = told.wait()
             mark_recovered(ShardFolder(log_dir / recovery.shard), prediction_id(self.shard_id, sequence))
 
 

@@ -1,0 +1,53 @@
+"""What does a whole request take more than the kernel alone: parsing, checks, doors, lineage on the disk, the client?
+
+The server is the released image under runc. The kernel alone is the decoder of the same model
+object on the same artifacts, in this process, from a backbone's arrays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from benchmarks.doors import asking
+from benchmarks.measure import Row, promise_row, quantile
+from benchmarks.served import STRUCTURE, Released, serving
+from benchmarks.setting import Setting, design
+from helix_lineage.paths import State
+from proteinmpnn_model.featurize import featurize
+from proteinmpnn_model.structure import read_structure, sniff_format
+
+PROMISED_MS = {"p50": (0.5, 3.0), "p99": (0.99, 10.0)}
+
+
+def rows(setting: Setting, quick: bool) -> Iterator[Row]:  # noqa: ARG001 - every benchmark is asked alike
+    """Milliseconds added at each door, median and 99th percentile."""
+    state = State.find()
+    model = Released(state).model()
+    text = STRUCTURE.read_text(encoding="ascii")
+    backbone = featurize(read_structure(text, sniff_format(text), residue_limit=2000))
+    with serving(state) as server, asking(server) as doors:
+        found = _alternate({"kernel": design(model.decoder, backbone, 1), **doors}, 5 if quick else 300)
+    bare = found.pop("kernel")
+    for door, taken in found.items():
+        for label, (share, promised) in PROMISED_MS.items():
+            whole, kernel = quantile(taken, share), quantile(bare, share)
+            method = (
+                f"one design of 1UBI (76 residues), lineage on; {label} of the request {whole:.2f} ms less {label} of"
+                f" the bare kernel {kernel:.2f} ms (runner {model.contract.runner}), alternating"
+            )
+            # A kernel that was disturbed more than the request leaves nothing to tell.
+            added = max(whole - kernel, 0.001)
+            yield promise_row(f"{door}, added {label}", added, promised, "ms", method=method, repeats=len(taken))
+
+
+def _alternate(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Milliseconds on the clock, in turn, after three of each that do not count."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats + 3):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            if repeat >= 3:
+                found[name].append((time.perf_counter() - started) * 1e3)
+    return found

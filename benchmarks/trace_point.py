@@ -1,0 +1,57 @@
+"""How long does it take to trace one prediction, with its inclusion proof, in a shard of a million?"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from benchmarks import logs
+from benchmarks.measure import Row, promise_row, quantile
+from benchmarks.setting import Setting
+from helix_lineage.releases import Sources
+from helix_lineage.shard.reader import Log
+from helix_lineage.trace import trace
+
+ENTRIES = 1_000_000
+PROMISED_MS = 5.0
+COLD_MS = 5000.0
+METHOD = "random predictions of a closed shard; entry, header, signed checkpoint, proof, payload against commitments"
+
+
+def rows(setting: Setting, quick: bool) -> Iterator[Row]:
+    """In a process that runs already, and as a command of its own."""
+    shard, size = logs.fill(setting.folder / "log", 2_048 if quick else ENTRIES)
+    log, sources, choose = Log(setting.folder / "log"), Sources(), random.Random(0)  # noqa: S311 - not a secret
+    first = _ask(log, sources, f"{shard}.1")
+    taken = [_ask(log, sources, f"{shard}.{choose.randrange(1, size - 1)}") for _ in range(50 if quick else 5000)]
+    # A segment is read once, when the first of its records is asked for.
+    steady = taken[len(taken) // 10 :]
+    what = f"trace in {size} entries"
+    method = f"{METHOD}; same process, after {len(taken) - len(steady)} traces (the first took {first:.0f} ms)"
+    for label, share in (("p50", 0.5), ("p99", 0.99)):
+        found = quantile(steady, share)
+        yield promise_row(f"{what}, {label}", found, PROMISED_MS, "ms", method=method, repeats=len(steady))
+    cold = [_command(setting, f"{shard}.{choose.randrange(1, size - 1)}") for _ in range(1 if quick else 7)]
+    method = "python -m helix_lineage trace ID --json, a new process each time: imports, and reads one payload segment"
+    yield promise_row(f"{what}, cold command", statistics.median(cold), COLD_MS, "ms", method=method, repeats=len(cold))
+
+
+def _ask(log: Log, sources: Sources, prediction: str) -> float:
+    """Milliseconds of one trace."""
+    started = time.perf_counter()
+    found = trace(log, prediction, sources)
+    taken = (time.perf_counter() - started) * 1e3
+    if not found.inclusion.holds or set(found.payload.values()) != {"kept"}:
+        raise RuntimeError(f"{prediction} does not hold: {found.payload}")
+    return taken
+
+
+def _command(setting: Setting, prediction: str) -> float:
+    command = [sys.executable, "-m", "helix_lineage", "trace", prediction, "--json"]
+    started = time.perf_counter()
+    subprocess.run([*command, "--log", str(setting.folder / "log")], check=True, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - started) * 1e3
