@@ -52,6 +52,11 @@ class State:
         return self.root / "log"
 
     @property
+    def directory(self) -> Path:
+        """The log of the directory that runs on this machine."""
+        return self.root / "directory"
+
+    @property
     def keys(self) -> Path:
         """Development keys, mode 0600, and `trust.json`."""
         return self.root / "keys"

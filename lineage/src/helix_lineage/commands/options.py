@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +82,11 @@ def console() -> Console:
     """Standard output for people. Long lines are folded on a terminal, and left whole in a file: digests are copied."""
     made = Console(highlight=False)
     return made if made.is_terminal else Console(highlight=False, width=_WIDE)
+
+
+def time(nanoseconds: int) -> str:
+    """A time for people and JSON: RFC 3339, UTC."""
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="milliseconds")
 
 
 def print_json(value: Any) -> None:
