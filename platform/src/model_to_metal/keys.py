@@ -17,21 +17,30 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_public_key,
+)
 
 from helix_lineage.canonical import Json, digest_bytes
 from helix_lineage.errors import TrustError
 from helix_lineage.paths import State
-from helix_lineage.trust import Trust
+from helix_lineage.trust import ECDSA, ED25519, Trust
 from model_to_metal import tools
 from model_to_metal.errors import KeysError
 from model_to_metal.process import run
 
 ROLE = "releaser"
 PROMOTER = "promoter"
-ROLES = (ROLE, PROMOTER)
+REVOKER = "revoker"
+ROLES = (ROLE, PROMOTER, REVOKER)
 """The roles that sign with cosign, and have a key of their own here."""
+DIRECTORY = "directory"
+"""The role whose key the directory itself holds: Ed25519, not encrypted, for a service has nobody to ask."""
 BUILDER = "laptop"
 """What the trust root says about keys made here."""
 VALID = timedelta(days=365)
@@ -69,7 +78,9 @@ def make(state: State, *, now: datetime | None = None) -> tuple[str, ...]:
     state.keys.chmod(0o700)
     for role in missing:
         _generate(tools.ensure("cosign", state), state, role)
-    added = tuple(role for role in ROLES if role not in named)
+    if not _is_there(state, DIRECTORY, named):
+        _generate_directory(state)
+    added = tuple(role for role in (*ROLES, DIRECTORY) if role not in named)
     if added:
         root = json.loads(state.trust.read_bytes()) if state.trust.exists() else {"version": 1, "keys": []}
         for role in added:
@@ -80,11 +91,11 @@ def make(state: State, *, now: datetime | None = None) -> tuple[str, ...]:
 
 def trust(public_key: bytes, *, since: datetime, role: str = ROLE, builder: str = BUILDER) -> dict[str, Json]:
     """A trust root that names one key, valid for a year. Pure. Raises KeysError for another kind of key."""
-    pem, key_id = describe(public_key)
+    pem, key_id = describe(public_key, ED25519 if role == DIRECTORY else ECDSA)
     key = {
         "role": role,
         "key_id": key_id,
-        "algorithm": "ecdsa-p256-sha256",
+        "algorithm": ED25519 if role == DIRECTORY else ECDSA,
         "public_key": pem,
         "not_before": _rfc3339(since),
         "not_after": _rfc3339(since + VALID),
@@ -93,13 +104,15 @@ def trust(public_key: bytes, *, since: datetime, role: str = ROLE, builder: str 
     return {"version": 1, "keys": [key]}
 
 
-def describe(public_key: bytes) -> tuple[str, str]:
-    """The PEM text and the key id of an ECDSA P-256 public key. Raises KeysError for any other."""
+def describe(public_key: bytes, algorithm: str = ECDSA) -> tuple[str, str]:
+    """The PEM text and the key id of a public key of that algorithm. Raises KeysError for any other."""
     try:
         key = load_pem_public_key(public_key)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeysError(f"not a public key: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+    if algorithm == ED25519 and not isinstance(key, ed25519.Ed25519PublicKey):
+        raise KeysError("the directory's key is Ed25519")
+    if algorithm == ECDSA and not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
         raise KeysError("a key that signs with cosign is ECDSA P-256")
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -164,6 +177,13 @@ def _generate(cosign: Path, state: State, role: str) -> None:
     environment = Signer(str(secret), "", BUILDER).environment()
     run([cosign, "generate-key-pair", "--output-key-prefix", role], cwd=state.keys, env=environment)
     secret.chmod(0o600)
+
+
+def _generate_directory(state: State) -> None:
+    secret, public = _files(state, DIRECTORY)
+    key = ed25519.Ed25519PrivateKey.generate()
+    _write(secret, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    _write(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -24,9 +24,10 @@ def register(app: typer.Typer) -> None:
 def init() -> None:
     """Make the development keys that are missing, and `trust.json`; never overwrites one.
 
-    One key for the releaser, one for the promoter. They are encrypted with the passphrase in
-    COSIGN_PASSWORD, or with the empty one if that is not set; their builder id is `laptop`, which
-    production environments refuse.
+    One key each for releaser, promoter, revoker and the directory. The first three are encrypted with
+    the passphrase in COSIGN_PASSWORD, or with the empty one if that is not set; the directory, which
+    has nobody to ask, keeps its own in the clear. Their builder id is `laptop`, which production
+    environments refuse.
     """
     state = State.find()
     made = keys.make(state)
