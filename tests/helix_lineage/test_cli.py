@@ -17,7 +17,8 @@ from helix_lineage.shard.layout import ShardFolder
 from tests.helix_lineage.support import Signer, World, request
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("trace", "replay", "audit", "verify-release", "erase")
+COMMANDS = ("trace", "replay", "audit", "verify-release", "erase", "witness")
+GROUPS = ("directory",)
 
 
 @dataclass
@@ -168,5 +169,5 @@ def test_help_explains_with_examples_that_parse(line: Line, command: str) -> Non
 def test_every_command_is_listed(line: Line) -> None:
     answer = line("--help")
     listed = re.findall(r"^  ([a-z-]+)  ", answer.out.partition("Commands:")[2], re.MULTILINE)
-    assert tuple(listed) == COMMANDS
+    assert tuple(listed) == (*COMMANDS, *GROUPS)
     assert len(app.registered_commands) == len(COMMANDS)

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.routing import Route
 
-from helix_lineage import checkpoint, dsse, promotion, release, trust
+from helix_lineage import checkpoint, dsse, promotion, release, revocation, trust
+from helix_lineage.directory import entries as directory
+from helix_lineage.directory import server
 from helix_lineage.records import RECORD_TYPES
 from helix_lineage.shard import entries, header, journal, layout, payload
 from helix_lineage.typed import ITEM_BYTES
@@ -52,6 +55,21 @@ def test_entry_kinds() -> None:
     assert kinds == {kind.KIND: name for kind, name in classes.items()}
 
 
+def test_entry_kinds_of_a_directory() -> None:
+    kinds = {int(row[0]): row[1] for row in _rows(_section("11.2")) if row[0].isdigit()}
+    classes = {directory.Registration: "shard", directory.Advance: "checkpoint", directory.Ending: "close",
+               directory.Statement: "statement"}  # fmt: skip
+    assert kinds == {kind.KIND: name for kind, name in classes.items()}
+
+
+def test_routes_of_a_directory() -> None:
+    said = {name for row in _rows(_section("11.1")) for name in re.findall(r"`POST (/[^`]+)`", row[0])}
+    routes = server.application(None, Path()).routes  # type: ignore[arg-type]
+    posts = [route for route in routes if isinstance(route, Route) and "POST" in (route.methods or ())]
+    real = {re.sub(r"\{\w+\}", "<id>", route.path) for route in posts}
+    assert said == real
+
+
 def test_sizes_of_a_payload_record() -> None:
     cells = [row[0] for row in _rows(_section("8.6"))]
     sizes = [int(number) for cell in cells for number in re.findall(r"\d+", cell)]
@@ -63,7 +81,9 @@ def test_sizes_of_a_payload_record() -> None:
     "text",
     [
         *ITEM_BYTES, *trust.ROLES, *header.MODES, trust.ECDSA, trust.ED25519, dsse.BUNDLE_TYPE, dsse.PAYLOAD_TYPE,
-        release.PREDICATE_TYPE, promotion.PREDICATE_TYPE, checkpoint.SHARD_ORIGIN, layout.NEW_PREFIX,
+        release.PREDICATE_TYPE, promotion.PREDICATE_TYPE, revocation.PREDICATE_TYPE, checkpoint.SHARD_ORIGIN,
+        checkpoint.DIRECTORY_ORIGIN,
+        *(f"`{kind}`" for kind in revocation.KINDS), layout.NEW_PREFIX,
         journal.MAGIC.decode().strip() + "\\n", payload.MAGIC.decode().strip() + "\\n",
         str(entries.MAX_ENTRY_BYTES), f"{entries.MAX_PREDICTION_BYTES} bytes",
     ],

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path(helix_lineage.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 _DISTRIBUTIONS = {"cbor2", "cryptography", "rfc8785", "rich", "typer", "zstandard"}
+_EXTRA = {"httpx", "starlette", "uvicorn"}
+"""What running a directory or talking to one needs: the optional part, imported only then."""
 
 
 def _imports(path: Path) -> set[str]:
@@ -33,9 +35,17 @@ def _imports(path: Path) -> set[str]:
 
 def test_it_imports_what_it_declares_and_nothing_else() -> None:
     imported = {name for path in MODULES for name in _imports(path)}
-    assert imported - set(sys.stdlib_module_names) - {"helix_lineage"} == _DISTRIBUTIONS
-    declared = tomllib.loads((ROOT / "lineage/pyproject.toml").read_text())["project"]["dependencies"]
-    assert {re.split("[>=<]", text)[0] for text in declared} == _DISTRIBUTIONS
+    assert imported - set(sys.stdlib_module_names) - {"helix_lineage"} == _DISTRIBUTIONS | _EXTRA
+    project = tomllib.loads((ROOT / "lineage/pyproject.toml").read_text())["project"]
+    assert {re.split("[>=<]", text)[0] for text in project["dependencies"]} == _DISTRIBUTIONS
+    assert {re.split("[>=<]", text)[0] for text in project["optional-dependencies"]["directory"]} == _EXTRA
+
+
+def test_the_command_line_needs_no_optional_part() -> None:
+    """An auditor's machine: the whole command line is loaded, and a folder's directory read, without any of it."""
+    code = f"import sys, helix_lineage.cli\nprint(sorted({_EXTRA} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_server_imports_neither_typer_nor_rich() -> None:

@@ -19,7 +19,7 @@ def test_the_docstring_names_every_variable_and_its_default() -> None:
     table = [line.split("|")[1:3] for line in (settings.__doc__ or "").splitlines() if line.startswith("| HELIX")]
     named = {name.strip(): default.strip() for name, default in table}
     assert Settings.read(named | {"HELIX_IMAGE_DIGEST": ""}) == Settings.read({})
-    assert len(named) == 11
+    assert len(named) == 12
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "65536", "-1", "٣"])
@@ -27,3 +27,11 @@ def test_a_malformed_port_is_refused_naming_the_variable(text: str) -> None:
     with pytest.raises(NotReadyError) as caught:
         Settings.read({"HELIX_GRPC_PORT": text})
     assert caught.value.where == "HELIX_GRPC_PORT"
+
+
+def test_a_directory_is_a_url_or_none() -> None:
+    assert Settings.read({"HELIX_DIRECTORY": ""}).directory is None
+    assert Settings.read({"HELIX_DIRECTORY": "https://directory"}).directory == "https://directory"
+    with pytest.raises(NotReadyError, match="'ftp://x' is no URL") as caught:
+        Settings.read({"HELIX_DIRECTORY": "ftp://x"})
+    assert caught.value.where == "HELIX_DIRECTORY"

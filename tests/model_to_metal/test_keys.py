@@ -9,37 +9,44 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from helix_lineage.directory.service import load_key, origin_of
 from helix_lineage.paths import State
-from helix_lineage.trust import Trust
+from helix_lineage.trust import ED25519, Trust
 from model_to_metal import keys
 from model_to_metal.errors import KeysError
 
 
 def test_keys_are_private_and_the_trust_root_names_them(state: State) -> None:
-    assert keys.make(state) == ("releaser", "promoter", "cache")
+    assert keys.make(state) == ("releaser", "promoter", "revoker", "cache", "directory")
     assert state.keys.stat().st_mode & 0o777 == 0o700
-    assert [key.role for key in Trust.load(state.trust).keys] == list(keys.ROLES)
+    assert [key.role for key in Trust.load(state.trust).keys] == [*keys.ROLES, *keys.OTHERS]
     for key in Trust.load(state.trust).keys:
         assert (state.keys / f"{key.role}.key").stat().st_mode & 0o777 == 0o600
         assert key.builder == "laptop"
-        mine = keys.seal(state) if key.role == "cache" else keys.signer(state, role=key.role)
-        assert mine.key_id == key.key_id
+        if key.role == keys.DIRECTORY:
+            secret = load_key(state.keys / "directory.key")
+            assert origin_of(secret, Trust.load(state.trust), datetime.now(UTC)) == "helix.example/directory/laptop"
+        else:
+            mine = keys.seal(state) if key.role == keys.CACHE else keys.signer(state, role=key.role)
+            assert mine.key_id == key.key_id
         assert key.holds(datetime.now(UTC))
         assert not key.holds(datetime.now(UTC) + timedelta(days=366))
 
 
 def test_a_folder_that_lacks_a_role_gains_it_and_keeps_the_rest(signing: State) -> None:
     root = json.loads(signing.trust.read_text())
-    root["keys"] = [key for key in root["keys"] if key["role"] == "releaser"]
+    root["keys"] = [key for key in root["keys"] if key["role"] not in ("promoter", "cache", "directory")]
     signing.trust.write_text(json.dumps(root))
-    for name in ("promoter.key", "promoter.pub", "cache.key", "cache.pub"):
-        (signing.keys / name).unlink()
+    for role in ("promoter", "cache", "directory"):
+        for suffix in ("key", "pub"):
+            (signing.keys / f"{role}.{suffix}").unlink()
     before = {path.name: path.read_bytes() for path in signing.keys.glob("releaser.*")}
-    assert keys.make(signing) == ("promoter", "cache")
+    assert keys.make(signing) == ("promoter", "cache", "directory")
     assert {path.name: path.read_bytes() for path in signing.keys.glob("releaser.*")} == before
     found = json.loads(signing.trust.read_text())["keys"]
-    assert (found[0], found[1]["role"], found[2]["role"]) == (root["keys"][0], "promoter", "cache")
-    assert keys.signer(signing, role="promoter").key_id == found[1]["key_id"]
+    assert [key["role"] for key in found] == ["releaser", "revoker", "promoter", "cache", "directory"]
+    assert found[:2] == root["keys"]
+    assert keys.signer(signing, role="promoter").key_id == found[2]["key_id"]
     assert keys.make(signing) == ()
 
 
@@ -61,7 +68,8 @@ def test_a_trust_root_that_names_another_key_is_not_overwritten(signing: State) 
 
 
 @pytest.mark.parametrize(
-    "gone", ["releaser.key", "releaser.pub", "promoter.key", "promoter.pub", "cache.key", "cache.pub"]
+    "gone",
+    ["releaser.key", "releaser.pub", "promoter.key", "cache.key", "cache.pub", "directory.pub", "directory.key"],
 )
 def test_half_a_key_pair_is_not_completed(signing: State, gone: str) -> None:
     (signing.keys / gone).unlink()
@@ -123,5 +131,8 @@ def test_another_kind_of_key_is_refused(key: ec.EllipticCurvePrivateKey | ed2551
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(KeysError, match="P-256"):
         keys.describe(pem)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        with pytest.raises(KeysError, match="Ed25519"):
+            keys.describe(pem, ED25519)
     with pytest.raises(KeysError, match="not a public key"):
         keys.describe(b"garbage")

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from helix_lineage.errors import TrustError
 
 SHARD_ORIGIN = "helix.example/shard/"
+DIRECTORY_ORIGIN = "helix.example/directory/"
 _DASH = "\u2014 "
 _ED25519 = b"\x01"
 

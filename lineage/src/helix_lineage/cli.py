@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from helix_lineage.commands import options
+from helix_lineage.commands import directory, options
 from helix_lineage.commands.audit import audit
 from helix_lineage.commands.erase import erase
 from helix_lineage.commands.replay import replay
@@ -31,6 +31,8 @@ app.command()(replay)
 app.command()(audit)
 app.command(name="verify-release")(verify_release)
 app.command()(erase)
+app.command(name="witness")(directory.keep)
+app.add_typer(directory.app, name="directory")
 
 
 def main() -> None:

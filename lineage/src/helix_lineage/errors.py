@@ -7,6 +7,9 @@ LineageError
 ├── TrustError          a key, role, signature or validity period does not hold
 ├── ShardError          a shard cannot be written or read
 ├── PredictionNotFound  no entry with that prediction id
+├── DirectoryError      a directory's log or request is malformed, or cannot be read or written
+│   ├── DirectoryRefusal  the directory does not take this, and says why
+│   └── DirectoryAway     the directory cannot be reached now
 └── ReplayError         a prediction cannot be replayed (its payload, image or release is missing)
 
 Every error says what happened, and where and how to mend it when that is known.
@@ -58,6 +61,18 @@ class ShardError(LineageError):
 
 class PredictionNotFound(LineageError):
     """No entry has that prediction id."""
+
+
+class DirectoryError(LineageError):
+    """A directory's log or a request to it is malformed, or the log cannot be read or written."""
+
+
+class DirectoryRefusal(DirectoryError):
+    """The directory does not take this, and says why."""
+
+
+class DirectoryAway(DirectoryError):
+    """The directory cannot be reached, or cannot write, now."""
 
 
 class ReplayError(LineageError):

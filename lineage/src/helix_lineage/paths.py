@@ -52,6 +52,16 @@ class State:
         return self.root / "log"
 
     @property
+    def directory(self) -> Path:
+        """The log of the directory that runs on this machine."""
+        return self.root / "directory"
+
+    @property
+    def directory_address(self) -> Path:
+        """Base URL of the directory that runs over `directory`, while one does."""
+        return self.root / "directory.url"
+
+    @property
     def keys(self) -> Path:
         """Development keys, mode 0600, and `trust.json`."""
         return self.root / "keys"

@@ -218,9 +218,17 @@ class Promotion(Record):
     REQUIRED = ("model", "environment", "generation")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Revocation(Record):
+    """A release, promotion, image or key (`kind`, `target`) counts no more from `since` on."""
+
+    TYPE = "helix.revocation"
+    REQUIRED = ("kind", "target", "since", "index", "reason")
+
+
 _ALL = (
     GuardVerdict, DataCommit, TrainedWeights, ExportedModel, CompiledEngine, RegressionVerdict, ImageBuild, Release,
-    FirstRelease, Promotion,
+    FirstRelease, Promotion, Revocation,
 )  # fmt: skip
 RECORD_TYPES: Mapping[tuple[str, int], type[Record]] = MappingProxyType(
     {(kind.TYPE, kind.VERSION): kind for kind in _ALL}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helix_lineage.canonical import Json, encode_number
+from helix_lineage.directory.view import View, Witnessed, witnessed
 from helix_lineage.errors import LineageError, ShardError
 from helix_lineage.promotion import VerifiedPromotion
 from helix_lineage.promotions import find_promotion
@@ -40,6 +41,8 @@ class Trace:
     """Who put the release where it ran; None in mode `local`, and where that does not hold."""
     promotion_problem: str | None
     """Why the header's promotion does not hold."""
+    directory: Witnessed | None = None
+    """What a directory says of it; None when none was asked."""
 
     def record(self, name: str) -> Record | None:
         """A record of the chain by its role in the release; an old release has no engine."""
@@ -56,6 +59,7 @@ class Trace:
             "prediction": _entry_json(self.entry) | {"payload": dict(self.payload)},
             "inclusion": _inclusion_json(self.inclusion),
             "shard": _header_json(self.header),
+            "directory": None if self.directory is None else self.directory.to_json(),
             "release": self._release_json(),
             "promotion": self._promotion_json(),
             "code_commit": self._release_parameter("commit"),
@@ -111,7 +115,7 @@ class Trace:
         return {role: found for role in CHAIN if (found := self._parameter(role, "environment")) is not None}
 
 
-def trace(log: Log, prediction: str, sources: Sources) -> Trace:
+def trace(log: Log, prediction: str, sources: Sources, directory: View | None = None) -> Trace:
     """Trace a prediction id. Raises PredictionNotFound, ShardError or TrustError when the log itself does not hold."""
     shard, sequence = log.find(prediction)
     entry = shard.prediction(sequence)
@@ -127,6 +131,7 @@ def trace(log: Log, prediction: str, sources: Sources) -> Trace:
         promotion = find_promotion(shard, sources.trust, found.verified if found else None)
     except LineageError as error:
         unpromoted = str(error)
+    said = None if directory is None else witnessed(directory, shard.header, sequence, shard.id)
     return Trace(
         id=prediction,
         entry=entry,
@@ -137,6 +142,7 @@ def trace(log: Log, prediction: str, sources: Sources) -> Trace:
         problem=problem,
         promotion=promotion,
         promotion_problem=unpromoted,
+        directory=said,
     )
 
 

@@ -43,6 +43,8 @@ class Verified:
     """The signed release, as read."""
     contract: Contract
     artifacts: Mapping[str, bytes]
+    trust: Trust
+    """Whose signatures count."""
     promotion: promoted.Promoted | None = None
     """Who put the release here; None outside any environment."""
 
@@ -151,7 +153,7 @@ def load(settings: Settings, at: datetime) -> Verified:
     for name, data in artifacts.items():
         check_artifact(served, name, digest_bytes(data))
     files.check_tree(settings.home)
-    return Verified(release, release.parameters["image"], bundle, contract, artifacts, promotion)
+    return Verified(release, release.parameters["image"], bundle, contract, artifacts, trust, promotion)
 
 
 def check_artifact(served: Record, name: str, digest: str) -> None:

@@ -17,7 +17,9 @@ from helixserve.contract import Contract, load_class
 from helixserve.core import Core
 from helixserve.errors import HelixServeError, NotReadyError
 from helixserve.process import on_terminate
+from helixserve.readiness import Verified
 from helixserve.recorder import Recorder
+from helixserve.registrar import Registrar
 from helixserve.settings import Settings
 
 logger = logging.getLogger("helixserve.server")
@@ -42,6 +44,7 @@ class Server:
         self._settings = settings
         self._core: Core | None = None
         self._recorder: Recorder | None = None
+        self._registrar: Registrar | None = None
         self._mender: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], Awaitable[None]]] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -125,6 +128,8 @@ class Server:
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
             logger.info("shard %s closed", self._recorder.shard)
+        if self._registrar is not None:
+            await asyncio.to_thread(self._registrar.close)
 
     async def _mend(self) -> None:
         """Try the log again while it takes nothing, and tell who watches.
@@ -161,11 +166,23 @@ class Server:
             raise NotReadyError("the service was built from another contract than the release's", where="model.toml")
         model = load_class(verified.contract).load(verified.artifacts, verified.contract)
         machine_class = machine.confirmed_class(verified.contract.runner)
+        self._registrar = _registrar(self.settings.directory, verified)  # loads code, which is looked at next
         readiness.check_loaded(self.settings)
-        recorder = Recorder.open(self.settings.log, verified, machine_class)
+        admit = None if self._registrar is None else self._registrar.admit
+        recorder = Recorder.open(self.settings.log, verified, machine_class, admit=admit)
         promotion = "local" if verified.promotion is None else verified.promotion.verified.promotion.digest
         logger.info(
             "shard %s, release %s, promotion %s, %s",
             recorder.shard, verified.release.digest, promotion, machine_class,
         )  # fmt: skip
         return recorder, Core(model, recorder)
+
+
+def _registrar(url: str | None, verified: Verified) -> Registrar | None:
+    """Who tells the directory of this server's shards."""
+    if url is None:
+        logger.info("no directory (HELIX_DIRECTORY is not set): nothing but the log says which shards there are")
+        return None
+    promotion = verified.promotion
+    statements = [verified.bundle] if promotion is None else [verified.bundle, promotion.bundle]
+    return Registrar(url, verified.trust, statements)

@@ -7,6 +7,7 @@
 | HELIX_PROMOTION | /etc/helix/promotion.sigstore.json | the signed promotion into the environment |
 | HELIX_ENVIRONMENT | | where this runs, say `production`: then a promotion for there must be mounted, else none |
 | HELIX_TRUST | /etc/helix/trust.json | whose signatures count |
+| HELIX_DIRECTORY | | base URL of the directory that shards are registered with; without one, none is asked |
 | HELIX_LOG | /var/lib/helix/log | shards |
 | HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
 | HELIX_CLIENT_SECONDS | 20 | how long a client may take to send a request, or to take an answer |
@@ -39,6 +40,8 @@ class Settings:
     environment: str | None
     """Where this runs; None outside any environment."""
     trust: Path
+    directory: str | None
+    """Base URL; its key and name stand in the trust root."""
     log: Path
     image_digest: str | None
     """As the scheduler claims it."""
@@ -57,6 +60,7 @@ class Settings:
             promotion=Path(env.get("HELIX_PROMOTION", "/etc/helix/promotion.sigstore.json")),
             environment=env.get("HELIX_ENVIRONMENT") or None,
             trust=Path(env.get("HELIX_TRUST", "/etc/helix/trust.json")),
+            directory=_url(env, "HELIX_DIRECTORY"),
             log=Path(env.get("HELIX_LOG", "/var/lib/helix/log")),
             image_digest=env.get("HELIX_IMAGE_DIGEST") or None,
             client_s=_number(env, "HELIX_CLIENT_SECONDS", 20, "number of seconds"),
@@ -84,6 +88,13 @@ class Settings:
     def files(self) -> Path:
         """The list of the image's files."""
         return self.home / "files.json"
+
+
+def _url(env: Mapping[str, str], name: str) -> str | None:
+    text = env.get(name) or None
+    if text is not None and not text.startswith(("http://", "https://")):
+        raise NotReadyError(f"{text!r} is no URL of http or https", where=name)
+    return text
 
 
 def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from helix_lineage.directory import view
+from helix_lineage.directory.source import FolderSource
 from helix_lineage.paths import State
 from helix_lineage.records import ImageBuild
 from helix_lineage.releases import Sources
@@ -173,7 +175,10 @@ def sources(state: State) -> Sources:
 
 def trace_back(state: State, prediction: str) -> Trace:
     """What made the prediction."""
-    return trace(Log(state.log), prediction, sources(state))
+    root = Trust.load(state.trust)
+    # The directory's folder, not its answers: what it holds is checked against its signed checkpoint all the same.
+    known = view.load(FolderSource(state.directory), root, datetime.now(UTC))
+    return trace(Log(state.log), prediction, sources(state), known)
 
 
 def replay(state: State, predictions: list[str]) -> list[Verdict]:

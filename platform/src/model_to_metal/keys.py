@@ -1,6 +1,6 @@
 """Development keys: who may sign on this machine, and the trust root that says so.
 
-`make` has cosign generate a key pair a role (and makes the stage cache's itself) into
+`make` has cosign generate a key pair a role (and makes those of the stage cache and the directory itself) into
 `.helix/keys/` (folder 0700, keys 0600) and writes `trust.json`, which verifiers take. A folder
 that lacks a role gains it; what is there is left alone. The builder id of these keys is
 `laptop`, so that production can refuse what they sign; the cache key's is the machine's trust
@@ -18,8 +18,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_public_key,
+)
 
 from helix_lineage.canonical import Json, digest_bytes
 from helix_lineage.errors import TrustError
@@ -31,9 +37,14 @@ from model_to_metal.process import run
 
 ROLE = "releaser"
 PROMOTER = "promoter"
+REVOKER = "revoker"
+ROLES = (ROLE, PROMOTER, REVOKER)
+"""The roles that sign with cosign, and have a key of their own here."""
 CACHE = seals.ROLE
-ROLES = (ROLE, PROMOTER, CACHE)
-"""The roles that have a key of their own here; all but the cache's sign with cosign."""
+DIRECTORY = "directory"
+"""The role whose key the directory itself holds: not encrypted, for a service has nobody to ask."""
+OTHERS = (CACHE, DIRECTORY)
+"""The roles whose keys are Ed25519, and sign without cosign."""
 BUILDER = "laptop"
 """What the trust root says about keys made here."""
 VALID = timedelta(days=365)
@@ -64,8 +75,8 @@ def make(state: State, *, domain: str = seals.LAPTOP, now: datetime | None = Non
     """
     since = now or datetime.now(UTC)
     named = _named(state)
-    missing = [role for role in ROLES if not _is_there(state, role, named)]
-    for role in named & {ROLE, PROMOTER}:
+    missing = [role for role in (*ROLES, *OTHERS) if not _is_there(state, role, named)]
+    for role in sorted(named & set(ROLES)):
         signer(state, role=role, now=since)
     if CACHE in named:
         seal(state, now=since)
@@ -73,11 +84,8 @@ def make(state: State, *, domain: str = seals.LAPTOP, now: datetime | None = Non
     # The folder may have been there with another mode.
     state.keys.chmod(0o700)
     for role in missing:
-        if role == CACHE:
-            seals.generate(*_files(state, role))
-        else:
-            _generate(tools.ensure("cosign", state), state, role)
-    added = tuple(role for role in ROLES if role not in named)
+        _make_pair(state, role)
+    added = tuple(role for role in (*ROLES, *OTHERS) if role not in named)
     if added:
         root = json.loads(state.trust.read_bytes()) if state.trust.exists() else {"version": 1, "keys": []}
         for role in added:
@@ -90,11 +98,12 @@ def make(state: State, *, domain: str = seals.LAPTOP, now: datetime | None = Non
 
 def trust(public_key: bytes, *, since: datetime, role: str = ROLE, builder: str = BUILDER) -> dict[str, Json]:
     """A trust root that names one key, valid for a year. Pure. Raises KeysError for another kind of key."""
-    pem, key_id = seals.describe(public_key) if role == CACHE else describe(public_key)
+    algorithm = ED25519 if role in OTHERS else ECDSA
+    pem, key_id = describe(public_key, algorithm)
     key = {
         "role": role,
         "key_id": key_id,
-        "algorithm": ED25519 if role == CACHE else ECDSA,
+        "algorithm": algorithm,
         "public_key": pem,
         "not_before": _rfc3339(since),
         "not_after": _rfc3339(since + VALID),
@@ -103,13 +112,15 @@ def trust(public_key: bytes, *, since: datetime, role: str = ROLE, builder: str 
     return {"version": 1, "keys": [key]}
 
 
-def describe(public_key: bytes) -> tuple[str, str]:
-    """The PEM text and the key id of an ECDSA P-256 public key. Raises KeysError for any other."""
+def describe(public_key: bytes, algorithm: str = ECDSA) -> tuple[str, str]:
+    """The PEM text and the key id of a public key of that algorithm. Raises KeysError for any other."""
     try:
         key = load_pem_public_key(public_key)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeysError(f"not a public key: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+    if algorithm == ED25519 and not isinstance(key, ed25519.Ed25519PublicKey):
+        raise KeysError("a key of the cache or the directory is Ed25519")
+    if algorithm == ECDSA and not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
         raise KeysError("a key that signs with cosign is ECDSA P-256")
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -177,11 +188,27 @@ def _is_there(state: State, role: str, named: set[str]) -> bool:
     return secret.exists()
 
 
+def _make_pair(state: State, role: str) -> None:
+    if role == CACHE:
+        seals.generate(*_files(state, role))
+    elif role == DIRECTORY:
+        _generate_directory(state)
+    else:
+        _generate(tools.ensure("cosign", state), state, role)
+
+
 def _generate(cosign: Path, state: State, role: str) -> None:
     secret = _files(state, role)[0]
     environment = Signer(str(secret), "", BUILDER).environment()
     run([cosign, "generate-key-pair", "--output-key-prefix", role], cwd=state.keys, env=environment)
     secret.chmod(0o600)
+
+
+def _generate_directory(state: State) -> None:
+    secret, public = _files(state, DIRECTORY)
+    key = ed25519.Ed25519PrivateKey.generate()
+    _write(secret, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    _write(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -35,7 +35,7 @@ from helix_lineage.paths import State
 from helix_lineage.release import verify_release
 from helix_lineage.replay.images import UnpackedImage, obtain
 from helix_lineage.trust import Trust
-from model_to_metal import attest, process, registry
+from model_to_metal import attest, directory, process, registry
 from model_to_metal.errors import RuntimeStartError, ToolMissing
 from model_to_metal.gitops import layout
 from model_to_metal.provenance import RELEASE
@@ -63,6 +63,8 @@ class Served:
     """`HOST:PORT` of the Open Inference Protocol over gRPC."""
     log: Path
     """Where its shard lies."""
+    directory: str
+    """Base URL of the directory that knows the shard."""
     child: subprocess.Popen[bytes]
     """The container's runtime."""
     errors: Path
@@ -112,11 +114,11 @@ def serving(
     image = str(verified.release.parameters["image"])
     files = unpacked(state, model, image)
     shards = log or state.log
-    with tempfile.TemporaryDirectory(prefix="helix-serve-") as name:
+    with tempfile.TemporaryDirectory(prefix="helix-serve-") as name, directory.running(state) as registered:
         folder = Path(name)
         folder.chmod(0o755)
         _mount_identity(folder / "helix", bundle, state.trust, environment)
-        env = _environment(image, ports, environment)
+        env = _environment(image, ports, environment, registered)
         _prepare(folder, files, log=shards, env=env)
         with _running(folder, f"helix-{model}-{secrets.token_hex(4)}") as (child, errors):
             _await_ready(child, errors, ports.http)
@@ -127,6 +129,7 @@ def serving(
                 http=f"http://127.0.0.1:{ports.http}",
                 grpc=f"127.0.0.1:{ports.grpc}",
                 log=shards,
+                directory=registered,
                 child=child,
                 errors=errors,
             )
@@ -211,9 +214,10 @@ def _mount_identity(folder: Path, bundle: Path, trust: Path, environment: Enviro
         shutil.copyfile(environment.folder / layout.PROMOTION, folder / layout.PROMOTION)
 
 
-def _environment(image: str, ports: Ports, environment: Environment | None) -> dict[str, str]:
+def _environment(image: str, ports: Ports, environment: Environment | None, registered: str) -> dict[str, str]:
     where = {} if environment is None else {"HELIX_ENVIRONMENT": environment.name}
     return {
+        "HELIX_DIRECTORY": registered,
         "HELIX_IMAGE_DIGEST": image,
         "HELIX_HOST": "127.0.0.1",
         "HELIX_HTTP_PORT": str(ports.http),
@@ -282,8 +286,8 @@ def _reason(body: bytes, status: int) -> str:
         what, where, fix = said["error"], said["where"], said["fix"]
     except (ValueError, KeyError, TypeError):
         return f"it answers {status}"
-    # While it starts, the server names itself; anything else that it names is what it found wrong.
-    if where != "server":
+    # While it starts, it names itself, or the directory that it waits for; anything else is what it found wrong.
+    if where not in ("server", "HELIX_DIRECTORY"):
         raise RuntimeStartError(f"the server refuses to serve: {what}", where=where, fix=fix)
     return str(what)
 

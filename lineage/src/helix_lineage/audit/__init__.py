@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from helix_lineage import checkpoint
+from helix_lineage.audit.directory_audit import audit_directory
 from helix_lineage.audit.findings import RULES, Finding, Report
 from helix_lineage.audit.payload_audit import audit_payload
 from helix_lineage.audit.shard_audit import AuditedShard, audit_shard
+from helix_lineage.directory.view import View
 from helix_lineage.errors import LineageError, ShardError, TrustError
 from helix_lineage.promotions import find_promotion
 from helix_lineage.release import VerifiedRelease
@@ -31,12 +33,16 @@ def audit(
     sources: Sources,
     *,
     checkpoints: Iterable[tuple[str, bytes]] = (),
+    directory: View | None = None,
+    whole: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Audit every shard of a log.
 
     Args:
         checkpoints: `(name, signed note)` of checkpoints that were kept elsewhere.
+        directory: what a directory holds, to compare with.
+        whole: whether all shards of that directory should be here.
         progress: told what comes next, with the shard's id.
     """
     report = Report()
@@ -58,6 +64,10 @@ def audit(
     for name, note in checkpoints:
         report.checkpoints += 1
         report.findings += [replace(item, message=f"{name}: {item.message}") for item in _check_kept(note, shards)]
+    if directory is not None:
+        found, notes = audit_directory(directory, shards, whole=whole)
+        report.findings, report.notes = report.findings + found, report.notes + notes
+        report.directory = directory.checkpoint.size
     for shard in shards.values():
         report.findings += shard.findings
         report.notes += shard.notes

@@ -43,6 +43,10 @@ RULES = {
     "tile": "a tile is missing, or does not hold what the journal holds",
     "payload": "a payload is missing, damaged, or does not meet its commitment",
     "recovery": "the mark of a recovery does not hold",
+    "rolled-back": "an older state of the shard was put back",
+    "unregistered": "the shard served, and the directory does not know it",
+    "time": "a host's time is outside the directory's times",
+    "directory": "the directory's log does not hold, or took what it should not have taken",
     "release": "the shard's release does not verify against the trust root",
     "promotion": "the shard's promotion does not verify against the trust root and its release",
     "file": "a file lies in the shard that does not belong there",
@@ -60,6 +64,8 @@ class Report:
     entries: int = 0
     predictions: int = 0
     checkpoints: int = 0
+    directory: int | None = None
+    """Entries of the directory that the log was compared with."""
 
     @property
     def passed(self) -> bool:
@@ -75,6 +81,7 @@ class Report:
             "entries": self.entries,
             "predictions": self.predictions,
             "checkpoints": self.checkpoints,
+            "directory": self.directory,
             "findings": [finding.to_json() for finding in self.findings],
             "notes": list(self.notes),
         }

@@ -9,10 +9,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from helix_lineage.audit import Report
+from helix_lineage.audit import Finding, Report
 from helix_lineage.audit import audit as audit_log
 from helix_lineage.commands import options
-from helix_lineage.errors import LineageError
+from helix_lineage.directory.view import View
+from helix_lineage.errors import LineageError, TrustError
 
 
 def audit(
@@ -21,6 +22,11 @@ def audit(
         list[Path] | None,
         typer.Option("--checkpoint", metavar="FILE", help="A checkpoint that was kept elsewhere. May be repeated."),
     ] = None,
+    directory: options.DirectoryOption = None,
+    part: Annotated[
+        bool,
+        typer.Option("--part", help="Other shards of the directory lie elsewhere: not being here is a note."),
+    ] = False,
     log: options.LogOption = None,
     store: options.StoreOption = None,
     trust: options.TrustOption = None,
@@ -29,6 +35,9 @@ def audit(
 ) -> None:
     """Derive everything in the log again, and name what does not hold.
 
+    With --directory: what was dropped, truncated, rolled back, forked, never registered or never closed too,
+    and host times that the directory's rule out. The directory's own log is checked by its rules.
+
     Exit status: 0 nothing found; 1 something found; 2 no audit.
 
     Examples:
@@ -36,16 +45,23 @@ def audit(
         helix-lineage audit
 
         helix-lineage audit --log /mnt/log --trust trust.json --checkpoint kept/checkpoint --json
+
+        helix-lineage audit --directory http://127.0.0.1:5080
     """
     kept = [(str(path), _read(path)) for path in checkpoint or ()]
     console = Console(stderr=True, highlight=False)
+    view, problem = _directory(directory, trust)
     with console.status("reading") as status:
         report = audit_log(
             options.open_log(log),
             options.sources(trust, store, release),
             checkpoints=kept,
+            directory=view,
+            whole=not part,
             progress=status.update,
         )
+    if problem is not None:
+        report.findings.insert(0, Finding("directory", "", problem))
     if as_json:
         options.print_json(report.to_json())
     else:
@@ -62,8 +78,17 @@ def _print(report: Report) -> None:
         console.print(f"[dim]note  {escape(note)}[/dim]")
     counts = f"{report.shards} shards, {report.entries} entries, {report.predictions} predictions"
     kept = f", {report.checkpoints} checkpoints from elsewhere" if report.checkpoints else ""
+    kept += "" if report.directory is None else f", a directory of {report.directory} entries"
     verdict = "[green]everything holds[/green]" if report.passed else f"[red]{len(report.findings)} findings[/red]"
     console.print(f"{verdict}: {counts}{kept}")
+
+
+def _directory(place: str | None, trust: Path | None) -> tuple[View | None, str | None]:
+    """What the directory holds; or why it does not hold, which is a finding."""
+    try:
+        return options.open_directory(place, trust, audited=True), None
+    except TrustError as error:
+        return None, str(error)
 
 
 def _read(path: Path) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from helix_lineage.directory.source import open_source
+from helix_lineage.directory.view import View, load
 from helix_lineage.errors import LineageError
 from helix_lineage.paths import State
 from helix_lineage.releases import Sources
@@ -36,6 +39,10 @@ TrustOption = Annotated[
 ReleaseOption = Annotated[
     list[Path] | None,
     typer.Option("--release", metavar="FILE", help="Release bundle, where a shard has no copy. May be repeated."),
+]
+DirectoryOption = Annotated[
+    str | None,
+    typer.Option("--directory", metavar="URL|FOLDER", help="The directory to compare with: running, or a copy."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -77,10 +84,29 @@ def sources(trust: Path | None, store: Path | None, releases: list[Path] | None)
     )
 
 
+def open_directory(place: str | None, trust: Path | None, *, audited: bool = False) -> View | None:
+    """Everything that a directory holds, or None when none was named. Raises LineageError."""
+    if place is None:
+        return None
+    root = sources(trust, None, None).trust
+    if root is None:
+        raise LineageError("there is no trust root here", fix="add --trust FILE, or cd into the checkout")
+    source = open_source(place)
+    try:
+        return load(source, root, datetime.now(UTC), audited=audited)
+    finally:
+        source.close()
+
+
 def console() -> Console:
     """Standard output for people. Long lines are folded on a terminal, and left whole in a file: digests are copied."""
     made = Console(highlight=False)
     return made if made.is_terminal else Console(highlight=False, width=_WIDE)
+
+
+def time(nanoseconds: int) -> str:
+    """A time for people and JSON: RFC 3339, UTC."""
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="milliseconds")
 
 
 def print_json(value: Any) -> None:

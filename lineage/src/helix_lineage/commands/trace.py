@@ -35,12 +35,14 @@ def trace(
         Path | None,
         typer.Option("--html", metavar="FILE", help="Also write a page that stands alone, even of a fault."),
     ] = None,
+    directory: options.DirectoryOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Show the commit, data, seed, weights, environments and image that made a prediction.
 
     Exit status: 0 shown and the signatures of release and promotion hold (or the shard has none); 1 shown, but
-    one does not hold; 2 no such prediction, or its log does not hold.
+    one does not hold, the directory does not know the shard, or something that it rests on was revoked; 2 no
+    such prediction, or its log does not hold.
 
     Examples:
 
@@ -51,14 +53,17 @@ def trace(
         helix-lineage trace ID --html trace.html
     """
     opened, known = options.open_log(log), options.sources(trust, store, release)
+    view = options.open_directory(directory, trust)
     if html is not None:
         _write(html, page(gather(opened, prediction, known, promotion or ())))
-    found = trace_prediction(opened, prediction, known)
+    found = trace_prediction(opened, prediction, known, view)
     if as_json:
         options.print_json(found.to_json())
     else:
         options.console().print(tree(found))
     if (found.problem is not None and found.header.release is not None) or found.promotion_problem is not None:
+        raise typer.Exit(options.FOUND)
+    if found.directory is not None and (found.directory.index is None or found.directory.marks):
         raise typer.Exit(options.FOUND)
 
 
@@ -79,6 +84,7 @@ def tree(found: Trace) -> Tree:
     root.add(f"payload       input {found.payload['input']}, output {found.payload['output']}")
     signed = found.inclusion.checkpoint
     root.add(f"log entry     {found.inclusion.sequence} of {signed.size}, included under {signed.root.hex()[:16]}…")
+    _add_directory(root, found)
     shard = root.add(f"shard         {found.id.partition('.')[0]}")
     shard.add(f"machine class {escape(header.machine_class)}")
     shard.add(f"image         {header.image or 'none claimed'} (claimed)")
@@ -99,6 +105,23 @@ def _add_promotion(shard: Tree, found: Trace) -> None:
         return
     branch.add(f"environment   {escape(promotion.environment)}")
     branch.add(f"[green]signed by     {promotion.key_id}[/green] ({escape(promotion.builder)})")
+
+
+def _add_directory(root: Tree, found: Trace) -> None:
+    said = found.directory
+    if said is None:
+        root.add("directory     none was asked: nothing but this log says that the shard was ever registered")
+        return
+    if said.index is None or said.registered_ns is None:
+        root.add(f"[red]directory     {escape(said.origin)} does not know this shard[/red]")
+    else:
+        branch = root.add(f"directory     {escape(said.origin)}: registered as entry {said.index}")
+        branch.add(f"registered    {options.time(said.registered_ns)}")
+        before = "not yet" if said.before_ns is None else options.time(said.before_ns)
+        after = options.time(said.after_ns or said.registered_ns)
+        branch.add(f"entry seen    between {after} and {before}, by the directory's clock")
+    for mark in said.marks:
+        root.add(f"[red]{escape(mark.text)}[/red]")
 
 
 def _add_release(root: Tree, found: Trace) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from helix_lineage.errors import ShardError
 from helix_lineage.shard.layout import TEMPORARY
@@ -21,6 +22,14 @@ class AppendFile:
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self.size = 0
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """Go on with a file that is there, at its end."""
+        file = cls.__new__(cls)
+        file._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file.size = os.fstat(file._fd).st_size
+        return file
 
     def write(self, data: bytes) -> None:
         """Append all of `data`; `size` moves only when everything was written."""

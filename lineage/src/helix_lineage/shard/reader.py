@@ -72,6 +72,12 @@ class Shard:
         """Does its process hold the lock now?"""
         return is_locked(self.folder.lock)
 
+    @property
+    def ended(self) -> bool:
+        """Is the last published entry a close entry?"""
+        last = self.published[1].size - 1
+        return last > 0 and isinstance(entries.decode(self.entry(last)), entries.Close)
+
     @cached_property
     def published(self) -> tuple[bytes, checkpoint.Checkpoint]:
         """The published checkpoint: note and content. Raises ShardError or TrustError."""
@@ -126,6 +132,11 @@ class Shard:
                 fix="helix-lineage audit",
             )
         return found
+
+    def consistency(self, first: int) -> list[bytes]:
+        """Proof that the published checkpoint extends the one of size `first`. Raises ShardError."""
+        size = self.published[1].size
+        return merkle.prove_consistency(first, size, tiles.subtree_of(size, self._hash_tile))
 
     def payload(self, sequence: int) -> Payload:
         """What is kept of item `sequence`. Raises ShardError."""

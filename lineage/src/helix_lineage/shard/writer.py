@@ -97,6 +97,11 @@ class ShardWriter:
         self._broken: str | None = None
         self._thread = threading.Thread(target=self._run, name=f"shard-{folder.id[:8]}", daemon=True)
 
+    @property
+    def folder(self) -> Path:
+        """Where the shard lies: what a directory is shown of it is read from there, beside this writer."""
+        return self._folder.root
+
     @classmethod
     def create(
         cls,

@@ -119,7 +119,7 @@ def next_commands(found: story.Story) -> list[str]:
     return [
         f"{helix} lineage trace {found.traced.id}",
         f"{helix} lineage replay {found.traced.id} --seed {story.SEED + 1}   # another seed: differs, and is named",
-        f"{helix} lineage audit",
+        f"{helix} lineage audit --directory .helix/directory",
     ]
 
 
@@ -130,6 +130,8 @@ def tree(found: Trace) -> Tree:
     )
     root.add(f"seed         {found.entry.seed}, lane {found.entry.lane}, {found.header.machine_class}")
     root.add(f"log          entry {found.inclusion.sequence} of {found.inclusion.checkpoint.size}, included")
+    if found.directory is not None and found.directory.index is not None:
+        root.add(f"directory    {found.directory.origin}: the shard was registered as entry {found.directory.index}")
     if found.found is None:
         root.add(f"[red]release      {escape(found.problem or '')}[/red]")
         return root

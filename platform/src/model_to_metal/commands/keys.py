@@ -29,10 +29,11 @@ def init(
 ) -> None:
     """Make the development keys that are missing, and `trust.json`; never overwrites one.
 
-    One key for the releaser, one for the promoter, one that signs entries of the stage cache. They are
+    One key each for releaser, promoter, revoker, the stage cache and the directory. All but the last are
     encrypted with the passphrase in COSIGN_PASSWORD, or with the empty one if that is not set; the
-    builder id of the first two is `laptop`, which production environments refuse; the third's is the
-    machine's trust domain: a release uses only what its own domain recorded.
+    directory, which has nobody to ask, keeps its own in the clear. Their builder id is `laptop`, which
+    production environments refuse; the cache key's is the machine's trust domain: a release uses only
+    what its own domain recorded.
     """
     if domain not in seals.DOMAINS:
         raise KeysError(f"no trust domain is called {domain!r}; there are: {', '.join(seals.DOMAINS)}")

@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     """Mount the group."""
     group = typer.Typer(help=lineage.info.help, no_args_is_help=True, callback=_prepare)
     group.registered_commands.extend(lineage.registered_commands)
+    group.registered_groups.extend(lineage.registered_groups)
     app.add_typer(group, name="lineage")
 
 

@@ -1,0 +1,192 @@
+"""The directory over HTTP: POST /v1/…, and the log as C2SP tlog-tiles over GET.
+
+Needs `helix-lineage[directory]` (starlette, uvicorn); nothing else of the package imports this module.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from helix_lineage.directory import entries, rules
+from helix_lineage.directory.receipt import Receipt
+from helix_lineage.directory.service import Directory
+from helix_lineage.directory.storage import STATEMENTS
+from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, LineageError
+
+_CBOR = "application/cbor"
+_BYTES = "application/octet-stream"
+_TILE = re.compile(r"(entries|\d{1,2})/(x\d{3}/){0,5}\d{3}(\.p/\d{1,3})?")
+_MAX_BODY = 2 * 65536
+_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+_STATUS: dict[type[LineageError], int] = {DirectoryRefusal: 409, DirectoryAway: 503, DirectoryError: 400}
+
+
+class _Behind(DirectoryError):
+    """The client holds a longer log than this one is."""
+
+
+def application(directory: Directory, root: Path) -> Starlette:
+    """The ASGI application of a directory whose log lies in `root`."""
+    api = _Api(directory, root)
+    routes = [
+        Route("/checkpoint", api.checkpoint),
+        Route("/tile/{name:path}", api.tile),
+        Route("/healthz", api.health),
+        Route("/v1/shards", api.register, methods=["POST"]),
+        Route("/v1/shards/{shard}", api.state),
+        Route("/v1/shards/{shard}/checkpoints", api.advance, methods=["POST"]),
+        Route("/v1/shards/{shard}/close", api.end, methods=["POST"]),
+        Route("/v1/statements", api.submit, methods=["POST"]),
+        Route("/v1/statements/{digest}", api.statement),
+    ]
+    return Starlette(routes=routes, exception_handlers={LineageError: _refused, HTTPException: _no_such_thing})
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises DirectoryError."""
+    try:
+        listening = socket.create_server((host, port), backlog=256)
+        # Inherited by what is accepted: an answer goes out in two writes, and must not wait for the other side.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+    except OSError as error:
+        raise DirectoryError(f"cannot listen: {error.strerror}", where=f"{host}:{port}") from error
+
+
+def run(directory: Directory, root: Path, listening: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT; what was accepted is answered."""
+    config = uvicorn.Config(
+        application(directory, root),
+        log_level="warning",
+        access_log=False,
+        limit_concurrency=512,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=10,
+        server_header=False,
+        lifespan="off",
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+class _Api:
+    """The endpoints."""
+
+    def __init__(self, directory: Directory, root: Path) -> None:
+        self._directory, self._root = directory, root
+
+    async def register(self, request: Request) -> Response:
+        """POST /v1/shards."""
+        body = entries.decode_registration(await _body(request, _MAX_BODY))
+        return await self._take(request, body)
+
+    async def advance(self, request: Request) -> Response:
+        """POST /v1/shards/<id>/checkpoints."""
+        body = entries.decode_advance(await _body(request, _MAX_BODY))
+        _same_shard(request, body.shard)
+        return await self._take(request, body)
+
+    async def end(self, request: Request) -> Response:
+        """POST /v1/shards/<id>/close."""
+        body = entries.decode_ending(await _body(request, _MAX_BODY))
+        _same_shard(request, body.shard)
+        return await self._take(request, body)
+
+    async def submit(self, request: Request) -> Response:
+        """POST /v1/statements."""
+        bundle = await _body(request, entries.MAX_BUNDLE_BYTES)
+        return await self._take(request, rules.statement_of(bundle), bundle)
+
+    async def state(self, request: Request) -> Response:
+        """GET /v1/shards/<id>."""
+        try:
+            state = await run_in_threadpool(self._directory.state, request.path_params["shard"])
+        except DirectoryRefusal as error:
+            return JSONResponse(_said(error), 404)
+        return Response(state.to_bytes(), media_type=_CBOR)
+
+    async def statement(self, request: Request) -> Response:
+        """GET /v1/statements/<64 hex>."""
+        name = request.path_params["digest"]
+        if not re.fullmatch("[0-9a-f]{64}", name):
+            raise HTTPException(404)
+        return await self._file(self._root / STATEMENTS / name, _FOREVER)
+
+    async def checkpoint(self, _: Request) -> Response:
+        """GET /checkpoint."""
+        return await self._file(self._root / "checkpoint", {"Cache-Control": "no-store"}, "text/plain; charset=utf-8")
+
+    async def tile(self, request: Request) -> Response:
+        """GET /tile/…"""
+        name = request.path_params["name"]
+        if not _TILE.fullmatch(name):
+            raise HTTPException(404)
+        return await self._file(self._root / "tile" / name, _FOREVER)
+
+    async def health(self, _: Request) -> Response:
+        """GET /healthz."""
+        return JSONResponse({"origin": self._directory.origin, "size": self._directory.book.size})
+
+    async def _file(self, path: Path, headers: dict[str, str], media_type: str = _BYTES) -> Response:
+        try:
+            return Response(await run_in_threadpool(path.read_bytes), media_type=media_type, headers=headers)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise HTTPException(404) from error
+
+    async def _take(self, request: Request, body: entries.Entry, bundle: bytes | None = None) -> Response:
+        seen = _seen(request)
+        if seen > self._directory.book.size:
+            raise _Behind(f"you hold a checkpoint of {seen} entries, and there are {self._directory.book.size}")
+
+        def take() -> Receipt:
+            return self._directory.take(body, bundle=bundle, seen=seen)
+
+        receipt = await run_in_threadpool(take)
+        return Response(receipt.to_bytes(), media_type=_CBOR)
+
+
+def _seen(request: Request) -> int:
+    text = request.query_params.get("seen", "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise DirectoryError(f"seen is no number: {text!r}")
+    return int(text)
+
+
+def _same_shard(request: Request, shard: str) -> None:
+    if request.path_params["shard"] != shard:
+        raise DirectoryError(f"the body is about the shard {shard}", where=request.path_params["shard"])
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The body, if it is not longer than it may be."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > most:
+            raise HTTPException(413)
+    return bytes(data)
+
+
+def _said(error: LineageError) -> dict[str, str | None]:
+    return {"error": error.what, "where": error.where, "fix": error.fix}
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LineageError)  # noqa: S101  it is registered for these
+    status = 416 if isinstance(error, _Behind) else _STATUS.get(type(error), 400)
+    return JSONResponse(_said(error), status)
+
+
+def _no_such_thing(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    words = {404: "there is nothing of that name", 413: "the body is longer than it may be"}
+    return JSONResponse({"error": words.get(error.status_code, error.detail), "where": None}, error.status_code)

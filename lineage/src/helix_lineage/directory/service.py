@@ -1,0 +1,118 @@
+"""The directory: takes requests, decides by the rules, keeps, and answers with a receipt.
+
+Storage and rules under one lock; knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from helix_lineage.checkpoint import DIRECTORY_ORIGIN
+from helix_lineage.directory import entries, rules
+from helix_lineage.directory.receipt import ROLE, Receipt, ShardState
+from helix_lineage.directory.storage import DirectoryLog
+from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal
+from helix_lineage.trust import Trust, key_id_of
+
+
+def load_key(path: Path) -> Ed25519PrivateKey:
+    """The directory's key, a PEM file that only its owner can read. Raises DirectoryError."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise DirectoryError("others can read the directory's key", where=str(path), fix=f"chmod 600 {path}")
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        what = f"cannot read the directory's key: {error}"
+        raise DirectoryError(what, where=str(path), fix="helix keys init") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise DirectoryError("the directory's key is no Ed25519 key", where=str(path))
+    return key
+
+
+def origin_of(key: Ed25519PrivateKey, trust: Trust, at: datetime) -> str:
+    """The log's name: that under which the trust root knows the key. Raises TrustError."""
+    found = trust.key_for(ROLE, at, key_id_of(key.public_key()))
+    return DIRECTORY_ORIGIN + found.builder
+
+
+class Directory:
+    """One directory. Thread-safe."""
+
+    def __init__(
+        self,
+        root: Path,
+        origin: str,
+        key: Ed25519PrivateKey,
+        trust: Trust,
+        *,
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Begin, or go on with, the log in the folder `root`. Raises DirectoryError."""
+        self._log = DirectoryLog.open(root, origin, key)
+        self.origin = origin
+        self._now = now
+        self._lock = threading.Lock()
+        self.book = rules.Book(trust)
+        for entry in self._log.entries():
+            _, body = entries.decode(entry)
+            bundle = self._log.statements(body.digest) if isinstance(body, entries.Statement) else None
+            self.book.apply(entry, bundle)
+
+    @property
+    def note(self) -> bytes:
+        """The newest signed checkpoint."""
+        return self._log.note
+
+    def take(self, body: entries.Entry, *, bundle: bytes | None = None, seen: int = 0) -> Receipt:
+        """Take a request, or say which entry holds it already.
+
+        Raises DirectoryRefusal with the reason, DirectoryAway when it cannot be kept.
+
+        Args:
+            seen: size of the checkpoint that the client holds; the receipt proves that the log only grew since.
+        """
+        with self._lock:
+            if seen > self._log.size:
+                raise DirectoryRefusal(f"you hold a checkpoint of {seen} entries, and there are {self._log.size}")
+            at = max(self._now(), self.book.time_ns)
+            index = self.book.decide(body, at, bundle)
+            if index is None:
+                entry = body.entry(at)
+                index = self._log.append(entry, bundle)
+                self.book.apply(entry, bundle)
+            return self._receipt(index, seen)
+
+    def state(self, shard: str) -> ShardState:
+        """How far a shard has come. Raises DirectoryRefusal when it is not registered."""
+        with self._lock:
+            known = self.book.shards.get(shard)
+            if known is None:
+                raise DirectoryRefusal("the shard is not registered here", where=shard)
+            return ShardState(known.size, known.root, known.last, known.closed)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        with self._lock:
+            self._log.close()
+
+    def _receipt(self, index: int, seen: int) -> Receipt:
+        try:
+            self._log.publish()
+        except OSError as error:
+            raise DirectoryAway(f"cannot write the tiles: {error}") from error
+        consistency = self._log.prove_consistency(seen) if seen else []
+        return Receipt(
+            index,
+            self._log.entry(index),
+            tuple(self._log.prove_inclusion(index)),
+            self._log.note,
+            tuple(consistency),
+        )

@@ -1,0 +1,152 @@
+"""Everything that a directory holds, read from a URL or a folder, and checked again.
+
+The entries must be those under its signed checkpoint. An audit also asks of each entry whether
+it was right by the rules when it was taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from helix_lineage import merkle
+from helix_lineage.canonical import Json, encode_number
+from helix_lineage.checkpoint import Checkpoint
+from helix_lineage.directory.entries import Statement, decode
+from helix_lineage.directory.receipt import open_note
+from helix_lineage.directory.rules import Book, KnownShard
+from helix_lineage.directory.source import Source
+from helix_lineage.errors import LineageError, ShardError, TrustError
+from helix_lineage.shard.header import ShardHeader
+from helix_lineage.trust import Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """That something which a prediction rests on was revoked."""
+
+    kind: str
+    target: str
+    since: datetime
+    index: int
+    """Entry of the revocation in the directory."""
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        when = self.since.isoformat()
+        return f"revoked: the {self.kind} {self.target}, as of {when} (directory entry {self.index}): {self.reason}"
+
+    def to_json(self) -> dict[str, Json]:
+        """The mark as JSON values."""
+        since = self.since.isoformat()
+        return {
+            "kind": self.kind, "target": self.target, "since": since, "index": self.index, "reason": self.reason,
+        }  # fmt: skip
+
+
+@dataclass(slots=True)
+class View:
+    """A directory at one checkpoint."""
+
+    note: bytes
+    checkpoint: Checkpoint
+    book: Book
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    """Entries that the directory should not have taken."""
+
+    def shard(self, name: str) -> KnownShard | None:
+        """What is known of a shard."""
+        return self.book.shards.get(name)
+
+    def marks(self, header: ShardHeader) -> list[Mark]:
+        """What was revoked of that which a shard's header names, by whom it was signed included."""
+        named = [("release", header.release), ("promotion", header.promotion), ("image", header.image)]
+        for known in (self.book.releases.get(header.release or ""), self.book.promotions.get(header.promotion or "")):
+            if known is not None:
+                named.append(("key", known.verified.key_id))
+        found = [self.book.revoked(kind, target) for kind, target in named]
+        return [
+            Mark(item.kind, item.target, item.since, self.book.index_of(item), item.reason)
+            for item in found
+            if item is not None
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """What a directory says of one entry of a shard."""
+
+    origin: str
+    index: int | None
+    """Entry of the shard's registration; None when it was never registered."""
+    registered_ns: int | None
+    after_ns: int | None
+    """When the directory took the last checkpoint without the entry."""
+    before_ns: int | None
+    """When it took the first one with it; None while it has not."""
+    closed: bool
+    marks: tuple[Mark, ...]
+
+    def to_json(self) -> dict[str, Json]:
+        """What is said, as JSON values."""
+        return {
+            "origin": self.origin,
+            "index": self.index,
+            "registered_ns": None if self.registered_ns is None else encode_number(self.registered_ns),
+            "after_ns": None if self.after_ns is None else encode_number(self.after_ns),
+            "before_ns": None if self.before_ns is None else encode_number(self.before_ns),
+            "closed": self.closed,
+            "revoked": [mark.to_json() for mark in self.marks],
+        }
+
+
+def witnessed(view: View, header: ShardHeader, sequence: int, shard: str) -> Witnessed:
+    """What the directory says of entry `sequence` of a shard. Pure."""
+    origin, marks, known = view.checkpoint.origin, tuple(view.marks(header)), view.shard(shard)
+    if known is None:
+        return Witnessed(origin, None, None, None, None, False, marks)
+    before = next((time_ns for _, time_ns, size, _ in known.seen if size > sequence), None)
+    without = [time_ns for _, time_ns, size, _ in known.seen if size <= sequence]
+    after = without[-1] if without else None
+    return Witnessed(origin, known.index, known.time_ns, after, before, known.closed, marks)
+
+
+def load(source: Source, trust: Trust, at: datetime, *, audited: bool = False) -> View:
+    """Read it all. Raises TrustError when signature or entries do not hold, DirectoryAway when it cannot be read.
+
+    Args:
+        at: when the directory's key must hold.
+        audited: check every entry by the rules, with every signature in it.
+    """
+    note = source.require("checkpoint")
+    signed = open_note(note, trust, at)
+    try:
+        held = source.entries(0, signed.size)
+    except ShardError as error:
+        raise TrustError(f"the directory's tiles do not hold: {error.what}", where=signed.origin) from error
+    if merkle.root([merkle.leaf_hash(entry) for entry in held]) != signed.root:
+        raise TrustError("the directory's entries are not those under its checkpoint", where=signed.origin)
+    view = View(note, signed, Book(trust))
+    for index, entry in enumerate(held):
+        try:
+            _take(view, source, entry, audited=audited)
+        except LineageError as error:
+            view.problems.append((index, error.what))
+            view.book.size = index + 1
+    return view
+
+
+def _take(view: View, source: Source, entry: bytes, *, audited: bool) -> None:
+    """One entry. Raises LineageError when it should not be there."""
+    book = view.book
+    time_ns, body = decode(entry)
+    bundle = source.read(f"v1/statements/{body.digest.hex()}") if isinstance(body, Statement) else None
+    if audited:
+        if time_ns < book.time_ns:
+            raise TrustError("the directory's time went back")
+        same = book.decide(body, time_ns, bundle)
+        if same is not None:
+            raise TrustError(f"it says what entry {same} says")
+    book.apply(entry, bundle)

@@ -1,0 +1,249 @@
+"""Servers and the directory, real processes both: registered before use, followed, ended, and an outage between."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from helix_lineage.audit import audit
+from helix_lineage.directory import view
+from helix_lineage.directory.source import FolderSource
+from helix_lineage.releases import Sources
+from helix_lineage.shard import ShardHeader, ShardWriter
+from helix_lineage.shard.reader import Log
+from helix_lineage.trust import Trust
+from helixserve.errors import NotReadyError
+from helixserve.registrar import Registrar
+from tests.helix_lineage.directory.support import Office, Running, directory_key, key_entry, running, start
+from tests.helix_lineage.support import header, request
+from tests.helixserve import support
+from tests.helixserve.support import Place, Serving, serving
+
+
+@dataclass
+class Far:
+    """A directory in a folder of its own, that trusts the place's releaser, and can be killed and started again."""
+
+    place: Place
+    folder: Path
+    port: int = field(default_factory=support.free_port)
+    process: Running | None = None
+
+    def __post_init__(self) -> None:
+        root = support.trust(self.place.key)
+        assert isinstance(root["keys"], list)
+        root["keys"].append(key_entry(directory_key()))
+        self.place.trust.write_text(json.dumps(root))
+        Office(self.folder).write_keys()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.process = start(self.folder / "log", self.folder / "directory.key", self.place.trust, self.port)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+
+    def view(self) -> view.View:
+        return view.load(FolderSource(self.folder / "log"), self.trust, datetime.now(UTC), audited=True)
+
+    @property
+    def trust(self) -> Trust:
+        return Trust.load(self.place.trust)
+
+    def audit(self, log: Path, *, whole: bool = False) -> list[str]:
+        report = audit(Log(log), Sources(trust=self.trust), directory=self.view(), whole=whole)
+        return [f"{finding.rule}: {finding.message}" for finding in report.findings]
+
+
+@pytest.fixture
+def far(place: Place, tmp_path: Path) -> Iterator[Far]:
+    folder = tmp_path / "far"
+    folder.mkdir()
+    made = Far(place, folder)
+    made.start()
+    yield made
+    if made.process is not None and made.process.process.poll() is None:
+        made.process.process.terminate()
+        made.process.process.wait(30)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> float:
+    """Wait for it; gives how long that took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, "it did not come about"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def is_ready(server: Serving) -> bool:
+    return httpx.get(f"{server.url}/v2/health/ready", timeout=30).status_code == 200
+
+
+class Load:
+    """A client that asks one thing after another, and counts the answers."""
+
+    def __init__(self, server: Serving) -> None:
+        self.statuses: list[int] = []
+        self._server, self._ending = server, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        with httpx.Client(timeout=60) as client:
+            while not self._ending.is_set():
+                answer = client.post(f"{self._server.url}/project", json={"values": [1, 2]})
+                self.statuses.append(answer.status_code)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+
+def test_a_server_registers_is_followed_and_ends(place: Place, far: Far) -> None:
+    with serving(place, HELIX_DIRECTORY=far.url) as server:
+        until(lambda: is_ready(server))
+        (name,) = Log(place.log).shard_ids()
+        assert far.view().book.shards[name].size == 1
+        httpx.post(f"{server.url}/project", json={"values": [1]})
+        until(lambda: far.view().book.shards[name].size > 1)
+        assert server.stop() == 0
+    known = far.view().book.shards[name]
+    assert (known.closed, known.size) == (True, Log(place.log).shard(name).size)
+    assert far.audit(place.log, whole=True) == []
+
+
+def test_a_directory_that_the_trust_root_does_not_name_makes_a_server_unready(place: Place, far: Far) -> None:
+    place.trust.write_text(json.dumps(support.trust(place.key)))
+    with serving(place, HELIX_DIRECTORY=far.url) as server:
+        answer = httpx.get(f"{server.url}/v2/health/ready")
+        assert answer.status_code == 503
+        assert "no key of role 'directory'" in answer.text
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 503
+
+
+def outage(place: Place, far: Far, tmp_path: Path, seconds: float) -> dict[str, float]:
+    """The directory is killed under load, and comes back: what was ready goes on, what is new waits."""
+    other = tmp_path / "other-log"
+    with serving(place, HELIX_DIRECTORY=far.url) as first:
+        until(lambda: is_ready(first))
+        (name,) = Log(place.log).shard_ids()
+        with Load(first) as load:
+            until(lambda: len(load.statuses) > 5)
+            far.kill()
+            began, before = time.monotonic(), len(load.statuses)
+            with serving(place, HELIX_DIRECTORY=far.url, HELIX_LOG=str(other)) as second:
+                back = max(began + seconds, time.monotonic() + 1)
+                while time.monotonic() < back:
+                    answer = httpx.get(f"{second.url}/v2/health/ready", timeout=30)
+                    assert answer.status_code == 503
+                    assert is_ready(first)
+                    time.sleep(0.2)
+                assert "the shard cannot be registered: the directory cannot be reached" in answer.text
+                assert httpx.post(f"{second.url}/project", json={"values": [1]}).status_code == 503
+                meanwhile = len(load.statuses) - before
+                assert meanwhile > 0
+                behind = Log(place.log).shard(name).size - far.view().book.shards[name].size
+                assert behind >= meanwhile
+                size = Log(place.log).shard(name).size
+                far.start()
+                ready = until(lambda: is_ready(second), 30)
+                caught = until(lambda: far.view().book.shards[name].size >= size, 30)
+                assert httpx.post(f"{second.url}/project", json={"values": [1]}).status_code == 200
+                assert second.stop() == 0
+        assert set(load.statuses) == {200}
+        assert first.stop() == 0
+    shards = far.view().book.shards
+    assert [shard.closed for shard in shards.values()] == [True, True]
+    assert len(Log(other).shard_ids()) == 1  # the writer that waited was shown again, and no other made
+    assert far.audit(place.log) == far.audit(other) == []
+    return {"answered": meanwhile, "behind": behind, "new one ready after": ready, "caught up after": caught}
+
+
+def test_while_the_directory_is_away_the_ready_go_on_and_the_new_wait(place: Place, far: Far, tmp_path: Path) -> None:
+    outage(place, far, tmp_path, 3)
+
+
+@pytest.mark.long
+def test_thirty_seconds_without_a_directory(place: Place, far: Far, tmp_path: Path) -> None:
+    print(outage(place, far, tmp_path, 30))
+
+
+@contextmanager
+def registered(office: Office, log: Path, url: str) -> Iterator[tuple[Registrar, ShardWriter]]:
+    made: ShardHeader = header(office.chain)
+    registrar = Registrar(url, office.trust(), [office.released()], interval_s=0.05)
+    with ShardWriter.create(log, made) as writer:
+        registrar.admit(writer)
+        yield registrar, writer
+    registrar.close()
+
+
+def test_what_an_ended_process_could_not_tell_the_next_one_tells(tmp_path: Path) -> None:
+    office, log = Office(tmp_path), tmp_path / "log"
+    with running(office) as process, registered(office, log, process.url) as (_, writer):
+        writer.append(request())
+        process.kill()
+    with running(office) as process, registered(office, log, process.url) as (_, second):
+        seen = lambda: view.load(FolderSource(office.folder), office.trust(), datetime.now(UTC)).book.shards  # noqa: E731
+        until(lambda: seen()[writer.shard_id].closed, 20)
+        assert second.shard_id in seen()
+
+
+def test_an_answer_that_was_lost_does_not_stop_the_shard(tmp_path: Path) -> None:
+    """The directory took a checkpoint that this registrar believes it did not take."""
+    office = Office(tmp_path)
+    with running(office) as process, registered(office, tmp_path / "log", process.url) as (registrar, writer):
+        writer.append(request(count=3))
+        until(lambda: registrar._followed[0].taken == 4)
+        with registrar._lock:
+            registrar._followed[0].taken = 2
+        writer.append(request())
+        until(lambda: registrar._followed[0].taken == 5)
+        assert registrar.problem is None
+
+
+def test_a_directory_that_lies_admits_nothing(tmp_path: Path) -> None:
+    """It has another key than the trust root says."""
+    office, liar = Office(tmp_path), Office(tmp_path, key=directory_key(9))
+    liar.releaser = office.releaser
+    with running(liar) as process:
+        registrar = Registrar(process.url, office.trust(), [office.released()])
+        with (
+            ShardWriter.create(tmp_path / "log", header(office.chain)) as writer,
+            pytest.raises(NotReadyError, match="not signed by the log's key") as caught,
+        ):
+            registrar.admit(writer)
+        assert caught.value.where == "HELIX_DIRECTORY"
+        registrar.close()
+
+
+def test_a_directory_that_goes_back_is_complained_of_and_serving_goes_on(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    port = support.free_port()
+    with running(office, port) as process, registered(office, tmp_path / "log", process.url) as (registrar, writer):
+        process.kill()
+        # Put back to nothing: it looks whole to itself.
+        for name in ("journal", "checkpoint"):
+            (office.folder / name).unlink()
+        with running(office, port):
+            writer.append(request())
+            until(lambda: "rolled back" in (registrar.problem or ""), 20)
+            writer.append(request())
+        registrar._statements.clear()
