@@ -87,6 +87,6 @@ def test_every_locked_distribution_is_installed_from_a_wheel_or_as_a_locked_sour
 
 def test_an_environment_is_not_made_again_with_its_own_python() -> None:
     own = ROOT / ".helix" / "venv" / "bin"
-    found = sourced("find_python", PATH=f"{own}:{os.environ['PATH']}").strip()
+    found = sourced("find_python", PATH=f"{own}:{own}:{os.environ['PATH']}").strip()
     assert found
     assert not Path(found).is_relative_to(own)

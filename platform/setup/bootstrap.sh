@@ -26,10 +26,7 @@ if [ "${1:-}" = tests ]; then
 fi
 PATH=$PATH:/usr/sbin:/sbin
 # The environment that this makes anew must not be made with its own Python.
-PATH=:$PATH:
-PATH=${PATH//":$venv/bin:"/:}
-PATH=${PATH#:}
-PATH=${PATH%:}
+PATH=$(tr : '\n' <<< "$PATH" | grep -vxF "$venv/bin" | paste -sd:)
 
 missing_packages() {
   local pair

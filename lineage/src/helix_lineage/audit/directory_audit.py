@@ -55,8 +55,7 @@ def audit_directory(
 
 
 def _unregistered(shard: AuditedShard) -> None:
-    served = sum(isinstance(body, entries.PredictionEntry) for body in shard.decoded.values())
-    if served:
+    if served := len(shard.predictions):
         shard.find("unregistered", f"the directory does not know this shard, which holds {served} predictions")
     else:
         shard.notes.append(f"{shard.id}: the directory does not know this shard; it never served")
@@ -104,7 +103,8 @@ def _bracket(shard: AuditedShard, known: KnownShard, skew_ns: int) -> None:
     sizes, times = [seen[2] for seen in known.seen], [seen[1] for seen in known.seen]
     wrong: list[str] = []
     first = None
-    for sequence, body in shard.decoded.items():
+    for sequence in shard.predictions:
+        body = entries.decode(shard.covered[sequence])
         if not isinstance(body, entries.PredictionEntry):
             continue
         covered = bisect.bisect_right(sizes, sequence)  # the first checkpoint with more than `sequence` entries
