@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +43,7 @@ from helix_lineage.records import (
     from_json,
 )
 from helix_lineage.release import PREDICATE_TYPE
+from helix_lineage.shard import Prediction
 from helix_lineage.trust import key_id_of
 from helixserve import readiness
 from helixserve.readiness import Verified
@@ -278,6 +279,18 @@ def trust(key: ec.EllipticCurvePrivateKey, *, role: str = "releaser") -> dict[st
 def verified(place: Place) -> Verified:
     """What a server on this place knows of itself."""
     return readiness.load(Settings.read(place.environment()), datetime.now(UTC))
+
+
+class Memory:
+    """A log in memory: the rules of the core need no disk (tests of the recorder and the doors use one)."""
+
+    def __init__(self) -> None:
+        self.predictions: list[Prediction] = []
+
+    def append(self, predictions: Sequence[Prediction]) -> list[str]:
+        first = len(self.predictions)
+        self.predictions += predictions
+        return [f"shard.{first + offset}" for offset in range(len(predictions))]
 
 
 def free_port() -> int:

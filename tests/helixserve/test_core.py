@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -14,22 +16,10 @@ from helixserve import tensors
 from helixserve.contract import Contract
 from helixserve.core import Core
 from helixserve.errors import BusyError, ContractError, HelixServeError, NotReadyError, UnrecordedError
-from tests.helixserve.support import tiny_graph
+from helixserve.observe.call import Call
+from tests.helixserve.support import Memory, tiny_graph
 
 ID = bytes(range(16))
-
-
-class Memory:
-    """A log in memory: the rules of the core need no disk (tests of the recorder and the doors use one)."""
-
-    def __init__(self) -> None:
-        self.predictions: list[Prediction] = []
-        self.threads: set[str] = set()
-
-    def append(self, predictions: Sequence[Prediction]) -> list[str]:
-        first = len(self.predictions)
-        self.predictions += predictions
-        return [f"shard.{first + offset}" for offset in range(len(predictions))]
 
 
 class Full:
@@ -43,7 +33,7 @@ def model(contract: Contract) -> Tiny:
 
 
 def request(**more: object) -> list[Tensor]:
-    kinds = {"seed": "UINT64", "repeats": "INT64", "delay": "FP64", "fault": "BYTES"}
+    kinds = {"seed": "UINT64", "repeats": "INT64", "delay": "FP64", "pause": "FP64", "fault": "BYTES"}
     given = [tensors.from_value(name, kinds[name], value) for name, value in more.items()]
     return [tensors.from_value("values", "FP32", [1, 2, 3]), *given]
 
@@ -182,3 +172,153 @@ def test_closing_finishes_what_was_accepted_and_refuses_the_rest(model: Tiny) ->
         return await accepted
 
     assert len(asyncio.run(ask()).items) == 1
+
+
+async def collect(core: Core, **more: object) -> list[core_module.Item]:
+    return [item async for item in core.stream("project", request(**more), ID)]
+
+
+def test_a_stream_gives_the_items_and_the_bytes_of_the_whole_answer(model: Tiny) -> None:
+    log = Memory()
+    core = Core(model, log)
+    whole = asyncio.run(core.infer("project", request(seed=4, repeats=5), ID))
+    items = asyncio.run(collect(core, seed=4, repeats=5))
+    assert tuple(item.answer.items[0] for item in items) == whole.items
+    assert [(item.index, item.count, item.last) for item in items] == [(i, 5, i == 4) for i in range(5)]
+    assert [item.answer.prediction_ids for item in items] == [(f"shard.{n}",) for n in range(5, 10)]
+    assert [p.output for p in log.predictions[:5]] == [p.output for p in log.predictions[5:]]
+    assert {item.answer.seed for item in items} == {4}
+
+
+class Slow(Memory):
+    """Records as slowly as a bad disk."""
+
+    def append(self, predictions: Sequence[Prediction]) -> list[str]:
+        time.sleep(0.05)
+        return super().append(predictions)
+
+
+def test_an_item_is_given_when_it_is_recorded_and_the_next_is_computed_meanwhile(model: Tiny) -> None:
+    log = Slow()
+    core = Core(model, log)
+
+    async def ask() -> float:
+        began = time.perf_counter()
+        async for item in core.stream("project", request(repeats=8, pause=0.05), ID):
+            assert len(log.predictions) == item.index + 1
+        return time.perf_counter() - began
+
+    # One after the other would take 8 * (0.05 + 0.05) s.
+    assert asyncio.run(ask()) < 0.65
+
+
+def test_a_reader_that_stops_reading_holds_neither_the_worker_nor_more_than_one_item(model: Tiny) -> None:
+    core = Core(model, Memory())
+
+    async def ask() -> None:
+        async with contextlib.aclosing(core.stream("project", request(repeats=50), ID)) as items:
+            await anext(items)
+            answers = [await core.infer("project", request(seed=seed), ID) for seed in range(3)]
+            assert len(answers) == 3
+        await core.close()
+
+    asyncio.run(asyncio.wait_for(ask(), 10))
+    # The item that was read, the one ahead of it, and the three of the others; the last reply may let one more in.
+    assert model.computed <= 6
+
+
+def test_streams_and_whole_answers_side_by_side_have_the_bits_of_each_alone(model: Tiny) -> None:
+    alone = [asyncio.run(collect(Core(model, Memory()), seed=seed, repeats=6)) for seed in range(3)]
+
+    async def ask() -> list[list[core_module.Item]]:
+        core = Core(model, Memory())
+        streams = [collect(core, seed=seed, repeats=6, pause=0.001) for seed in range(3)]
+        whole = [core.infer("project", request(seed=seed, repeats=6), ID) for seed in range(3)]
+        found = await asyncio.gather(*streams, *whole)
+        for stream, answer in zip(found[:3], found[3:], strict=True):
+            assert tuple(item.answer.items[0] for item in stream) == answer.items  # type: ignore[union-attr]
+        return found[:3]  # type: ignore[return-value]
+
+    for one, other in zip(alone, asyncio.run(ask()), strict=True):
+        assert [item.answer.items for item in one] == [item.answer.items for item in other]
+
+
+@pytest.mark.parametrize("how", ["whole", "stream", "closed"])
+def test_a_caller_that_goes_away_stops_the_computing(model: Tiny, how: str) -> None:
+    log = Memory()
+    core = Core(model, log)
+
+    async def stream() -> None:
+        async with contextlib.aclosing(core.stream("project", request(repeats=50, pause=0.05), ID)) as items:
+            async for item in items:
+                if how == "closed" and item.index == 2:
+                    return
+
+    async def ask() -> None:
+        whole = core.infer("project", request(repeats=50, pause=0.05), ID)
+        asked = asyncio.create_task(whole if how == "whole" else stream())
+        if how == "whole":
+            await asyncio.sleep(0.2)
+            asked.cancel()
+        else:
+            whole.close()
+            if how == "stream":
+                await asyncio.sleep(0.2)
+                asked.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asked
+        at = model.computed
+        await asyncio.sleep(0.3)
+        assert model.computed <= at + 1, "the model went on"
+        assert core.inside == 0
+        await core.close()
+
+    asyncio.run(ask())
+    assert 1 <= model.computed < 10
+    # A whole answer is recorded as a whole; the items of a stream that were given stay recorded.
+    assert bool(log.predictions) == (how != "whole")
+
+
+def test_a_stream_ends_with_the_error_of_the_item_that_fails(model: Tiny) -> None:
+    log = Memory()
+
+    async def ask() -> list[int]:
+        seen = []
+        with pytest.raises(ContractError, match="shape"):
+            async for item in Core(model, log).stream("project", request(fault="shape", repeats=3), ID):
+                seen.append(item.index)
+        return seen
+
+    assert asyncio.run(ask()) == [0]
+    assert len(log.predictions) == 1
+
+
+def test_a_stream_that_cannot_be_recorded_gives_nothing(model: Tiny) -> None:
+    with pytest.raises(UnrecordedError):
+        asyncio.run(collect_all(Core(model, Full())))
+
+
+async def collect_all(core: Core) -> None:
+    async for _ in core.stream("project", request(repeats=3), ID):
+        raise AssertionError("given, but not recorded")
+
+
+def test_closing_waits_for_streams(model: Tiny) -> None:
+    core = Core(model, Memory())
+
+    async def ask() -> list[core_module.Item]:
+        reading = asyncio.create_task(collect(core, repeats=5, pause=0.03))
+        await asyncio.sleep(0.05)
+        await core.close()
+        return await reading
+
+    assert len(asyncio.run(ask())) == 5
+
+
+def test_the_call_learns_where_the_time_went(model: Tiny) -> None:
+    call = Call("grpc", traced=True)
+    asyncio.run(Core(model, Slow()).infer("project", request(repeats=2, pause=0.03), ID, call))
+    assert call.seconds["compute"] >= 0.06
+    assert call.seconds["record"] >= 0.05
+    assert call.prediction_ids == ["shard.0", "shard.1"]
+    assert [phase.name for phase in call.phases] == ["queue", "resolve", "compute", "compute", "record"]

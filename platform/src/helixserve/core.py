@@ -1,34 +1,38 @@
-"""One request after another: resolve, predict, record. That order, and one compute thread, is the strict lane.
+"""One compute thread: resolve, predict, record. An item's bits depend on its request alone: the strict lane.
 
-Doors hand in typed tensors and get an `Answer`, whose items are on disk before it is given. The
-compute thread leaves the event loop free; recording has threads of its own, so that requests
-share a group commit while the next one computes.
+Doors hand in typed tensors and get an `Answer`, or a stream of items; either way an item is on
+disk before it is given. The compute thread leaves the event loop free; recording has threads of
+its own, so that requests share a group commit while the next one computes.
+
+A stream takes its turns item by item: while one is recorded and read, the next is computed, and no
+further one. So a slow reader holds neither the compute thread nor more than one item, and other
+requests are served between its items. A caller that goes away stops the computing of its request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
+from typing import Protocol, TypeVar
 
 from helix_lineage.shard import Prediction
-from helix_lineage.typed import Tensor, encode
-from helixserve import tensors as plain
-from helixserve.contract import SEED, Contract, Field, Model, Task
-from helixserve.errors import BusyError, ContractError, HelixServeError, NotReadyError
-
-logger = logging.getLogger("helixserve.core")
+from helix_lineage.typed import Tensor
+from helixserve.contract import Contract, Model, Task
+from helixserve.errors import BusyError, NotReadyError
+from helixserve.observe.call import Call
+from helixserve.work import Computed, Work
 
 QUEUE = 256
 """Requests that may wait or run at once, where `[limits] queue` says nothing."""
+
+STALL_S = 20.0
+"""How long the reader of a stream may take nothing before the door ends it: a place in the queue is not for keeping."""
+
+T = TypeVar("T")
 
 
 class Log(Protocol):
@@ -54,10 +58,19 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Computed:
-    seed: int | None
-    items: tuple[tuple[Tensor, ...], ...]
-    predictions: tuple[Prediction, ...]
+class Item:
+    """One item of a stream, recorded."""
+
+    answer: Answer
+    """This item alone."""
+    index: int
+    count: int
+    """Items of the whole request."""
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing follows."""
+        return self.index == self.count - 1
 
 
 class Core:
@@ -71,25 +84,53 @@ class Core:
 
     def __init__(self, model: Model, log: Log, *, draw_seed: Callable[[], int] | None = None) -> None:
         self.contract: Contract = model.contract
+        self.inside = 0
+        """Requests that wait or run."""
         self._model = model
         self._log = log
         self._draw_seed = draw_seed or draw
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="helix-compute")
         self._record = ThreadPoolExecutor(8, thread_name_prefix="helix-record")
         self._queue = self.contract.limits.get("queue", QUEUE)
-        self._inside = 0
         self._stopping = False
+        self._left = asyncio.Event()
 
-    async def infer(self, task: str, tensors: Sequence[Tensor], request_id: bytes) -> Answer:
+    async def infer(self, task: str, tensors: Sequence[Tensor], request_id: bytes, call: Call | None = None) -> Answer:
         """Answer one request. Raises HelixServeError; nothing else leaves here.
 
-        A caller that is cancelled leaves the queue; once computing has begun it ends, and is recorded.
+        A caller that is cancelled leaves the queue, or stops the computing after the item it is at;
+        then nothing of the request is recorded. Recording that has begun ends.
         """
-        loop = asyncio.get_running_loop()
+        work = Work(self._model, task, tensors, call or Call(request_id=request_id), self._draw_seed)
         async with self._admitted():
-            done = await loop.run_in_executor(self._compute, self._work, task, tuple(tensors), request_id)
-            ids = await loop.run_in_executor(self._record, self._log.append, done.predictions)
-        return Answer(self.contract.task(task), request_id.hex(), done.seed, done.items, tuple(ids))
+            try:
+                made = await _on(self._compute, work.all)
+                ids = await _on(self._record, lambda: self._write(work, made))
+            finally:
+                work.cancel()
+        return Answer(work.task, request_id.hex(), work.seed, tuple(computed.item for computed in made), tuple(ids))
+
+    async def stream(
+        self, task: str, tensors: Sequence[Tensor], request_id: bytes, call: Call | None = None
+    ) -> AsyncGenerator[Item, None]:
+        """Each item of one request as soon as it is recorded. Raises HelixServeError; nothing else leaves here.
+
+        Close it when you stop early (`contextlib.aclosing`): computing then ends after the item it is
+        at. What was recorded until then stays recorded.
+        """
+        work = Work(self._model, task, tensors, call or Call(request_id=request_id), self._draw_seed)
+        async with self._admitted():
+            ahead = _on(self._compute, work.step)
+            try:
+                while (made := await ahead) is not None:
+                    ahead = _on(self._compute, work.step)
+                    ids = await _on(self._record, lambda made=made: self._write(work, [made]))  # type: ignore[misc]  # mypy infers no default's type
+                    answer = Answer(work.task, request_id.hex(), work.seed, (made.item,), tuple(ids))
+                    yield Item(answer, made.prediction.index, made.prediction.count)
+            finally:
+                work.cancel()
+                ahead.cancel()
+                self._compute.submit(work.close)
 
     @property
     def inside(self) -> int:
@@ -99,6 +140,9 @@ class Core:
     async def close(self) -> None:
         """Refuse new requests and wait for those inside."""
         self._stopping = True
+        while self.inside:
+            self._left.clear()
+            await self._left.wait()
         for pool in (self._compute, self._record):
             await asyncio.to_thread(pool.shutdown)
 
@@ -106,95 +150,30 @@ class Core:
     async def _admitted(self) -> AsyncIterator[None]:
         if self._stopping:
             raise NotReadyError("the server is stopping", fix="retry at another replica")
-        if self._inside >= self._queue:
-            raise BusyError(f"{self._inside} requests are waiting already", fix="retry in a second")
-        self._inside += 1
+        if self.inside >= self._queue:
+            raise BusyError(f"{self.inside} requests are waiting already", fix="retry in a second")
+        self.inside += 1
         try:
             yield
         finally:
-            self._inside -= 1
+            self.inside -= 1
+            self._left.set()
 
-    def _work(self, task: str, tensors: tuple[Tensor, ...], request_id: bytes) -> _Computed:
-        try:
-            return self._predict(task, tensors, request_id)
-        except HelixServeError:
-            raise
-        except Exception as error:
-            logger.exception("request %s: %s failed", request_id.hex(), task)
-            raise HelixServeError("the model failed; this is a fault of the server", where=task) from error
+    def _write(self, work: Work, made: Sequence[Computed]) -> list[str]:
+        began = work.call.now()
+        ids = self._log.append([computed.prediction for computed in made])
+        work.call.prediction_ids += ids
+        work.call.spent("record", began, ids)
+        return ids
 
-    def _predict(self, task: str, tensors: tuple[Tensor, ...], request_id: bytes) -> _Computed:
-        wanted = self.contract.task(task)
-        resolved = self._model.resolve(task, tensors, self._draw_seed)
-        count = self._model.count(resolved)
-        typed_input = encode(resolved)
-        seed_tensor = plain.find(resolved, SEED)
-        seed = None if seed_tensor is None else int(plain.scalar(seed_tensor))
-        items: list[tuple[Tensor, ...]] = []
-        predictions: list[Prediction] = []
-        started = time.time_ns()
-        for index, item in enumerate(self._model.predict(resolved, range(count))):
-            items.append(check_item(wanted, item, items[0] if items else None))
-            finished = time.time_ns()
-            predictions.append(
-                Prediction(
-                    request_id=request_id,
-                    index=index,
-                    count=count,
-                    input=typed_input,
-                    output=encode(item),
-                    seed=seed,
-                    lane=self.contract.lane,
-                    started_ns=started,
-                    finished_ns=finished,
-                )
-            )
-            started = finished
-        if len(items) != count:
-            raise ContractError(f"the model gave {len(items)} items instead of {count}", where=task)
-        return _Computed(seed, tuple(items), tuple(predictions))
+
+def _on(pool: Executor, function: Callable[[], T]) -> asyncio.Future[T]:
+    """Run in a pool. What nobody awaits any more is no error."""
+    future = asyncio.get_running_loop().run_in_executor(pool, function)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
 
 
 def draw() -> int:
     """A root seed below 2**53, which every JSON reader keeps exactly."""
     return secrets.randbelow(2**53)
-
-
-def check_item(task: Task, item: Sequence[Tensor], first: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
-    """The item's tensors in the contract's order. Raises ContractError when they break the contract.
-
-    Items of one request are stacked at the doors, so their shapes equal those of the `first`.
-    """
-    given = {tensor.name: tensor for tensor in item}
-    if set(given) != set(task.outputs) or len(given) != len(item):
-        raise ContractError(f"the model gave {sorted(given)} instead of {sorted(task.outputs)}", where=task.name)
-    ordered = tuple(given[name] for name in task.outputs)
-    for tensor in ordered:
-        _check_output(task.outputs[tensor.name], tensor)
-    if first is not None and [t.shape for t in first] != [t.shape for t in ordered]:
-        raise ContractError("two items of one request differ in shape", where=task.name)
-    return ordered
-
-
-def _check_output(field: Field, tensor: Tensor) -> None:
-    fits = len(tensor.shape) == len(field.shape) and all(
-        want in (-1, extent) for want, extent in zip(field.shape, tensor.shape, strict=True)
-    )
-    if tensor.datatype != field.datatype or not fits:
-        raise ContractError(
-            f"the model gave {tensor.datatype} {list(tensor.shape)} for {field.datatype} {list(field.shape)}",
-            where=field.name,
-        )
-    if isinstance(tensor.data, tuple) and not all(_is_text(element) for element in tensor.data):
-        raise ContractError("the model gave bytes that are no text, which JSON cannot carry", where=field.name)
-    # JSON has no NaN; an answer that holds one is a fault, at every door.
-    if tensor.datatype in ("FP16", "FP32", "FP64") and not np.isfinite(plain.to_array(tensor)).all():
-        raise ContractError("the model gave a number that is not finite", where=field.name)
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -6,6 +6,9 @@ HelixServeError              500  INTERNAL             a fault of ours
 ├── NotFoundError            404  NOT_FOUND            no such model, version or task here
 ├── TooLargeError            413  INVALID_ARGUMENT     the request exceeds a limit of `model.toml`
 ├── MediaTypeError           415  INVALID_ARGUMENT     the body's media type is not served
+├── UnauthenticatedError     401  UNAUTHENTICATED      no token that this server knows
+├── ForbiddenError           403  PERMISSION_DENIED    this server gives that to nobody
+├── GoneError                499  CANCELLED            the caller is gone, so the rest is not computed
 ├── BusyError                429  RESOURCE_EXHAUSTED   too many requests are waiting
 └── NotReadyError            503  UNAVAILABLE          the release is not verified, or the server is stopping
     └── UnrecordedError      503  UNAVAILABLE          the answer could not be written to the log, so it is withheld
@@ -76,6 +79,27 @@ class MediaTypeError(HelixServeError):
 
     http_status = 415
     grpc_status = "INVALID_ARGUMENT"
+
+
+class UnauthenticatedError(HelixServeError):
+    """No token that this server knows."""
+
+    http_status = 401
+    grpc_status = "UNAUTHENTICATED"
+
+
+class ForbiddenError(HelixServeError):
+    """This server gives that to nobody."""
+
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+
+
+class GoneError(HelixServeError):
+    """The caller is gone, or took nothing for too long, so the rest is not computed."""
+
+    http_status = 499  # nobody is there to read it; it stands in the log
+    grpc_status = "CANCELLED"
 
 
 class BusyError(HelixServeError):

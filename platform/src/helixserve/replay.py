@@ -17,9 +17,9 @@ from helix_lineage.typed import Tensor, decode, encode
 from helixserve import machine
 from helixserve import tensors as plain
 from helixserve.contract import TASK, Contract, Model, load_class
-from helixserve.core import check_item
 from helixserve.errors import InvalidInputError, NotReadyError
 from helixserve.settings import Settings
+from helixserve.work import check_item
 
 VERSION = 1
 

@@ -18,6 +18,7 @@ from helixserve.core import Core
 from helixserve.errors import HelixServeError, NotReadyError
 from helixserve.process import on_terminate
 from helixserve.readiness import Verified
+from helixserve.observe.observer import Observer
 from helixserve.recorder import Recorder
 from helixserve.registrar import Registrar
 from helixserve.settings import Settings
@@ -41,6 +42,8 @@ class Server:
 
     def __init__(self, contract: Contract, settings: Settings | None = None) -> None:
         self.contract = contract
+        self.observer = Observer()
+        """Told of every request."""
         self._settings = settings
         self._core: Core | None = None
         self._recorder: Recorder | None = None

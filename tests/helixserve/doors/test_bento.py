@@ -121,7 +121,8 @@ class Canary:
 
 
 ROUTES = [
-    "/project", "/measure", "/", "/v2", "/v2/models/tiny-project/infer", "/v2/models/tiny-project/versions/3/infer",
+    "/project", "/project/stream", "/measure", "/measure/stream", "/",
+    "/v2", "/v2/models/tiny-project/infer", "/v2/models/tiny-project/versions/3/infer",
     "/v2/health/ready",
     "/schema.json", "/docs.json", "/metrics", "/readyz", "/livez", "/healthz", "/project/submit", "/x",
 ]  # fmt: skip

@@ -56,26 +56,33 @@ def shape(message: Any) -> dict[str, Any]:
 def test_every_message_is_the_protocols(ours: Any, theirs: Any) -> None:
     assert ours.package == theirs.package
     known = {message.name: shape(message) for message in theirs.message_type}
-    assert len(ours.message_type) == 14
+    assert len(ours.message_type) == 15
     for message in ours.message_type:
         assert shape(message) == known[message.name], message.name
+
+
+def signature(method: Any) -> tuple[Any, ...]:
+    return method.input_type, method.output_type, method.client_streaming, method.server_streaming
 
 
 def test_every_method_is_the_protocols(ours: Any, theirs: Any) -> None:
     (our_service,), (their_service,) = ours.service, theirs.service
     assert our_service.name == their_service.name
-    known = {method.name: (method.input_type, method.output_type) for method in their_service.method}
-    assert len(our_service.method) == 6
+    known = {method.name: signature(method) for method in their_service.method}
+    assert len(our_service.method) == 7
     for method in our_service.method:
-        assert (method.input_type, method.output_type) == known[method.name]
-        assert not method.client_streaming
-        assert not method.server_streaming
+        assert signature(method) == known[method.name]
+    assert {method.name for method in our_service.method if method.server_streaming} == {"ModelStreamInfer"}
 
 
 def test_another_field_number_would_be_noticed(ours: Any, theirs: Any) -> None:
     changed = descriptor_pb2.DescriptorProto()
     changed.CopyFrom(next(message for message in ours.message_type if message.name == "ModelInferRequest"))
     changed.field[0].number = 9
+    method = descriptor_pb2.MethodDescriptorProto()
+    method.CopyFrom(next(method for method in ours.service[0].method if method.name == "ModelStreamInfer"))
+    method.client_streaming = False
+    assert signature(method) not in [signature(known) for known in theirs.service[0].method]
     assert shape(changed) != {message.name: shape(message) for message in theirs.message_type}["ModelInferRequest"]
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import queue
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
@@ -171,3 +176,93 @@ def test_concurrent_clients_each_get_their_own_items(tiny: Serving, log: Log) ->
     for seed, _, prediction in answers:
         shard, sequence = log.find(prediction)
         assert shard.prediction(sequence).seed == seed
+
+
+class Stream:
+    """Triton's client with one stream open."""
+
+    def __init__(self, server: Serving) -> None:
+        self.client = triton.InferenceServerClient(server.grpc)
+        self._given: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        self.client.start_stream(lambda result, error: self._given.put((result, error)))
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.stop_stream()
+        self.client.close()
+
+    def ask(self, name: str, count: int = 2, **more: Any) -> None:
+        self.client.async_stream_infer("tiny-project", [values(count)], request_id=name, **more)
+
+    def next(self) -> tuple[Any, Any]:
+        return self._given.get(timeout=60)
+
+
+def test_a_stream_answers_each_request_item_by_item_and_marks_the_last(tiny: Serving, log: Log) -> None:
+    whole = {}
+    with triton.InferenceServerClient(tiny.grpc) as client:
+        for seed in (1, 2):
+            answer = client.infer("tiny-project", [values()], parameters={"seed": seed, "repeats": 3})
+            whole[str(seed)] = answer.as_numpy("projected")
+    with Stream(tiny) as stream:
+        for seed in (1, 2):
+            options = {"seed": seed, "repeats": 3}
+            stream.ask(str(seed), parameters=options, enable_empty_final_response=seed == 2)
+        given = [stream.next() for _ in range(6)]
+    assert [error for _, error in given] == [None] * 6
+    for place, (result, _) in enumerate(given):
+        response = result.get_response()
+        request, index = "12"[place // 3], place % 3
+        assert response.id == request
+        assert response.parameters["triton_final_response"].bool_param == (index == 2)
+        assert response.parameters["index"].uint64_param == index
+        assert result.as_numpy("projected").tobytes() == whole[request][index].tobytes()
+        (prediction,) = result.as_numpy("prediction_id").tolist()
+        shard, sequence = log.find(prediction.decode())
+        assert (shard.prediction(sequence).index, shard.prediction(sequence).count) == (index, 3)
+
+
+def test_an_item_of_a_stream_comes_when_it_is_ready(tiny: Serving) -> None:
+    with Stream(tiny) as stream:
+        stream.ask("slow", parameters={"repeats": 3, "pause": 0.3})
+        came = []
+        for _ in range(3):
+            assert stream.next()[1] is None
+            came.append(time.monotonic())
+    assert all(later - earlier >= 0.15 for earlier, later in pairwise(came))
+
+
+def test_an_error_is_a_response_and_the_stream_goes_on(tiny: Serving) -> None:
+    with Stream(tiny) as stream:
+        stream.ask("bad", count=9)
+        stream.ask("breaks", parameters={"repeats": 3, "fault": "shape"})
+        stream.ask("a bug", parameters={"fault": "raise"})
+        stream.ask("good")
+        result, error = stream.next()
+        assert result is None
+        assert "at most 8" in str(error)
+        assert stream.next()[1] is None
+        assert "shape" in str(stream.next()[1])
+        assert "secrets" not in str(stream.next()[1])
+        assert stream.next()[0].get_response().id == "good"
+
+
+def test_reflection_describes_what_is_served(channel: grpc.Channel, client: triton.InferenceServerClient) -> None:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    services = set(database.get_services())
+    assert services == {
+        "inference.GRPCInferenceService", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection",
+    }  # fmt: skip
+    described = DescriptorPool(database).FindServiceByName("inference.GRPCInferenceService")
+    assert described.methods_by_name["ModelStreamInfer"].server_streaming
+    fields = described.methods_by_name["ModelInfer"].input_type.fields_by_name
+    assert fields["raw_input_contents"].number == 7
+    # Each method that is described is there: an unknown one would be UNIMPLEMENTED.
+    for name, method in described.methods_by_name.items():
+        if not method.server_streaming:
+            call = channel.unary_unary(f"/inference.GRPCInferenceService/{name}")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"\xff\xff\xff")
+            assert caught.value.code() is not grpc.StatusCode.UNIMPLEMENTED, name

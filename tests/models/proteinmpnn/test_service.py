@@ -14,9 +14,10 @@ service = importlib.import_module("proteinmpnn_model.service")
 MODEL = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn"
 
 
-def test_the_service_has_one_route_a_task() -> None:
+def test_the_service_has_two_routes_a_task() -> None:
     routes = {method.route: method.name for method in service.ProteinMPNN.apis.values()}
-    assert routes == {f"/{name}": name for name in service.CONTRACT.tasks}
+    whole = {f"/{name}": name for name in service.CONTRACT.tasks}
+    assert routes == whole | {f"/{name}/stream": f"{name}_stream" for name in service.CONTRACT.tasks}
     assert service.ProteinMPNN.name == service.CONTRACT.name
 
 
@@ -33,3 +34,5 @@ def test_the_schema_describes_every_field_of_the_contract() -> None:
         assert set(given["properties"]) == set(task.inputs)
         assert set(given["required"]) == {field.name for field in task.inputs.values() if field.required}
         assert set(item["properties"]) == {"prediction_id", *task.outputs}
+        line = routes[f"{name}_stream"]["output"]["properties"]
+        assert set(line["prediction"]["properties"]) == {"prediction_id", *task.outputs}

@@ -1,4 +1,4 @@
-"""The BentoML service: `/design` and `/score`, with the Open Inference Protocol beside them.
+"""The BentoML service: `/design` and `/score`, whole or streamed, with the Open Inference Protocol beside them.
 
 Nothing is decided here: routes, checks and recording are the platform's.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import bentoml
 
 from helixserve.contract import Contract
-from helixserve.doors.bento import BentoDoor, options, route
+from helixserve.doors.bento import BentoDoor, options, route, stream_route
 from helixserve.server import Server
 
 CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
@@ -22,4 +22,6 @@ class ProteinMPNN(BentoDoor):
 
     server = Server(CONTRACT)
     design = route(server, "design")
+    design_stream = stream_route(server, "design")
     score = route(server, "score")
+    score_stream = stream_route(server, "score")

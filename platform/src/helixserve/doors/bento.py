@@ -8,6 +8,7 @@ A model's `service.py` makes a `@bentoml.service` of a subclass of `BentoDoor`:
     class Tiny(BentoDoor):
         server = Server(CONTRACT)
         double = route(server, "double")
+        double_stream = stream_route(server, "double")
 
 Request and response models come from the contract, so `/docs.json` and `bentoml.SyncHTTPClient`
 know every field; values are checked by the same code as at the other doors, so that an error is
@@ -20,7 +21,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import bentoml
 from _bentoml_sdk import Service
+from bentoml._internal.server.http.access import AccessLogMiddleware
+from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,9 +35,10 @@ from helix_lineage.typed import Tensor
 from helixserve import tensors as plain
 from helixserve.contract import Contract, Task
 from helixserve.contract import Field as TensorField
-from helixserve.core import Answer
-from helixserve.doors.gate import REQUEST_ID, Gate, error_body
+from helixserve.core import Answer, Item
+from helixserve.doors.gate import CALL, Gate
 from helixserve.doors.json_body import read_json
+from helixserve.doors.lines import MEDIA_TYPE, Lines, refusal
 from helixserve.doors.open_inference_http import application
 from helixserve.errors import HelixServeError, InvalidInputError
 from helixserve.process import die_with_parent, raise_log_level
@@ -41,6 +46,17 @@ from helixserve.server import Server
 
 if TYPE_CHECKING:
     from helixserve.grpc.server import GrpcDoor
+
+_LEFT_OUT = {
+    # Answers 504 while the work goes on, hides exceptions until then, and keeps a timer of every request for as
+    # long. Clients have deadlines of their own.
+    TimeoutMiddleware,
+    # `helixserve.observe` does these for all doors at once. BentoML's metrics also keep a row for every path that
+    # a stranger makes up, for ever.
+    AccessLogMiddleware,
+    OpenTelemetryMiddleware,
+    RunnerTrafficMetricsMiddleware,
+}
 
 _JSON_TYPES = {"BOOL": "boolean", "BYTES": "string", "FP16": "number", "FP32": "number", "FP64": "number"}
 
@@ -94,11 +110,11 @@ class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
         server: Server = self.inner.server
         # At the root: a mount at /v2 would not answer `GET /v2` itself. Unknown paths fall through to BentoML.
         self.mount_asgi_app(application(server), path="/", name="open_inference")
-        self.add_asgi_middleware(Gate, limit=server.contract.limits["request_bytes"])
+        observer = server.observer
+        limit = server.contract.limits["request_bytes"]
+        self.add_asgi_middleware(Gate, limit=limit, began=observer.began, ended=observer.ended)
         app: Starlette = super().to_asgi(is_main=is_main)
-        # It answers 504 while the work goes on, hides exceptions until then, and keeps a timer of every request
-        # for as long. Clients have deadlines of their own.
-        app.user_middleware = [entry for entry in app.user_middleware if entry.cls is not TimeoutMiddleware]
+        app.user_middleware = [entry for entry in app.user_middleware if entry.cls not in _LEFT_OUT]
         return app
 
 
@@ -120,14 +136,37 @@ def route(server: Server, task: str) -> Any:
     return bentoml.api(route=f"/{task}", input_spec=request, output_spec=response)(endpoint)
 
 
+def stream_route(server: Server, task: str) -> Any:
+    """The `@bentoml.api` that streams a task's items, at `/<task>/stream`."""
+    described = server.contract.task(task)
+
+    async def endpoint(self: BentoDoor, body: bytes) -> Response:  # noqa: ARG001  # BentoML calls it as a method
+        return await lines(server, described, body)
+
+    endpoint.__name__ = endpoint.__qualname__ = f"{task}_stream"
+    endpoint.__doc__ = f"{described.summary} One JSON object a line, each as soon as its item is recorded."
+    request, response = request_model(described), stream_model(described)
+    return bentoml.api(route=f"/{task}/stream", input_spec=request, output_spec=response)(endpoint)
+
+
 async def answer(server: Server, task: Task, body: bytes) -> Response:
     """Parse a request, ask the core, and give the JSON of answer or error."""
+    call = CALL.get()
+    call.door, call.task = "json", task.name
     try:
-        given = await server.core().infer(task.name, parse(task, body), REQUEST_ID.get())
-        return JSONResponse(render(given))
+        return JSONResponse(render(await server.core().infer(task.name, parse(task, body), call.request_id, call)))
     except HelixServeError as error:
-        headers = {"retry-after": "1"} if error.http_status in (429, 503) else None
-        return JSONResponse(error_body(error), status_code=error.http_status, headers=headers)
+        return refusal(error, call)
+
+
+async def lines(server: Server, task: Task, body: bytes) -> Response:
+    """Parse a request, and give the stream of its items, or the JSON of an error."""
+    call = CALL.get()
+    call.door, call.task = "json-stream", task.name
+    try:
+        return Lines(server.core().stream(task.name, parse(task, body), call.request_id, call), render_item)
+    except HelixServeError as error:
+        return refusal(error, call)
 
 
 def parse(task: Task, body: bytes) -> list[Tensor]:
@@ -161,6 +200,13 @@ def render(given: Answer) -> dict[str, Any]:
     }
 
 
+def render_item(item: Item) -> dict[str, Any]:
+    """The JSON of one item of a stream."""
+    rendered = render(item.answer)
+    (prediction,) = rendered.pop("predictions")
+    return {**rendered, "index": item.index, "count": item.count, "prediction": prediction}
+
+
 def request_model(task: Task) -> type[BaseModel]:
     """What `/schema.json` and `/docs.json` say of a task's request; checks nothing, for `parse` does."""
     fields = {name: _described(field, optional=not field.required) for name, field in task.inputs.items()}
@@ -169,15 +215,33 @@ def request_model(task: Task) -> type[BaseModel]:
 
 def response_model(task: Task) -> type[BaseModel]:
     """What the schemas say of a task's answer."""
-    title = task.name.title()
-    fields = {name: _described(field, optional=False) for name, field in task.outputs.items()}
-    item: Any = _made(f"{title}Prediction", BaseModel, {"prediction_id": (str, Field(description=_ID)), **fields})
+    given = {**_common(), "predictions": (list[_prediction(task)], Field(description="One an item."))}  # type: ignore[misc]  # made here
+    return _made(f"{task.name.title()}Response", BaseModel, given)
+
+
+def stream_model(task: Task) -> type[BaseModel]:
+    """What the schemas say of one line of a task's stream."""
     given = {
+        **_common(),
+        "index": (int, Field(description="The item's number, from 0.")),
+        "count": (int, Field(description="Items of the whole request.")),
+        "prediction": (_prediction(task), Field(description="The item.")),
+    }
+    return _made(f"{task.name.title()}Line", _Line, given)
+
+
+def _common() -> dict[str, tuple[Any, Any]]:
+    return {
         "request_id": (str, Field(description="32 hex digits; also in the header x-request-id.")),
         "seed": (int | None, Field(description="The root seed that was used.")),
-        "predictions": (list[item], Field(description="One an item.")),
     }
-    return _made(f"{title}Response", BaseModel, given)
+
+
+def _prediction(task: Task) -> type[BaseModel]:
+    fields = {name: _described(field, optional=False) for name, field in task.outputs.items()}
+    return _made(
+        f"{task.name.title()}Prediction", BaseModel, {"prediction_id": (str, Field(description=_ID)), **fields}
+    )
 
 
 _ID = "Trace and replay this item by this id."
@@ -190,6 +254,10 @@ class _Request(bentoml.IODescriptor):  # type: ignore[misc]  # bentoml publishes
     async def from_http_request(cls, request: Request, serde: object) -> Body:  # noqa: ARG003  # JSON only, whatever was sent
         """Hand the body on unparsed."""
         return Body.model_construct(body=await request.body())
+
+
+class _Line(bentoml.IODescriptor):  # type: ignore[misc]  # bentoml publishes no types
+    media_type: ClassVar[str] = MEDIA_TYPE
 
 
 def _made(title: str, base: type[BaseModel], fields: dict[str, tuple[Any, Any]]) -> type[BaseModel]:

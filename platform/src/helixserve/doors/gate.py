@@ -2,19 +2,22 @@
 
 An ASGI middleware around BentoML's whole application, so that no route escapes it, those of a
 later BentoML included. Pickle is refused whatever the route; so are compressed bodies, which
-would make the size limit meaningless.
+would make the size limit meaningless. A client that hangs up cancels its request, and what was
+asked is seen: metrics, traces and logs are told when it has ended.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
-import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
 from helixserve.errors import HelixServeError, MediaTypeError, TooLargeError
+from helixserve.observe.call import CANCELLED, INTERNAL, Call
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -27,6 +30,9 @@ logger = logging.getLogger("helixserve.gate")
 
 REQUEST_ID: ContextVar[bytes] = ContextVar("helix_request_id")
 """The 16 bytes that name the request being served; the server always draws them."""
+
+CALL: ContextVar[Call] = ContextVar("helix_call")
+"""What is seen of the request being served; a door that takes it names itself there."""
 
 MEDIA_TYPES = ("application/json", "application/octet-stream")
 """octet-stream is the binary tensor extension's; a body without a media type is taken for JSON."""
@@ -41,11 +47,21 @@ class Gate:
     Args:
         app: what to wrap.
         limit: largest body, in bytes.
+        began: told of each request before it is served.
+        ended: told of each request that a door took, or that was refused here, when it has ended.
     """
 
-    def __init__(self, app: App, limit: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        limit: int,
+        *,
+        began: Callable[[Call], None] = lambda _: None,
+        ended: Callable[[Call], None] = lambda _: None,
+    ) -> None:
         self._app = app
         self._limit = limit
+        self._began, self._ended = began, ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; errors become answers."""
@@ -54,29 +70,39 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        request_id = secrets.token_bytes(16)
-        REQUEST_ID.set(request_id)
-
-        started = False
-
-        async def named(message: Message) -> None:
-            nonlocal started
-            started = True
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.hex().encode())]
-            await send(message)
-
+        headers = _headers(scope)
+        call = Call(traceparent=headers.get("traceparent", [None])[0])
+        REQUEST_ID.set(call.request_id)
+        CALL.set(call)
+        self._began(call)
         try:
-            body = await self._body(_headers(scope), receive)
-            await self._app(scope, _replayed(body, receive), named)
+            await self._serve(call, scope, headers, _Connection(receive, send, call.request_id))
+        finally:
+            if call.door:
+                call.end()
+                self._ended(call)
+
+    async def _serve(self, call: Call, scope: Scope, headers: Headers, connection: _Connection) -> None:
+        try:
+            connection.body = await self._body(headers, connection.incoming)
+            async with connection.watched(scope):
+                await self._app(scope, connection.receive, connection.send)
         except HelixServeError as error:
-            await refuse(error, named)
+            call.door, call.status = call.door or "http", error.grpc_status
+            if not connection.started:
+                await refuse(error, connection.send)
+        except asyncio.CancelledError:
+            call.status = CANCELLED
+            raise
         except Exception:  # whatever it was, the client gets an answer and the log the traceback
             # BentoML's timeout middleware waits for an answer to begin, so an exception would look like a hang.
-            logger.exception("request %s failed", request_id.hex())
-            if started:
+            logger.exception("request %s failed", call.request_id.hex())
+            call.status = INTERNAL
+            if connection.started:
                 raise
-            await refuse(HelixServeError("the server failed; this is a fault of the server"), named)
+            await refuse(HelixServeError("the server failed; this is a fault of the server"), connection.send)
+        if connection.gone and not connection.answered:
+            call.status = CANCELLED
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         too_large = any(length.isdigit() and int(length) > self._limit for length in headers.get("content-length", ()))
@@ -133,15 +159,57 @@ def _headers(scope: Scope) -> Headers:
     return found
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once, then whatever follows: a disconnect."""
-    given = False
+class _Connection:
+    """One request's side of the client: gives the body once, then a disconnect, and names the answer."""
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+    def __init__(self, receive: Receive, send: Send, request_id: bytes) -> None:
+        self.incoming = receive
+        self.body = b""
+        self.started = self.answered = self.gone = False
+        self._send = send
+        self._name = (b"x-request-id", request_id.hex().encode())
+        self._given = False
+        self._watcher: asyncio.Task[None] | None = None
 
-    return again
+    async def receive(self) -> Message:
+        """The body that was read already, whole; then whatever follows: a disconnect."""
+        if not self._given:
+            self._given = True
+            return {"type": "http.request", "body": self.body, "more_body": False}
+        if self._watcher is None:
+            return await self.incoming()
+        await asyncio.shield(self._watcher)
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Pass it on, the request's id among its headers."""
+        self.started = True
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), self._name]
+        self.answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
+
+    @contextlib.asynccontextmanager
+    async def watched(self, scope: Scope) -> AsyncIterator[None]:
+        """Cancel what runs inside when the client hangs up before it has its answer; that is no error."""
+        if scope.get("method") != "POST":
+            yield  # nothing is computed for the others
+            return
+        serving = asyncio.current_task()
+        assert serving is not None  # noqa: S101 - a coroutine runs in a task
+
+        async def watch() -> None:
+            while (await self.incoming())["type"] != "http.disconnect":
+                pass
+            if not self.answered:
+                self.gone = True
+                serving.cancel()
+
+        self._watcher = asyncio.create_task(watch())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.gone or serving.uncancel():
+                raise
+        finally:
+            self._watcher.cancel()

@@ -22,8 +22,9 @@ from helixserve import open_inference as protocol
 from helixserve import tensors as plain
 from helixserve.contract import Task
 from helixserve.core import Answer
-from helixserve.doors.gate import REQUEST_ID, error_body
+from helixserve.doors.gate import CALL
 from helixserve.doors.json_body import read_json
+from helixserve.doors.lines import refusal
 from helixserve.errors import HelixServeError, InvalidInputError
 from helixserve.server import Server
 
@@ -68,10 +69,13 @@ def application(server: Server) -> Starlette:
         return JSONResponse({"name": protocol.model_name(server.contract, task), "ready": True})
 
     async def infer(request: Request) -> Response:
+        call = CALL.get()
+        call.door = "oip-http"
         task = _task(server, request)
+        call.task = task.name
         core = server.core()
         wanted = parse(task, await request.body(), request.headers.get(HEADER_LENGTH))
-        return render(server, wanted, await core.infer(task.name, wanted.tensors, REQUEST_ID.get()))
+        return render(server, wanted, await core.infer(task.name, wanted.tensors, call.request_id, call))
 
     routes = [
         Route("/v2", guarded(metadata)),
@@ -94,8 +98,7 @@ def guarded(endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(request)
         except HelixServeError as error:
-            headers = {"retry-after": "1"} if error.http_status in (429, 503) else None
-            return JSONResponse(error_body(error), status_code=error.http_status, headers=headers)
+            return refusal(error, CALL.get())
 
     return safe
 

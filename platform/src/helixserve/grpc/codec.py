@@ -9,7 +9,7 @@ from helix_lineage.typed import Tensor
 from helixserve import open_inference as protocol
 from helixserve import tensors as plain
 from helixserve.contract import Contract, Task
-from helixserve.core import Answer
+from helixserve.core import Answer, Item
 from helixserve.errors import InvalidInputError
 from helixserve.grpc import open_inference_pb2 as pb
 
@@ -19,6 +19,14 @@ _CONTENTS = {
     "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
     "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
+
+FINAL = "triton_final_response"
+"""The parameter of a stream's response that says whether it is its request's last."""
+EMPTY_FINAL = "triton_enable_empty_final_response"
+"""The parameter of a stream's request that asks for a last response without tensors, where there would be one.
+
+Here the last item itself is the last response, so there never is.
+"""
 
 
 def read(task: Task, request: pb.ModelInferRequest) -> list[Tensor]:
@@ -65,6 +73,17 @@ def write(
         else:
             values = tensor.data if isinstance(tensor.data, tuple) else plain.to_array(tensor).reshape(-1).tolist()
             getattr(entry.contents, _CONTENTS[tensor.datatype]).extend(values)
+    return response
+
+
+def write_item(
+    contract: Contract, request: pb.ModelInferRequest, wanted: list[str], item: Item
+) -> pb.ModelInferResponse:
+    """The response of one item of a stream; says whether it is the request's last, as Triton does."""
+    response = write(contract, request, wanted, item.answer)
+    response.parameters[FINAL].bool_param = item.last
+    response.parameters["index"].uint64_param = item.index
+    response.parameters["count"].uint64_param = item.count
     return response
 
 

@@ -1,21 +1,30 @@
-"""The gRPC door: Open Inference Protocol v2 and gRPC health v1, in the process and event loop of the HTTP doors."""
+"""The gRPC door: Open Inference Protocol v2, gRPC health v1 and reflection, in the HTTP doors' process and event loop.
+
+`ModelStreamInfer` is Triton's: many requests on one stream, answered in their order, an item a
+response as soon as it is recorded. An error is a response, too, and the stream goes on. A call
+that is cancelled, or past its deadline, stops computing.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from helixserve import open_inference as protocol
 from helixserve.connections import grpc_options
-from helixserve.errors import HelixServeError, TooLargeError
+from helixserve.contract import Task
+from helixserve.core import STALL_S
+from helixserve.errors import GoneError, HelixServeError, TooLargeError
 from helixserve.grpc import codec
 from helixserve.grpc import open_inference_pb2 as pb
+from helixserve.observe.call import Call
 from helixserve.server import Server
 
 logger = logging.getLogger("helixserve.grpc")
@@ -72,6 +81,7 @@ class GrpcDoor:
         )
         self._grpc.add_generic_rpc_handlers((self._handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
         settings = self._server.settings
         self._grpc.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
         await self._health.tell()
@@ -106,17 +116,18 @@ class GrpcDoor:
             "ModelMetadata": (self._model_metadata, pb.ModelMetadataRequest),
             "ModelInfer": (self._infer, pb.ModelInferRequest),
         }
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                name: grpc.unary_unary_rpc_method_handler(
-                    guarded(handler),
-                    request_deserializer=request.FromString,
-                    response_serializer=lambda message: message.SerializeToString(),
-                )
-                for name, (handler, request) in methods.items()
-            },
+        served = {
+            name: grpc.unary_unary_rpc_method_handler(
+                guarded(handler), request_deserializer=request.FromString, response_serializer=_serialize
+            )
+            for name, (handler, request) in methods.items()
+        }
+        served["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            guarded(self._stream),
+            request_deserializer=pb.ModelInferRequest.FromString,
+            response_serializer=_serialize,
         )
+        return grpc.method_handlers_generic_handler(SERVICE, served)
 
     async def _live(self, _: pb.ServerLiveRequest, __: Any) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
@@ -136,16 +147,73 @@ class GrpcDoor:
         return codec.metadata(contract, protocol.find_task(contract, request.name, request.version))
 
     async def _infer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
+        with self._server.observer.seen(Call("grpc", traceparent=_traceparent(context))) as call:
+            core = self._server.core()
+            task, wanted = self._read(request, call)
+            tensors = codec.read(task, request)
+            await context.send_initial_metadata((("x-request-id", call.request_id.hex()),))
+            answer = await core.infer(task.name, tensors, call.request_id, call)
+            return codec.write(self._server.contract, request, wanted, answer)
+
+    async def _stream(self, requests: AsyncIterable[pb.ModelInferRequest], context: Any) -> None:
+        """Answer each request of a stream in turn; the next one is read when this one has its answer."""
+        async for request in requests:
+            try:
+                with self._server.observer.seen(Call("grpc-stream", traceparent=_traceparent(context))) as call:
+                    await self._stream_one(request, context, call)
+            except GoneError:
+                raise
+            except HelixServeError as error:
+                await _write(context, _refusal(request, str(error)))
+            except grpc.aio.UsageError:  # the call ended while an answer was being written: nobody is there
+                return
+            except Exception:  # whatever it was, the client gets a sentence and the log the traceback
+                logger.exception("request %s failed", call.request_id.hex())
+                await _write(context, _refusal(request, "the server failed; this is a fault of the server"))
+
+    async def _stream_one(self, request: pb.ModelInferRequest, context: Any, call: Call) -> None:
         contract, core = self._server.contract, self._server.core()
-        limit = contract.limits["request_bytes"]
+        task, wanted = self._read(request, call)
+        if codec.EMPTY_FINAL in request.parameters:
+            del request.parameters[codec.EMPTY_FINAL]
+        tensors = codec.read(task, request)
+        async with contextlib.aclosing(core.stream(task.name, tensors, call.request_id, call)) as items:
+            async for item in items:
+                response = codec.write_item(contract, request, wanted, item)
+                await _write(context, pb.ModelStreamInferResponse(infer_response=response))
+
+    def _read(self, request: pb.ModelInferRequest, call: Call) -> tuple[Task, list[str]]:
+        """The task that is asked for, and the outputs. Raises HelixServeError."""
+        limit = self._server.contract.limits["request_bytes"]
         if request.ByteSize() > limit:
             raise TooLargeError(f"the message exceeds {limit} bytes", where="message", fix="send a smaller structure")
-        task = protocol.find_task(contract, request.model_name, request.model_version)
-        wanted = protocol.wanted_outputs(task, [output.name for output in request.outputs])
-        tensors = codec.read(task, request)
-        request_id = secrets.token_bytes(16)
-        await context.send_initial_metadata((("x-request-id", request_id.hex()),))
-        return codec.write(contract, request, wanted, await core.infer(task.name, tensors, request_id))
+        task = protocol.find_task(self._server.contract, request.model_name, request.model_version)
+        call.task = task.name
+        return task, protocol.wanted_outputs(task, [output.name for output in request.outputs])
+
+
+async def _write(context: Any, response: pb.ModelStreamInferResponse) -> None:
+    """Send one response of a stream. Raises GoneError when the reader takes nothing for too long."""
+    try:
+        async with asyncio.timeout(STALL_S):
+            await context.write(response)
+    except TimeoutError:
+        raise GoneError(f"the reader took nothing for {STALL_S:.0f} s", where="stream") from None
+
+
+def _refusal(request: pb.ModelInferRequest, sentence: str) -> pb.ModelStreamInferResponse:
+    made = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+    made.parameters[codec.FINAL].bool_param = True
+    return pb.ModelStreamInferResponse(error_message=sentence, infer_response=made)
+
+
+def _serialize(message: Any) -> bytes:
+    serialized: bytes = message.SerializeToString()
+    return serialized
+
+
+def _traceparent(context: Any) -> str | None:
+    return next((value for key, value in context.invocation_metadata() or () if key == "traceparent"), None)
 
 
 def guarded(handler: Handler) -> Handler:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +24,8 @@ class Tiny(Model):
     def __init__(self, runner: Runner, contract: Contract) -> None:
         self.contract = contract
         self._runner = runner
+        self.computed = 0
+        """Items computed since the model was loaded."""
 
     @classmethod
     def load(cls, artifacts: Mapping[str, bytes], contract: Contract) -> Tiny:
@@ -44,6 +48,11 @@ class Tiny(Model):
             return
         time.sleep(float(tensors.scalar(fields["delay"])))
         for item in items:
+            time.sleep(float(tensors.scalar(fields["pause"])))
+            self.computed += 1
+            if "TINY_COMPUTED" in os.environ:  # for tests that run a server in a process of its own
+                with Path(os.environ["TINY_COMPUTED"]).open("ab") as file:
+                    file.write(b".")
             yield self._project(fields, item)
 
     def _project(self, fields: Mapping[str, Tensor], item: int) -> tuple[Tensor, ...]:
@@ -57,10 +66,11 @@ class Tiny(Model):
         ran = self._runner.run("tiny", {"x": values + noise.astype(np.float32)})
         projected = ran["y"][0] * (np.float32(np.nan) if fault == "nan" else np.float32(1))
         length = item + 1 if fault == "shape" else 4
+        label = "/".join([*tensors.texts(fields["words"]), f"ø{item}"])
         made = (
             tensors.from_array("projected", projected),
             tensors.from_array("table", np.tile(projected[:3], (length, 1))),
-            tensors.from_texts("label", ["/".join([*tensors.texts(fields["words"]), f"ø{item}"])]),
+            tensors.from_texts("label", [label + "x" * int(tensors.scalar(fields["bulk"]))]),
             tensors.from_value("total", "FP64", float(sum(noise.tolist()))),
             tensors.from_array("order", sampling.permutation(seed, 5)),
             tensors.from_value("largest", "UINT64", 2**64 - 1 - item),

@@ -7,7 +7,7 @@ from pathlib import Path
 import bentoml
 
 from helixserve.contract import Contract
-from helixserve.doors.bento import BentoDoor, options, route
+from helixserve.doors.bento import BentoDoor, options, route, stream_route
 from helixserve.server import Server
 
 CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
@@ -19,4 +19,6 @@ class Tiny(BentoDoor):
 
     server = Server(CONTRACT)
     project = route(server, "project")
+    project_stream = stream_route(server, "project")
     measure = route(server, "measure")
+    measure_stream = stream_route(server, "measure")
