@@ -17,7 +17,7 @@ from helix_lineage.shard.layout import ShardFolder
 from tests.helix_lineage.support import Signer, World, request
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("trace", "replay", "audit", "verify-release", "erase", "witness")
+COMMANDS = ("trace", "replay", "audit", "verify-release", "verify-receipt", "erase", "witness")
 GROUPS = ("directory",)
 
 

@@ -15,6 +15,7 @@ from helix_lineage.commands.audit import audit
 from helix_lineage.commands.erase import erase
 from helix_lineage.commands.replay import replay
 from helix_lineage.commands.trace import trace
+from helix_lineage.commands.verify_receipt import verify_receipt
 from helix_lineage.commands.verify_release import verify_release
 from helix_lineage.errors import LineageError
 
@@ -30,6 +31,7 @@ app.command()(trace)
 app.command()(replay)
 app.command()(audit)
 app.command(name="verify-release")(verify_release)
+app.command(name="verify-receipt")(verify_receipt)
 app.command()(erase)
 app.command(name="witness")(directory.keep)
 app.add_typer(directory.app, name="directory")

@@ -85,7 +85,7 @@ class Core:
     def __init__(self, model: Model, log: Log, *, draw_seed: Callable[[], int] | None = None) -> None:
         self.contract: Contract = model.contract
         self.inside = 0
-        """Requests that wait or run."""
+        """Requests that were accepted and are not answered yet."""
         self._model = model
         self._log = log
         self._draw_seed = draw_seed or draw
@@ -131,11 +131,6 @@ class Core:
                 work.cancel()
                 ahead.cancel()
                 self._compute.submit(work.close)
-
-    @property
-    def inside(self) -> int:
-        """Requests that were accepted and are not answered yet."""
-        return self._inside
 
     async def close(self) -> None:
         """Refuse new requests and wait for those inside."""

@@ -1,10 +1,9 @@
-"""What a serving process sets up for itself: an end with its parent, and its log."""
+"""What a serving process sets up for itself: an end with its parent."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import logging
 import os
 import signal
 import threading
@@ -49,12 +48,6 @@ def on_terminate(action: Callable[[], None]) -> None:
             signal.raise_signal(number)
 
     signal.signal(signal.SIGTERM, both)
-
-
-def raise_log_level() -> None:
-    """Let our own loggers be heard through BentoML's handler, whose root logger is silent below WARNING."""
-    for name in ("helixserve", "helix_lineage"):
-        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def supervised() -> bool:

@@ -39,6 +39,8 @@ class Recorder:
     """
 
     def __init__(self, create: Callable[[], ShardWriter], admit: Admit | None = None) -> None:
+        self.on_sync: Callable[[float], None] = lambda _: None
+        """Told how many seconds each sync takes, in the thread that syncs."""
         self._create = create
         self._admit = admit
         self._writer: ShardWriter | None = None
@@ -94,6 +96,14 @@ class Recorder:
         writer = self._writer
         return None if writer is None else str(writer.shard_id)
 
+    def measure(self) -> tuple[int, int]:
+        """Entries of the shard, and bytes of its journal and payload."""
+        writer = self._writer
+        if writer is None:
+            return 0, 0
+        files = [writer.folder.journal, *writer.folder.segments()]
+        return writer.entries, sum(path.stat().st_size for path in files if path.exists())
+
     def append(self, predictions: Sequence[Prediction]) -> list[str]:
         """Prediction ids, once everything is on disk. Raises UnrecordedError when it cannot be."""
         writer = self._writer
@@ -143,6 +153,7 @@ class Recorder:
         if writer is None:
             self._admitted = False
             self._writer = writer = self._create()
+            writer.on_sync = lambda seconds: self.on_sync(seconds)
         elif self._admitted:
             writer.probe()
         if not self._admitted:

@@ -18,6 +18,7 @@ from helixserve.core import Core
 from helixserve.errors import HelixServeError, NotReadyError
 from helixserve.process import on_terminate
 from helixserve.readiness import Verified
+from helixserve.observe.metrics import State
 from helixserve.observe.observer import Observer
 from helixserve.recorder import Recorder
 from helixserve.registrar import Registrar
@@ -44,6 +45,7 @@ class Server:
         self.contract = contract
         self.observer = Observer()
         """Told of every request."""
+        self._info = {"model": contract.name}
         self._settings = settings
         self._core: Core | None = None
         self._recorder: Recorder | None = None
@@ -93,6 +95,15 @@ class Server:
         except HelixServeError:
             return False
         return True
+
+    def state(self) -> State:
+        """What a scrape of the metrics tells."""
+        recorder = self._recorder
+        if recorder is None:
+            return State(ready=False, info=self._info)
+        entries, size = recorder.measure()
+        waiting = 0 if self._core is None else self._core.inside
+        return State(self.ready(), waiting, entries, size, {**self._info, "shard": recorder.shard or ""})
 
     async def start(self) -> None:
         """Become ready, or stay unready with a reason; never raises for what makes a server unready."""
@@ -178,6 +189,15 @@ class Server:
             "shard %s, release %s, promotion %s, %s",
             recorder.shard, verified.release.digest, promotion, machine_class,
         )  # fmt: skip
+        recorder.on_sync = self.observer.metrics.fsync.observe
+        self.observer.shard = lambda: recorder.shard
+        self._info = {
+            "model": verified.contract.name,
+            "release": verified.release.digest,
+            "promotion": promotion,
+            "image": verified.image,
+            "machine_class": machine_class,
+        }
         return recorder, Core(model, recorder)
 
 

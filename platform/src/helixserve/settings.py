@@ -11,6 +11,9 @@
 | HELIX_LOG | /var/lib/helix/log | shards |
 | HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
 | HELIX_CLIENT_SECONDS | 20 | how long a client may take to send a request, or to take an answer |
+| HELIX_RECEIPT_TOKENS | | digests of the tokens that open receipts (see `receipts`); without it nobody gets one |
+| HELIX_LOG_FORMAT | json | `text` for people |
+| OTEL_EXPORTER_OTLP_ENDPOINT | | where traces go (OTLP over HTTP); without it there are none |
 | HELIX_HOST | 127.0.0.1 | address to listen on |
 | HELIX_HTTP_PORT | 3000 | BentoML JSON and Open Inference Protocol over HTTP |
 | HELIX_GRPC_PORT | 3001 | Open Inference Protocol over gRPC |
@@ -49,6 +52,11 @@ class Settings:
     host: str
     http_port: int
     grpc_port: int
+    receipt_tokens: Path | None = None
+    """Digests of the tokens that open receipts."""
+    log_format: str = "json"
+    traced: bool = False
+    """Whether OpenTelemetry's own variables name an endpoint."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -67,6 +75,9 @@ class Settings:
             host=env.get("HELIX_HOST", "127.0.0.1"),
             http_port=_number(env, "HELIX_HTTP_PORT", 3000, "port number"),
             grpc_port=_number(env, "HELIX_GRPC_PORT", 3001, "port number"),
+            receipt_tokens=Path(env["HELIX_RECEIPT_TOKENS"]) if env.get("HELIX_RECEIPT_TOKENS") else None,
+            log_format=_one_of(env, "HELIX_LOG_FORMAT", ("json", "text")),
+            traced=any(env.get(name) for name in _ENDPOINTS),
         )
 
     @property
@@ -88,6 +99,16 @@ class Settings:
     def files(self) -> Path:
         """The list of the image's files."""
         return self.home / "files.json"
+
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def _one_of(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    text = env.get(name, choices[0])
+    if text not in choices:
+        raise NotReadyError(f"{text!r} is none of {', '.join(choices)}", where=name)
+    return text
 
 
 def _url(env: Mapping[str, str], name: str) -> str | None:

@@ -123,7 +123,7 @@ class Canary:
 ROUTES = [
     "/project", "/project/stream", "/measure", "/measure/stream", "/",
     "/v2", "/v2/models/tiny-project/infer", "/v2/models/tiny-project/versions/3/infer",
-    "/v2/health/ready",
+    "/v2/health/ready", "/v2/helix/receipts/x",
     "/schema.json", "/docs.json", "/metrics", "/readyz", "/livez", "/healthz", "/project/submit", "/x",
 ]  # fmt: skip
 

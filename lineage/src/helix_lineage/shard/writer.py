@@ -84,6 +84,8 @@ class ShardWriter:
         self.shard_id = folder.id
         self.recovered: tuple[Recovery, ...] = ()
         """What start-up found of dead shards in the same log folder."""
+        self.on_sync: Callable[[float], None] = lambda _: None
+        """Told the seconds of each sync, in the committer's thread; must not raise."""
         self._folder, self._key, self._journal, self._lock, self._now = folder, key, file, lock, now
         self._signer = Signer(SHARD_ORIGIN + folder.id, key)
         self._payload = PayloadWriter(folder)
@@ -169,6 +171,11 @@ class ShardWriter:
             writer._publish(durable=True)
             undo.pop_all()
         return writer
+
+    @property
+    def entries(self) -> int:
+        """Entries that are on the disk, the header among them."""
+        return self._frontier.size
 
     def append(self, predictions: Sequence[Prediction]) -> list[str]:
         """Record items; returns their ids when everything is on the disk.
@@ -316,7 +323,7 @@ class ShardWriter:
         except ShardError as error:
             raise self._break(error.what) from error
         try:
-            self._payload.sync()
+            self._sync(self._payload.sync)
         except OSError as error:
             raise self._break(f"cannot sync the payload: {error}") from error
         try:
@@ -353,7 +360,7 @@ class ShardWriter:
                 raise self._break(f"cannot cut the journal back: {error}") from error
             raise
         try:
-            self._journal.sync()
+            self._sync(self._journal.sync)
         except OSError as error:
             # After a failed sync nobody knows what the disk holds: nothing more may be promised.
             raise self._break(f"cannot sync the journal: {error}") from error
@@ -361,6 +368,11 @@ class ShardWriter:
         for pending in group:
             for entry, leaf in zip(pending.entries, pending.leaves, strict=True):
                 self._tiles.add(entry, leaf)
+
+    def _sync(self, sync: Callable[[], None]) -> None:
+        began = time.perf_counter()
+        sync()
+        self.on_sync(time.perf_counter() - began)
 
     def _undo_payload(self, mark: Mark) -> None:
         try:

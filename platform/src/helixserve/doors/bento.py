@@ -17,6 +17,7 @@ the same sentence everywhere. A scalar stands for shape [1], nested lists for ot
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import bentoml
@@ -41,7 +42,7 @@ from helixserve.doors.json_body import read_json
 from helixserve.doors.lines import MEDIA_TYPE, Lines, refusal
 from helixserve.doors.open_inference_http import application
 from helixserve.errors import HelixServeError, InvalidInputError
-from helixserve.process import die_with_parent, raise_log_level
+from helixserve.process import die_with_parent
 from helixserve.server import Server
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ class BentoDoor:
     async def helix_start(self) -> None:
         """Verify, load and open the gRPC door; runs in the worker before it accepts."""
         die_with_parent()
-        raise_log_level()
         # Only where it serves: the module registers protobuf names that a client's stubs register too.
         from helixserve.grpc.server import GrpcDoor  # noqa: PLC0415
 
@@ -92,6 +92,11 @@ class BentoDoor:
         """Drain what was accepted and close the shard; runs on TERM, after HTTP has drained."""
         await self._grpc.stop()
         await self.server.stop()
+        await asyncio.to_thread(self.server.observer.close)
+
+    async def __metrics__(self, others: str) -> str:
+        """BentoML's `/metrics`: whatever it has, and ours."""
+        return others + self.server.observer.metrics.text(self.server.state())
 
     async def __is_ready__(self) -> bool:
         """BentoML's `/readyz`; 503 with the reason until the release is verified."""
@@ -111,6 +116,7 @@ class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
         # At the root: a mount at /v2 would not answer `GET /v2` itself. Unknown paths fall through to BentoML.
         self.mount_asgi_app(application(server), path="/", name="open_inference")
         observer = server.observer
+        observer.configure(server.contract)
         limit = server.contract.limits["request_bytes"]
         self.add_asgi_middleware(Gate, limit=limit, began=observer.began, ended=observer.ended)
         app: Starlette = super().to_asgi(is_main=is_main)

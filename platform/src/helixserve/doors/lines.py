@@ -76,5 +76,7 @@ async def _line(value: dict[str, Any], send: Send) -> None:
 def refusal(error: HelixServeError, call: Call) -> JSONResponse:
     """The answer that tells of an error."""
     call.status = error.grpc_status
-    headers = {"retry-after": "1"} if error.http_status in (429, 503) else None
+    headers = {"retry-after": "1"} if error.http_status in (429, 503) else {}
+    if error.http_status == 401:
+        headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(error), status_code=error.http_status, headers=headers)

@@ -2,11 +2,12 @@
 
 Tensors come and go as JSON, or after the JSON as raw bytes: then the header
 `Inference-Header-Content-Length` holds the JSON's length, and each such tensor the parameter
-`binary_data_size`. `tritonclient.http` speaks both.
+`binary_data_size`. `tritonclient.http` speaks both. `/v2/helix/receipts/<prediction id>` is ours.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from starlette.routing import Route
 
 from helix_lineage.typed import Tensor
 from helixserve import open_inference as protocol
+from helixserve import receipts
 from helixserve import tensors as plain
 from helixserve.contract import Task
 from helixserve.core import Answer
@@ -77,7 +79,17 @@ def application(server: Server) -> Starlette:
         wanted = parse(task, await request.body(), request.headers.get(HEADER_LENGTH))
         return render(server, wanted, await core.infer(task.name, wanted.tensors, call.request_id, call))
 
+    async def receipt(request: Request) -> Response:
+        CALL.get().door = "receipts"
+        settings = server.settings
+        receipts.authorise(settings.receipt_tokens, request.headers.getlist("authorization"))
+        async with reading:
+            made = await asyncio.to_thread(receipts.receipt, settings.log, request.path_params["prediction"])
+        return Response(made, media_type="application/json", headers={"cache-control": "no-store"})
+
+    reading = asyncio.Semaphore(1)  # one at a time: predictions go first
     routes = [
+        Route("/v2/helix/receipts/{prediction}", guarded(receipt)),
         Route("/v2", guarded(metadata)),
         Route("/v2/health/live", guarded(live)),
         Route("/v2/health/ready", guarded(ready)),

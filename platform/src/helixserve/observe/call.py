@@ -41,6 +41,8 @@ class Call:
     """The header of W3C Trace Context, as it came."""
     traced: bool = False
     """Whether somebody wants the phases one by one."""
+    trace_id: str = ""
+    """32 hex digits, where it is part of a trace."""
     task: str = ""
     status: str = OK
     began_ns: int = field(default_factory=time.time_ns)
