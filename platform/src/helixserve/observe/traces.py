@@ -29,10 +29,11 @@ class Tracer:
     """
 
     def __init__(self, service: str, version: str) -> None:
-        # Resource.create would let an explicit attribute win over the environment's.
-        resource = Resource({"service.name": service, "service.version": version}).merge(Resource.create())
-        if resource.attributes["service.name"] == "unknown_service":
-            resource = resource.merge(Resource({"service.name": service}))
+        named = Resource.create()
+        said = {"service.version": version}
+        if str(named.attributes["service.name"]).startswith("unknown_service"):
+            said["service.name"] = service
+        resource = named.merge(Resource(said))
         self._provider = TracerProvider(resource=resource)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("helixserve", version)
