@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,11 +61,8 @@ def by_json(server: Address, task: str, request: Mapping[str, Any]) -> Items:
     return [(item["prediction_id"], typed(server.contract.task(task), item)) for item in rows]
 
 
-def by_triton(server: Address, task: str, request: Mapping[str, Any], *, wire: str) -> Items:
-    """Triton's client: Open Inference Protocol v2 over gRPC, or HTTP with JSON or binary tensors."""
-    module: Any = tritonclient.grpc if wire == "grpc" else tritonclient.http
-    fields = server.contract.task(task)
-    more: dict[str, Any] = {} if wire == "grpc" else {"binary_data": wire == "binary"}
+def triton_inputs(module: Any, fields: Task, request: Mapping[str, Any], more: Mapping[str, Any]) -> list[Any]:
+    """A request as the inputs of one of Triton's clients."""
     inputs = []
     for name, value in request.items():
         field = fields.inputs[name]
@@ -77,6 +75,43 @@ def by_triton(server: Address, task: str, request: Mapping[str, Any], *, wire: s
         )
         made.set_data_from_numpy(array, **more)
         inputs.append(made)
+    return inputs
+
+
+def by_lines(server: Address, task: str, request: Mapping[str, Any]) -> Items:
+    """The stream of JSON lines over HTTP."""
+    with httpx.stream("POST", f"{server.http}/{task}/stream", json=dict(request), timeout=300) as response:
+        rows = [json.loads(line) for line in response.raise_for_status().iter_lines()]
+    assert [row["index"] for row in rows] == list(range(rows[0]["count"]))
+    items = [row["prediction"] for row in rows]
+    return [(item["prediction_id"], typed(server.contract.task(task), item)) for item in items]
+
+
+def by_triton_stream(server: Address, task: str, request: Mapping[str, Any]) -> Items:
+    """Triton's client: a gRPC stream, an item a response."""
+    fields = server.contract.task(task)
+    given: list[tuple[Any, Any]] = []
+    with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+        client.start_stream(lambda result, error: given.append((result, error)))
+        client.async_stream_infer(
+            f"{server.contract.name}-{task}", triton_inputs(tritonclient.grpc, fields, request, {})
+        )
+        client.stop_stream()
+    items: Items = []
+    for result, error in given:
+        assert error is None, error
+        values = {name: result.as_numpy(name)[0] for name in fields.outputs}
+        items.append((result.as_numpy("prediction_id")[0].decode(), typed(fields, values)))
+    assert given[-1][0].get_response().parameters["triton_final_response"].bool_param
+    return items
+
+
+def by_triton(server: Address, task: str, request: Mapping[str, Any], *, wire: str) -> Items:
+    """Triton's client: Open Inference Protocol v2 over gRPC, or HTTP with JSON or binary tensors."""
+    module: Any = tritonclient.grpc if wire == "grpc" else tritonclient.http
+    fields = server.contract.task(task)
+    more: dict[str, Any] = {} if wire == "grpc" else {"binary_data": wire == "binary"}
+    inputs = triton_inputs(module, fields, request, more)
     names = [*fields.outputs, "prediction_id"]
     outputs = [module.InferRequestedOutput(name, **more) for name in names]
     address = server.grpc if wire == "grpc" else server.http.removeprefix("http://")
@@ -93,4 +128,6 @@ DOORS: dict[str, Callable[[Address, str, Mapping[str, Any]], Items]] = {
     "oip http json": lambda server, task, request: by_triton(server, task, request, wire="json"),
     "oip http binary": lambda server, task, request: by_triton(server, task, request, wire="binary"),
     "oip grpc": lambda server, task, request: by_triton(server, task, request, wire="grpc"),
+    "json lines": by_lines,
+    "grpc stream": by_triton_stream,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 
 import httpx
@@ -68,3 +70,29 @@ def test_the_image_runs_as_nobody_and_cannot_write_its_root(serving: Serving) ->
     assert header.mode == "local"
     owner = next(serving.log.iterdir()).stat().st_uid
     assert owner == 65532
+
+
+def test_a_client_that_hangs_up_stops_the_designing_and_keeps_what_it_was_given(
+    serving: Serving, address: Address
+) -> None:
+    def recorded() -> int:
+        (shard,) = Log(serving.log).shard_ids()
+        return len(list(Log(serving.log).shard(shard).predictions()))
+
+    body = {"structure": UBIQUITIN, "num_sequences": 3000, "seed": 1}
+    before = recorded()
+    with httpx.stream("POST", f"{address.http}/design/stream", json=body, timeout=60) as response:
+        first = json.loads(next(response.iter_lines()))
+    time.sleep(0.5)
+    at = recorded()
+    time.sleep(1)
+    assert 0 < recorded() - before == at - before < 100
+    shard, sequence = Log(serving.log).find(first["prediction"]["prediction_id"])
+    assert shard.prediction(sequence).index == 0
+    # A whole answer: nothing of it is recorded, and the next request need not wait for it.
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{address.http}/design", json=body, timeout=1)
+    began = time.monotonic()
+    assert httpx.post(f"{address.http}/design", json={**body, "num_sequences": 1}, timeout=30).status_code == 200
+    assert time.monotonic() - began < 10
+    assert recorded() == at + 1

@@ -48,7 +48,7 @@ def test_the_curl_call_designs_sequences(here: dict[str, str]) -> None:
     assert '"prediction_id"' in done.stdout
 
 
-@pytest.mark.parametrize("client", ["bentoml", "tritonclient"])
+@pytest.mark.parametrize("client", ["bentoml", "tritonclient", "httpx"])
 def test_the_python_calls_design_sequences(here: dict[str, str], client: str) -> None:
     (code,) = [block for block in blocks("python") if f"import {client}" in block]
     done = subprocess.run(

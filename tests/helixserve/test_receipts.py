@@ -141,3 +141,8 @@ def test_the_list_is_read_again_and_a_broken_one_opens_nothing(tmp_path: Path) -
         tokens.write_text(broken)
         with pytest.raises(ForbiddenError):
             receipts.authorise(tokens, [f"Bearer {TOKEN}"])
+
+
+def test_the_route_is_documented(giving: Serving) -> None:
+    described = httpx.get(f"{giving.url}/docs.json").json()["paths"]["/v2/helix/receipts/{prediction_id}"]["get"]
+    assert {"200", "401", "403", "404"} <= set(described["responses"])

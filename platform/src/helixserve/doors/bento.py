@@ -25,6 +25,7 @@ from _bentoml_sdk import Service
 from bentoml._internal.server.http.access import AccessLogMiddleware
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
+from bentoml._internal.service.openapi.specification import PathItem
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from starlette.applications import Starlette
@@ -40,7 +41,7 @@ from helixserve.core import Answer, Item
 from helixserve.doors.gate import CALL, Gate
 from helixserve.doors.json_body import read_json
 from helixserve.doors.lines import MEDIA_TYPE, Lines, refusal
-from helixserve.doors.open_inference_http import application
+from helixserve.doors.open_inference_http import RECEIPT, RECEIPTS, application
 from helixserve.errors import HelixServeError, InvalidInputError
 from helixserve.process import die_with_parent
 from helixserve.server import Server
@@ -122,6 +123,13 @@ class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
         app: Starlette = super().to_asgi(is_main=is_main)
         app.user_middleware = [entry for entry in app.user_middleware if entry.cls not in _LEFT_OUT]
         return app
+
+    @property
+    def openapi_spec(self) -> Any:
+        """What `/docs.json` says: BentoML's routes, and the receipts, which are no task."""
+        described = super().openapi_spec
+        described.paths[RECEIPTS] = PathItem(get=RECEIPT)
+        return described
 
 
 def options(contract: Contract) -> dict[str, Any]:

@@ -32,6 +32,25 @@ from helixserve.server import Server
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
+RECEIPTS = "/v2/helix/receipts/{prediction_id}"
+RECEIPT = {
+    "operationId": "receipt",
+    "description": "What the owner of a prediction checks it with, offline (lineage/FORMAT.md, section 14).",
+    "parameters": [
+        {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}},
+        {"name": "authorization", "in": "header", "required": True, "schema": {"type": "string"},
+         "description": "Bearer TOKEN"},
+    ],
+    "responses": {
+        "200": {"description": "The receipt.", "content": {"application/json": {"schema": {"type": "object"}}}},
+        "400": {"description": "Not a prediction id."},
+        "401": {"description": "No token that this server knows."},
+        "403": {"description": "This server has no list of tokens (HELIX_RECEIPT_TOKENS)."},
+        "404": {"description": "The prediction's shard is not here."},
+    },
+}  # fmt: skip
+"""The OpenAPI description of the receipts."""
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -84,12 +103,12 @@ def application(server: Server) -> Starlette:
         settings = server.settings
         receipts.authorise(settings.receipt_tokens, request.headers.getlist("authorization"))
         async with reading:
-            made = await asyncio.to_thread(receipts.receipt, settings.log, request.path_params["prediction"])
+            made = await asyncio.to_thread(receipts.receipt, settings.log, request.path_params["prediction_id"])
         return Response(made, media_type="application/json", headers={"cache-control": "no-store"})
 
     reading = asyncio.Semaphore(1)  # one at a time: predictions go first
     routes = [
-        Route("/v2/helix/receipts/{prediction}", guarded(receipt)),
+        Route(RECEIPTS, guarded(receipt)),
         Route("/v2", guarded(metadata)),
         Route("/v2/health/live", guarded(live)),
         Route("/v2/health/ready", guarded(ready)),
