@@ -38,10 +38,11 @@ from helixserve import tensors as plain
 from helixserve.contract import Contract, Task
 from helixserve.contract import Field as TensorField
 from helixserve.core import Answer, Item
+from helixserve.doors import receipts
 from helixserve.doors.gate import CALL, Gate
 from helixserve.doors.json_body import read_json
 from helixserve.doors.lines import MEDIA_TYPE, Lines, refusal
-from helixserve.doors.open_inference_http import RECEIPT, RECEIPTS, application
+from helixserve.doors.open_inference_http import application
 from helixserve.errors import HelixServeError, InvalidInputError
 from helixserve.process import die_with_parent
 from helixserve.server import Server
@@ -128,7 +129,7 @@ class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
     def openapi_spec(self) -> Any:
         """What `/docs.json` says: BentoML's routes, and the receipts, which are no task."""
         described = super().openapi_spec
-        described.paths[RECEIPTS] = PathItem(get=RECEIPT)
+        described.paths[receipts.PATH] = PathItem(get=receipts.DESCRIBED)
         return described
 
 

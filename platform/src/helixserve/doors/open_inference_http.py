@@ -7,7 +7,6 @@ Tensors come and go as JSON, or after the JSON as raw bytes: then the header
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -20,36 +19,18 @@ from starlette.routing import Route
 
 from helix_lineage.typed import Tensor
 from helixserve import open_inference as protocol
-from helixserve import receipts
 from helixserve import tensors as plain
 from helixserve.contract import Task
 from helixserve.core import Answer
 from helixserve.doors.gate import CALL
 from helixserve.doors.json_body import read_json
 from helixserve.doors.lines import refusal
+from helixserve.doors.receipts import PATH as RECEIPTS
+from helixserve.doors.receipts import giver
 from helixserve.errors import HelixServeError, InvalidInputError
 from helixserve.server import Server
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-
-RECEIPTS = "/v2/helix/receipts/{prediction_id}"
-RECEIPT = {
-    "operationId": "receipt",
-    "description": "What the owner of a prediction checks it with, offline (lineage/FORMAT.md, section 14).",
-    "parameters": [
-        {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}},
-        {"name": "authorization", "in": "header", "required": True, "schema": {"type": "string"},
-         "description": "Bearer TOKEN"},
-    ],
-    "responses": {
-        "200": {"description": "The receipt.", "content": {"application/json": {"schema": {"type": "object"}}}},
-        "400": {"description": "Not a prediction id."},
-        "401": {"description": "No token that this server knows."},
-        "403": {"description": "This server has no list of tokens (HELIX_RECEIPT_TOKENS)."},
-        "404": {"description": "The prediction's shard is not here."},
-    },
-}  # fmt: skip
-"""The OpenAPI description of the receipts."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -98,17 +79,8 @@ def application(server: Server) -> Starlette:
         wanted = parse(task, await request.body(), request.headers.get(HEADER_LENGTH))
         return render(server, wanted, await core.infer(task.name, wanted.tensors, call.request_id, call))
 
-    async def receipt(request: Request) -> Response:
-        CALL.get().door = "receipts"
-        settings = server.settings
-        receipts.authorise(settings.receipt_tokens, request.headers.getlist("authorization"))
-        async with reading:
-            made = await asyncio.to_thread(receipts.receipt, settings.log, request.path_params["prediction_id"])
-        return Response(made, media_type="application/json", headers={"cache-control": "no-store"})
-
-    reading = asyncio.Semaphore(1)  # one at a time: predictions go first
     routes = [
-        Route(RECEIPTS, guarded(receipt)),
+        Route(RECEIPTS, guarded(giver(server))),
         Route("/v2", guarded(metadata)),
         Route("/v2/health/live", guarded(live)),
         Route("/v2/health/ready", guarded(ready)),
