@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import httpx
 import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from helix_lineage.shard.reader import Log
@@ -133,23 +135,45 @@ def test_a_caller_that_stays_gets_every_item(counted: tuple[Serving, Path]) -> N
     assert size(computed) - before == 50
 
 
-def test_a_reader_that_takes_nothing_holds_neither_the_worker_nor_memory(counted: tuple[Serving, Path]) -> None:
+def http_stream_unread(server: Serving, stack: contextlib.ExitStack) -> None:
+    body = json.dumps({"values": [1], "repeats": 50, "bulk": 1_000_000}).encode()
+    head = f"POST /project/stream HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.http_port)))
+    connection.sendall(f"{head}\r\n\r\n".encode() + body)
+
+
+def grpc_stream_unread(server: Serving, stack: contextlib.ExitStack) -> None:
+    request = service_pb2.ModelInferRequest(model_name="tiny-project")
+    request.inputs.add(name="values", datatype="FP32", shape=[1]).contents.fp32_contents.append(1)
+    request.parameters["repeats"].int64_param = 50
+    request.parameters["bulk"].int64_param = 1_000_000
+    channel = stack.enter_context(grpc.insecure_channel(server.grpc))
+    call = channel.stream_stream(
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
+    )
+    stack.callback(call(iter([request])).cancel)
+
+
+@pytest.mark.parametrize("unread", [http_stream_unread, grpc_stream_unread], ids=["http", "grpc"])
+def test_a_reader_that_takes_nothing_holds_neither_the_worker_nor_memory(
+    counted: tuple[Serving, Path], unread: Callable[[Serving, contextlib.ExitStack], None]
+) -> None:
     """Its stream waits: the server computes what the sockets' buffers hold and no more, and serves the others."""
     server, computed = counted
     process = psutil.Process(server.process.pid)
     before, memory = size(computed), process.memory_info().rss
-    body = json.dumps({"values": [1], "repeats": 50, "bulk": 1_000_000}).encode()
-    head = f"POST /project/stream HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     with contextlib.ExitStack() as stack:
         for _ in range(4):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.http_port)))
-            connection.sendall(f"{head}\r\n\r\n".encode() + body)
+            unread(server, stack)
         for _ in range(5):
             assert httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=5).status_code == 200
         time.sleep(0.5)
         at = size(computed)
         time.sleep(0.5)
         assert size(computed) == at
+        assert at - before > 5, "the others and one item of each stream at least"
         # 200 items of a megabyte were asked for; a socket's buffers hold some, and a stream one or two more.
         assert at - before < 100
         assert process.memory_info().rss - memory < 100e6

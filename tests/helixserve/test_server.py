@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -102,6 +105,30 @@ def test_term_finishes_what_was_accepted_and_closes_the_shard(place: Place) -> N
     assert isinstance(decode(shard.entry(shard.size - 1)), Close)
     recorded = {f"{shard_id}.{sequence}" for sequence, _ in shard.predictions()}
     assert recorded == {answer.json()["predictions"][0]["prediction_id"], prediction}
+
+
+def test_an_idle_stream_does_not_hold_up_the_end_and_one_at_work_is_answered(place: Place) -> None:
+    with serving(place) as server, triton.InferenceServerClient(server.grpc) as idle, idle_stream(server) as given:
+        idle.start_stream(lambda result, error: given.append((result, error)))  # asks nothing
+        time.sleep(1.0)
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 20
+        results = [result for result, error in given if error is None]
+    assert [result.get_response().parameters["index"].uint64_param for result in results] == list(range(8))
+    assert "stopping" in str(given[-1][1])
+
+
+@contextlib.contextmanager
+def idle_stream(server: Serving) -> Iterator[list[Any]]:
+    """A stream with one request of eight items under way, which then asks nothing more."""
+    given: list[Any] = []
+    with triton.InferenceServerClient(server.grpc) as client:
+        client.start_stream(lambda result, error: given.append((result, error)))
+        values = triton.InferInput("values", [0], "FP32")
+        values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
+        client.async_stream_infer("tiny-project", [values], parameters={"repeats": 8, "pause": 0.3})
+        yield given
 
 
 def grpc_infer(server: Serving, delay: float) -> str:

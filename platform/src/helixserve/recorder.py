@@ -153,13 +153,16 @@ class Recorder:
         if writer is None:
             self._admitted = False
             self._writer = writer = self._create()
-            writer.on_sync = lambda seconds: self.on_sync(seconds)
+            writer.on_sync = self._synced
         elif self._admitted:
             writer.probe()
         if not self._admitted:
             if self._admit is not None:
                 self._admit(writer)
             self._admitted = True
+
+    def _synced(self, seconds: float) -> None:
+        self.on_sync(seconds)
 
     def _end(self, writer: ShardWriter) -> None:
         try:

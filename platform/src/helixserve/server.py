@@ -16,10 +16,10 @@ from helixserve import machine, readiness
 from helixserve.contract import Contract, load_class
 from helixserve.core import Core
 from helixserve.errors import HelixServeError, NotReadyError
-from helixserve.process import on_terminate
-from helixserve.readiness import Verified
 from helixserve.observe.metrics import State
 from helixserve.observe.observer import Observer
+from helixserve.process import on_terminate
+from helixserve.readiness import Verified
 from helixserve.recorder import Recorder
 from helixserve.registrar import Registrar
 from helixserve.settings import Settings

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from helixserve.errors import HelixServeError, MediaTypeError, TooLargeError
-from helixserve.observe.call import CANCELLED, INTERNAL, Call
+from helixserve.observe.call import CANCELLED, INTERNAL, OK, Call
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -103,6 +103,8 @@ class Gate:
             await refuse(HelixServeError("the server failed; this is a fault of the server"), connection.send)
         if connection.gone and not connection.answered:
             call.status = CANCELLED
+        elif connection.status >= 500 and call.status == OK:
+            call.status = INTERNAL  # BentoML made an answer of an exception
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         too_large = any(length.isdigit() and int(length) > self._limit for length in headers.get("content-length", ()))
@@ -166,6 +168,7 @@ class _Connection:
         self.incoming = receive
         self.body = b""
         self.started = self.answered = self.gone = False
+        self.status = 0
         self._send = send
         self._name = (b"x-request-id", request_id.hex().encode())
         self._given = False
@@ -185,6 +188,7 @@ class _Connection:
         """Pass it on, the request's id among its headers."""
         self.started = True
         if message["type"] == "http.response.start":
+            self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), self._name]
         self.answered = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)

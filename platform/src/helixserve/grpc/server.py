@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -21,7 +21,7 @@ from helixserve import open_inference as protocol
 from helixserve.connections import grpc_options
 from helixserve.contract import Task
 from helixserve.core import STALL_S
-from helixserve.errors import GoneError, HelixServeError, TooLargeError
+from helixserve.errors import GoneError, HelixServeError, NotReadyError, TooLargeError
 from helixserve.grpc import codec
 from helixserve.grpc import open_inference_pb2 as pb
 from helixserve.observe.call import Call
@@ -66,6 +66,7 @@ class GrpcDoor:
         self._server = server
         self._health = _Health(server)
         self._grpc: grpc.aio.Server | None = None
+        self._stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:
         """Listen; until the server is ready, health says NOT_SERVING. Raises RuntimeError when the port is taken."""
@@ -100,6 +101,7 @@ class GrpcDoor:
         """
         if self._grpc is not None:
             await self._health.enter_graceful_shutdown()
+            self._stopping.set_result(None)
             ending = asyncio.create_task(self._grpc.stop(_GRACE_S))
             await asyncio.sleep(0)
             while self._server.busy and not ending.done():
@@ -157,7 +159,8 @@ class GrpcDoor:
 
     async def _stream(self, requests: AsyncIterable[pb.ModelInferRequest], context: Any) -> None:
         """Answer each request of a stream in turn; the next one is read when this one has its answer."""
-        async for request in requests:
+        reading = aiter(requests)
+        while (request := await self._next(reading)) is not None:
             try:
                 with self._server.observer.seen(Call("grpc-stream", traceparent=_traceparent(context))) as call:
                     await self._stream_one(request, context, call)
@@ -170,6 +173,16 @@ class GrpcDoor:
             except Exception:  # whatever it was, the client gets a sentence and the log the traceback
                 logger.exception("request %s failed", call.request_id.hex())
                 await _write(context, _refusal(request, "the server failed; this is a fault of the server"))
+
+    async def _next(self, requests: AsyncIterator[pb.ModelInferRequest]) -> pb.ModelInferRequest | None:
+        """The next request of a stream; None after the last. Raises NotReadyError when the server stops first."""
+        reading = asyncio.ensure_future(anext(requests, None))
+        await asyncio.wait((reading, self._stopping), return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            return await reading
+        # An idle stream must not hold up the end of the process.
+        reading.cancel()
+        raise NotReadyError("the server is stopping", where="stream", fix="retry at another replica")
 
     async def _stream_one(self, request: pb.ModelInferRequest, context: Any, call: Call) -> None:
         contract, core = self._server.contract, self._server.core()
