@@ -12,16 +12,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cbor2
 import pytest
 
+from helix_lineage.releases import Sources
 from helix_lineage.replay.executor import run_in_image
 from helix_lineage.replay.images import UnpackedImage
+from helix_lineage.replay.plan import plan
+from helix_lineage.replay.verdict import judge
 from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.reader import Log
+from helix_lineage.trust import Trust
 from helixserve import machine
 from model_to_metal import runtime
 from tests import kernels, same_bits
@@ -97,31 +101,12 @@ def test_onnx_runtime_fails_the_same_checks(engine: Path, emulator: str) -> None
     assert there["steps"] != ask(engine, "onnxruntime", "steps")
 
 
-def replayed(image: UnpackedImage, emulator: str, processor: str, typed: bytes) -> tuple[str, bytes]:
-    """Machine class and output of item 0: the image's own interpreter, libraries and code on that processor."""
-    root = image.rootfs
-
-    def inside(paths: str) -> str:
-        return ":".join(f"{root}{path}" for path in paths.split(":"))
-
-    environment = {
-        **image.env,
-        "PYTHONPATH": inside(image.env["PYTHONPATH"]),
-        "PYTHONHOME": inside("/usr"),
-        "HELIX_HOME": inside("/opt/helix"),
-    }
-    argv = ["-L", str(root), f"{root}/usr/bin/python3.11", "-m", "helixserve", "replay"]
-    request = cbor2.dumps([1, typed, [0]], canonical=True)
-    done = emulated(emulator, processor, argv, input=request, env=environment)
-    version, machine_class, (output,) = cbor2.loads(done.stdout)
-    assert version == 1
-    return machine_class, output
-
-
 @pytest.mark.parametrize("task", ["design", "score"])
+@pytest.mark.usefixtures("emulator")
 def test_what_was_served_is_made_again_on_other_processors(
-    serving: Serving, address: Address, image: UnpackedImage, emulator: str, task: str
+    serving: Serving, address: Address, image: UnpackedImage, task: str
 ) -> None:
+    """By the image's own interpreter, libraries and code, in the sandbox of a replay."""
     ((prediction, _),) = by_json(address, task, {"structure": STRUCTURE.read_text(), "seed": 11})
     shard, sequence = Log(serving.log).find(prediction)
     entry, kept = shard.prediction(sequence), shard.payload(sequence)
@@ -130,7 +115,7 @@ def test_what_was_served_is_made_again_on_other_processors(
     assert shard.header.machine_class == machine.V3, "whatever this machine is"
     assert run_in_image(image, kept.input, [0]) == (machine.V3, [kept.output])
     for processor in PROCESSORS:
-        machine_class, output = replayed(image, emulator, processor, kept.input)
+        machine_class, (output,) = run_in_image(image, kept.input, [0], cpu=processor)
         assert (machine_class, output) == (machine.V3, kept.output), processor
         assert commitment(kept.output_salt, output) == entry.output_commitment
 
@@ -139,3 +124,27 @@ def test_a_served_prediction_replays_without_a_word_about_the_machine(serving: S
     ((prediction, _),) = by_json(address, "score", {"structure": STRUCTURE.read_text(), "seed": 12})
     (verdict,) = json.loads(serving.lineage("replay", prediction, "--json").stdout)
     assert (verdict["same"], verdict["differences"], verdict["machine_class"]) == (True, [], machine.V3)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("emulator")
+def test_served_by_onnx_runtime_it_would_be_of_another_class(
+    serving: Serving, address: Address, image: UnpackedImage, tmp_path: Path
+) -> None:
+    """The same image but for one word of its contract. A replay names the class, and compares numbers if told to."""
+    if machine.widest() != machine.V4:
+        pytest.skip("needs a processor with AVX-512, for another to differ; run there: make test-slow")
+    other = replace(image, folder=shutil.copytree(image.folder, tmp_path / "image", symlinks=True))
+    path = other.rootfs / "opt/helix/model/model.toml"
+    text = path.read_text().replace('runner = "native"', 'runner = "onnxruntime"')
+    path.unlink()
+    path.write_text(text)
+    ((prediction, _),) = by_json(address, "score", {"structure": STRUCTURE.read_text(), "seed": 13})
+    served = plan(Log(serving.log), prediction, Sources(trust=Trust.load(serving.released.state.trust)))
+    here, (ours,) = run_in_image(other, served.input, [0])
+    there, (theirs,) = run_in_image(other, served.input, [0], cpu="Haswell")
+    assert (here, there) == (machine.V4, machine.V3)
+    entry = replace(served.entry, output_commitment=commitment(served.output_salt, ours))
+    there_served = replace(served, machine_class=here, stored_output=ours, entry=entry)
+    outcomes = [judge(there_served, [], there, theirs, tolerance).outcome for tolerance in (None, 1e-4, 1e-12)]
+    assert outcomes == ["other-machine-class", "within-tolerance", "differs"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.store import Store
 from helix_lineage.trace import trace
-from tests.helix_lineage.support import Signer, World, digest, header, request
+from tests.helix_lineage.support import Signer, World, digest, header, make_chain, request
 
 
 def test_a_trace_names_everything_that_made_a_prediction(world: World) -> None:
@@ -39,6 +40,17 @@ def test_a_trace_names_everything_that_made_a_prediction(world: World) -> None:
         key: key for key in world.chain.records
     }
     dumps(value)  # canonical JSON can hold it
+
+
+def test_a_release_of_the_first_version_is_traced_as_before(tmp_path: Path, signer: Signer) -> None:
+    """Without an engine: its image holds the exported model."""
+    world = World(tmp_path, make_chain(first=True), signer)
+    (name,) = world.shard([request()])
+    found = trace(world.log, name, world.sources)
+    assert found.problem is None
+    assert found.record("engine") is None
+    assert found.record("exported") == world.chain.parts["exported"]
+    assert set(found.to_json()["environments"]) == {"image", "exported", "weights", "regression"}  # type: ignore[arg-type]
 
 
 def test_a_stranger_can_check_the_inclusion_from_the_json_alone(world: World) -> None:

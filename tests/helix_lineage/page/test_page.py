@@ -23,8 +23,8 @@ from tests.helix_lineage.page.worlds import Promoted, edit_entry, hostile, promo
 from tests.helix_lineage.support import Signer, World, make_chain, request
 
 EVERY = {
-    "prediction", "payload", "checkpoint", "shard", "promotion", "release", "commit", "image", "exported", "weights",
-    "data", "guard", "regression", "release-key", "promotion-key",
+    "prediction", "payload", "checkpoint", "shard", "promotion", "release", "commit", "image", "engine", "exported",
+    "weights", "data", "guard", "regression", "release-key", "promotion-key",
 }  # fmt: skip
 
 
