@@ -179,9 +179,8 @@ def test_the_image_recovers_by_itself_from_a_full_disk(released: Released, log: 
 def promoted(released: Released, folder: Path) -> runtime.Environment:
     """Promote the release to staging on a branch, and take the model's folder from there."""
     released.helix("promote", MODEL, "--to", "staging")
-    branch = git(released.checkout, "branch", "--list", "promote/staging/*", "--format=%(refname:short)").splitlines()[
-        -1
-    ]
+    listed = git(released.checkout, "branch", "--list", "promote/staging/*", "--format=%(refname:short)")
+    branch = listed.splitlines()[-1]
     folder.mkdir()
     for name in (layout.RELEASE, layout.PROMOTION):
         text = git(released.checkout, "show", f"{branch}:{layout.folder('staging', MODEL)}/{name}")
