@@ -106,10 +106,13 @@ def killed(released: Released, log: Path, times: int) -> list[str]:
         with runtime.serving(released.state, MODEL, ports=ports(), log=log) as server:
             before = len(acknowledged)
             with load(server.http, acknowledged):
-                time.sleep(chance.uniform(0.05, 1.0))
+                until = time.monotonic() + 20
+                while len(acknowledged) == before and time.monotonic() < until:
+                    time.sleep(0.05)
+                time.sleep(chance.uniform(0.0, 0.5))
                 kill(server)
             served += len(acknowledged) > before
-    assert served > times // 4, "killed under load"
+    assert served > times // 2, "killed under load"
     with runtime.serving(released.state, MODEL, ports=ports(), log=log):
         pass  # the last start recovers the last kill
     return acknowledged
@@ -179,9 +182,8 @@ def test_the_image_recovers_by_itself_from_a_full_disk(released: Released, log: 
 def promoted(released: Released, folder: Path) -> runtime.Environment:
     """Promote the release to staging on a branch, and take the model's folder from there."""
     released.helix("promote", MODEL, "--to", "staging")
-    branch = git(released.checkout, "branch", "--list", "promote/staging/*", "--format=%(refname:short)").splitlines()[
-        -1
-    ]
+    listed = git(released.checkout, "branch", "--list", "promote/staging/*", "--format=%(refname:short)")
+    branch = listed.splitlines()[-1]
     folder.mkdir()
     for name in (layout.RELEASE, layout.PROMOTION):
         text = git(released.checkout, "show", f"{branch}:{layout.folder('staging', MODEL)}/{name}")

@@ -69,6 +69,19 @@ def test_without_a_release_the_command_is_named(tmp_path: Path) -> None:
     assert caught.value.fix == "helix run release toy"
 
 
+@pytest.mark.parametrize("present", [(), ("release.sigstore.json",), ("promotion.sigstore.json",)])
+def test_without_a_promotion_the_command_is_named(tmp_path: Path, present: tuple[str, ...]) -> None:
+    for name in present:
+        (tmp_path / name).touch()
+    environment = runtime.Environment("staging", tmp_path)
+    with (
+        pytest.raises(RuntimeStartError, match="toy was not promoted to staging") as caught,
+        runtime.serving(State(tmp_path), "toy", environment=environment),
+    ):
+        pass
+    assert caught.value.fix == "helix promote toy --to staging"
+
+
 def test_a_port_that_is_taken_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setattr(runtime, "HTTP_PORT", taken.getsockname()[1])

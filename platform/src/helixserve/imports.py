@@ -11,8 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from pathlib import Path
 from typing import Any
 
+from helixserve import files
+from helixserve.errors import NotReadyError
+
+_MODULE_BYTES = 64 * 1024 * 1024
 _digests: dict[str, set[str]] = {}
 _LOADERS: tuple[Any, ...] = (SourceFileLoader, SourcelessFileLoader)
 
@@ -21,7 +26,7 @@ def watch() -> None:
     """From now on, remember what is read to be imported. Safe to call twice."""
     for loader in _LOADERS:
         if "get_data" not in vars(loader):
-            loader.get_data = _remembering(loader.get_data)
+            loader.get_data = _remembering
 
 
 def unwatch() -> None:
@@ -37,10 +42,13 @@ def read_so_far() -> Mapping[str, frozenset[str]]:
     return {path: frozenset(digests) for path, digests in _digests.items()}
 
 
-def _remembering(get_data: Any) -> Any:
-    def remembering(self: Any, path: str) -> bytes:
-        data: bytes = get_data(self, path)
-        _digests.setdefault(path, set()).add("sha256:" + hashlib.sha256(data).hexdigest())
-        return data
-
-    return remembering
+def _remembering(self: Any, path: str) -> bytes:  # noqa: ARG001  # takes a method's place
+    """What `importlib.abc.ResourceLoader.get_data` does, but a pipe in a module's place is not waited for."""
+    try:
+        data = files.read(Path(path), where=path, what="a module", limit=_MODULE_BYTES, follow=True)
+    except NotReadyError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None  # importlib looks for cached modules that may be absent
+        raise
+    _digests.setdefault(path, set()).add("sha256:" + hashlib.sha256(data).hexdigest())
+    return data

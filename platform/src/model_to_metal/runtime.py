@@ -200,8 +200,10 @@ def _bundle(state: State, model: str, environment: Environment | None) -> Path:
     else:
         bundle = state.releases / model / attest.FILES[RELEASE]
         what, fix = f"{model} has no release on this machine", f"helix run release {model}"
-    if not bundle.is_file():
-        raise RuntimeStartError(what, where=str(bundle), fix=fix)
+    needed = [bundle] if environment is None else [bundle, environment.folder / layout.PROMOTION]
+    for path in needed:
+        if not path.is_file():
+            raise RuntimeStartError(what, where=str(path), fix=fix)
     return bundle
 
 

@@ -1,0 +1,132 @@
+"""TERM under load: what was accepted is answered and recorded, at every door; what comes later is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from helix_lineage.shard.entries import Close, decode
+from helix_lineage.shard.reader import Log
+from tests.helixserve.support import Place, Serving, serving
+
+CLIENTS = 4
+"""A door."""
+DELAY_S = 0.02
+
+
+def by_json(server: Serving) -> list[str]:
+    answer = httpx.post(f"{server.url}/project", json={"values": [1], "delay": DELAY_S}, timeout=60)
+    return [item["prediction_id"] for item in answer.json().get("predictions", ())]
+
+
+def by_open_inference(server: Serving) -> list[str]:
+    tensor = {"name": "values", "datatype": "FP32", "shape": [1], "data": [1]}
+    body = {"inputs": [tensor], "parameters": {"delay": DELAY_S}}
+    answer = httpx.post(f"{server.url}/v2/models/tiny-project/infer", json=body, timeout=60).json()
+    return [
+        name for tensor in answer.get("outputs", ()) if tensor["name"] == "prediction_id" for name in tensor["data"]
+    ]
+
+
+def by_grpc(server: Serving) -> list[str]:
+    values = triton.InferInput("values", [0], "FP32")
+    values.set_data_from_numpy(np.zeros(0, np.float32))
+    with triton.InferenceServerClient(server.grpc) as client, contextlib.suppress(InferenceServerException):
+        answer = client.infer("tiny-project", [values], parameters={"delay": DELAY_S})
+        return [name.decode() for name in answer.as_numpy("prediction_id").tolist()]
+    return []
+
+
+DOORS: tuple[Callable[[Serving], list[str]], ...] = (by_json, by_open_inference, by_grpc)
+
+
+def under_load(server: Serving, end: Callable[[], object]) -> dict[str, list[str]]:
+    """Door → ids of the answers that arrived, while many clients ask and `end` is called in between."""
+    received: dict[str, list[str]] = {door.__name__: [] for door in DOORS}
+    stop = threading.Event()
+
+    def ask(door: Callable[[Serving], list[str]]) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(httpx.TransportError):
+                received[door.__name__] += door(server)
+
+    threads = [threading.Thread(target=ask, args=(door,)) for door in DOORS for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.5)
+    end()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    return received
+
+
+def complaints(place: Place, received: dict[str, list[str]]) -> list[str]:
+    """What was recorded and not answered, answered and not recorded, and a shard that was not closed."""
+    log = Log(place.log)
+    (name,) = log.shard_ids()
+    shard = log.shard(name)
+    recorded = {f"{name}.{sequence}" for sequence, _ in shard.predictions()}
+    answered = {item for items in received.values() for item in items}
+    found = [f"accepted, and never answered: {item}" for item in sorted(recorded - answered)]
+    found += [f"answered, and not recorded: {item}" for item in sorted(answered - recorded)]
+    return found + ([] if isinstance(decode(shard.entry(shard.size - 1)), Close) else ["the shard is not closed"])
+
+
+def test_no_accepted_request_is_lost_at_any_door(place: Place) -> None:
+    with serving(place) as server:
+        received = under_load(server, lambda: server.stop(30))
+        assert server.process.returncode == 0
+    assert all(received.values()), "every door was under load"
+    assert complaints(place, received) == []
+
+
+def test_a_server_that_does_not_drain_is_caught(place: Place) -> None:
+    """The planted fault: killed instead of told."""
+    with serving(place) as server:
+
+        def killed() -> None:
+            server.process.kill()
+            server.process.wait()
+
+        received = under_load(server, killed)
+    assert complaints(place, received)
+
+
+def test_after_term_new_requests_are_refused_while_old_ones_are_finished(place: Place) -> None:
+    with serving(place) as server:
+        answers: list[httpx.Response] = []
+
+        def slow() -> None:
+            answers.append(httpx.post(f"{server.url}/project", json={"values": [1], "delay": 3.0}, timeout=60))
+
+        with triton.InferenceServerClient(server.grpc) as client:
+            assert client.is_server_ready()
+            thread = threading.Thread(target=slow)
+            thread.start()
+            time.sleep(1)
+            server.process.terminate()
+            time.sleep(0.5)
+            # gRPC still listens: HTTP is drained first. It says what is the case, and takes nothing.
+            assert not client.is_server_ready()
+            values = triton.InferInput("values", [0], "FP32")
+            values.set_data_from_numpy(np.zeros(0, np.float32))
+            refused = ""
+            try:
+                client.infer("tiny-project", [values])
+            except InferenceServerException as error:
+                refused = str(error)
+            assert "UNAVAILABLE" in refused
+            assert "stopping" in refused
+        thread.join()
+        assert server.stop() == 0
+    assert answers[0].status_code == 200
+    received = {"json": [item["prediction_id"] for item in answers[0].json()["predictions"]]}
+    assert complaints(place, received) == []
