@@ -13,7 +13,6 @@ import pytest
 
 from helix_lineage.shard.reader import Log
 from helix_lineage.typed import Tensor, decode, encode
-from helixserve.machine import machine_class
 from proteinmpnn_model import data
 from tests.clients import DOORS, Address
 from tests.end_to_end.conftest import Serving
@@ -123,11 +122,12 @@ def test_on_another_class_of_processor_the_replay_says_so_and_compares_numbers(
     text = structures(serving.released.state.downloads, tmp_path)["pdb1ejg.pdb"]
     door = next(iter(DOORS.values()))
     ((name, _),) = door(address, "score", {"structure": text, "seed": 1})
-    served = machine_class()
     done = serving.lineage("replay", name, "--cpu", "Haswell", "--json", check=False)
     (verdict,) = json.loads(done.stdout)
-    assert (verdict["recorded_class"], verdict["machine_class"]) == (served, "x86-64-v3")
-    # Haswell is x86-64-v3: on a machine of that class the bytes are the same, on a wider one they may differ.
+    served = verdict["recorded_class"]
+    assert verdict["machine_class"] == "x86-64-v3"
+    # Haswell is x86-64-v3: what a machine of that class (or the native runner, anywhere) served is the same bytes;
+    # what ONNX Runtime served on a wider one may not be.
     wanted = {"same-bytes": 0, "other-machine-class": 3}
     assert done.returncode == wanted[verdict["outcome"]]
     assert served != "x86-64-v3" or verdict["same"]
