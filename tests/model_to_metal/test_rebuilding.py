@@ -191,6 +191,10 @@ def test_the_release_of_a_commit_is_found_and_its_signature_must_hold(
     known = rebuilding.bundles(Checkout(tmp_path), signing)
     found = rebuilding.find("c" * 40, known, trust, now)
     assert (found.model, found.image) == ("tiny", signed.release.parameters["image"])
+    # A later release takes the place of the latest, and leaves this commit's where it is.
+    (signing.releases / "tiny" / "release.sigstore.json").unlink()
+    known = rebuilding.bundles(Checkout(tmp_path), signing)
+    assert rebuilding.find("c" * 40, known, trust, now) == found
     with pytest.raises(CheckoutError, match="no release of commit dddddddddddd is here") as caught:
         rebuilding.find("d" * 40, known, trust, now)
     assert "--release" in str(caught.value.fix)

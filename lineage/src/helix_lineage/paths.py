@@ -98,7 +98,7 @@ class State:
 
     @property
     def releases(self) -> Path:
-        """Signed releases as files: `<model>/release.sigstore.json` and friends."""
+        """Signed releases as files: `<model>/release.sigstore.json`, `<model>/<commit>.release…` and friends."""
         return self.root / "releases"
 
     @property

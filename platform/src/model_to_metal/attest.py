@@ -41,7 +41,7 @@ class Attested:
     image: Image
     release: Release
     folder: Path
-    """Holds the bundles as files; servers need `release.sigstore.json` of it."""
+    """Holds the latest bundles as files, and each commit's release; servers need `release.sigstore.json` of it."""
     signed: tuple[str, ...]
     """Predicate types that were signed now; empty when all were there already."""
 
@@ -80,6 +80,9 @@ def attest_image(
         bundle, new = desk.attest(kind, predicate)
         signed += [kind] if new else []
         _replace(folder / FILES[kind], bundle)
+        if kind == provenance.RELEASE:
+            # The one above is the latest; a commit that was released before is found by its name.
+            _replace(folder / f"{release.parameters['commit']}.{FILES[kind]}", bundle)
     _check(folder, state, image)
     return Attested(image, release, folder, tuple(signed))
 

@@ -91,7 +91,7 @@ def find(commit: str, bundles: Sequence[Path], trust: Trust, at: datetime) -> Re
 
 def bundles(checkout: Checkout, state: State) -> list[Path]:
     """The release bundles of this machine, then those that the environments in Git hold."""
-    here = sorted(state.releases.glob("*/release.sigstore.json"))
+    here = sorted(state.releases.glob("*/*release.sigstore.json"))
     return here + sorted((checkout.root / "gitops/argocd/environments").glob("*/*/release.sigstore.json"))
 
 
