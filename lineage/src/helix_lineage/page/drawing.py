@@ -13,6 +13,7 @@ PLACES: Mapping[str, tuple[int, int]] = {
     "payload": (2, 0),
     "checkpoint": (1, 1),
     "shard": (1, 2),
+    "directory": (2, 2),
     "promotion": (0, 3),
     "release": (1, 4),
     "promotion-key": (0, 2),
@@ -20,10 +21,11 @@ PLACES: Mapping[str, tuple[int, int]] = {
     "commit": (0, 5),
     "image": (1, 5),
     "guard": (2, 5),
-    "exported": (1, 6),
-    "weights": (1, 7),
-    "regression": (2, 7),
-    "data": (1, 8),
+    "engine": (1, 6),
+    "exported": (1, 7),
+    "weights": (1, 8),
+    "regression": (2, 8),
+    "data": (1, 9),
 }
 """Key → column and row. Any other role gets a place of its own below."""
 _WIDE, _HIGH = 240, 66
@@ -59,7 +61,7 @@ def _corners(graph: Graph) -> dict[str, Place]:
         if key in PLACES:
             column, row = PLACES[key]
         else:
-            column, row, extra = extra % 3, 9 + extra // 3, extra + 1
+            column, row, extra = extra % 3, 10 + extra // 3, extra + 1
         found[key] = (_MARGIN + column * _ACROSS, _MARGIN + row * _DOWN)
     return found
 

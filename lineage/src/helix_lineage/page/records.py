@@ -9,6 +9,7 @@ from helix_lineage.releases import FoundRelease
 
 TITLES = {
     "image": "Image",
+    "engine": "Compiled engine",
     "exported": "Exported model",
     "weights": "Weights",
     "data": "Data",
@@ -19,6 +20,7 @@ TITLES = {
 
 _VERBS = {
     ("image", "model"): "contains",
+    ("engine", "exported"): "was made from",
     ("exported", "weights"): "was made from",
     ("weights", "data"): "was made from",
     ("regression", "candidate"): "judges",
@@ -35,7 +37,7 @@ def below(found: FoundRelease, claimed: str | None) -> tuple[list[Node], list[Ed
         record = found.records[digest]
         node = _node(role, record, found, claimed)
         nodes.append(node)
-        if role not in ("exported", "weights", "data"):  # those are reached over what was made of them
+        if role not in ("engine", "exported", "weights", "data"):  # those are reached over what was made of them
             edges.append(Edge("release", role, "names", node.state))
         for name in ROLE_TYPES.get(type(record), {}):
             target = keys.get(record.parents[name])
