@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from helix_lineage import dsse
 from helix_lineage.errors import LineageError, RecordError, TrustError
-from helix_lineage.promotion import PREDICATE_TYPE, VerifiedPromotion, check_succession, verify_promotion
+from helix_lineage.promotion import (
+    PREDICATE_TYPE,
+    VerifiedPromotion,
+    check_succession,
+    claimed_promotion,
+    verify_promotion,
+)
 from helix_lineage.records import Promotion
 from helix_lineage.release import VerifiedRelease, verify_release
 from tests.helix_lineage.support import NOW, Chain, Signer, digest, make_chain
@@ -133,9 +139,23 @@ def test_promotions_follow_one_another() -> None:
         check_succession(promotion(previous=elsewhere.digest), elsewhere)
 
 
+def test_what_a_bundle_claims_is_read_without_believing_it() -> None:
+    stranger = Signer(role="promoter")
+    assert claimed_promotion(stranger.bundle(statement(promotion()))) == promotion()
+    for said in ([], {}, {"predicate": 1}, {"predicate": {}}, {"predicate": {"promotion": CHAIN.release.to_json()}}):
+        with pytest.raises(LineageError, match=r"statement|predicate"):
+            claimed_promotion(stranger.bundle(said))
+    with pytest.raises(TrustError):
+        claimed_promotion(b"{}")
+
+
+BUNDLE = PROMOTER.bundle(statement(promotion()))
+"""Made once: a signature has another length each time."""
+
+
 @given(st.data())
 def test_no_changed_byte_of_a_bundle_is_accepted_as_another_promotion(data: st.DataObject) -> None:
-    bundle = bytearray(PROMOTER.bundle(statement(promotion())))
+    bundle = bytearray(BUNDLE)
     at = data.draw(st.integers(0, len(bundle) - 1))
     bundle[at] ^= data.draw(st.integers(1, 255))
     try:

@@ -31,28 +31,18 @@ def whole(tmp_path: Path) -> Promoted:
 
 def shown(browser: Browser, given: Promoted, *, dark: bool = False) -> Page:
     """The page in the browser, written by the command that a user types."""
-    path, trust = given.world.root / "trace.html", given.world.root / "trust.json"
-    keys = [
-        {"role": key.role, "key_id": key.key_id, "algorithm": key.algorithm, "builder": key.builder,
-         "public_key": _pem(key), "not_before": key.not_before.isoformat(), "not_after": key.not_after.isoformat()}
-        for key in given.trust.keys
-    ]  # fmt: skip
-    trust.write_text(json.dumps({"version": 1, "keys": keys}))
-    words = ["trace", given.id, "--log", given.world.log_dir, "--trust", trust, "--promotion", given.bundle]
-    command = [sys.executable, "-m", "helix_lineage", *map(str, words), "--html", str(path)]
-    subprocess.run(command, cwd=given.world.root, capture_output=True, check=False)
+    path = given.root / "trace.html"
+    (given.root / "trust.json").write_bytes(given.office.trust_json())
+    words = ["trace", given.id, "--log", given.log.root, "--trust", given.root / "trust.json"]
+    words += ["--directory", given.office.folder, "--html", path]
+    command = [sys.executable, "-m", "helix_lineage", *map(str, words)]
+    subprocess.run(command, cwd=given.root, capture_output=True, check=False)
     return browser.open(url_of(path), dark=dark)
-
-
-def _pem(key: object) -> str:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
-
-    return key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()  # type: ignore[attr-defined]
 
 
 def complaints(page: Page, given: Promoted) -> list[object]:
     """Console lines, exceptions, violations of the policy, and requests beside the file itself."""
-    others = [url for url in page.requests if url != url_of(given.world.root / "trace.html")]
+    others = [url for url in page.requests if url != url_of(given.root / "trace.html")]
     return [*page.complaints, *others]
 
 
@@ -65,7 +55,7 @@ def test_every_link_is_there_with_its_digest_and_leads_on(browser: Browser, whol
     page = shown(browser, whole)
     assert complaints(page, whole) == []
     text = page.ask("document.body.innerText")
-    wanted = [*whole.world.chain.records, whole.world.chain.release.digest, whole.promotion.digest]
+    wanted = [*whole.office.chain.records, whole.office.chain.release.digest, whole.promotion]
     assert [digest for digest in wanted if digest not in text] == []
     assert set(states(page).values()) == {"holds"}
     # Each box is a link to its section, and from the prediction's every other can be reached by clicking.
@@ -170,7 +160,7 @@ def test_it_can_be_used_without_a_mouse(browser: Browser, whole: Promoted) -> No
     page = shown(browser, whole)
     page.call("Page.bringToFront")
     visited = []
-    for _ in range(19):
+    for _ in range(21):
         page.press("Tab", 9)
         visited.append(page.ask("document.activeElement.getAttribute('href') || document.activeElement.tagName"))
     # First the way past the picture, then the picture, then each of its boxes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,12 +20,13 @@ from helix_lineage.page.markup import Markup, element, text
 from helix_lineage.releases import Sources
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.shard.reader import Log
+from tests.helix_lineage.directory.support import submit
 from tests.helix_lineage.page.worlds import Promoted, edit_entry, hostile, promoted
 from tests.helix_lineage.support import Signer, World, make_chain, request
 
 EVERY = {
-    "prediction", "payload", "checkpoint", "shard", "promotion", "release", "commit", "image", "engine", "exported",
-    "weights", "data", "guard", "regression", "release-key", "promotion-key",
+    "prediction", "payload", "checkpoint", "shard", "promotion", "release", "commit", "image", "exported", "weights",
+    "data", "guard", "regression", "release-key", "promotion-key", "engine", "directory",
 }  # fmt: skip
 
 
@@ -53,12 +55,13 @@ def test_every_link_of_a_whole_chain_holds(whole: Promoted) -> None:
 
 def test_all_evidence_is_on_the_page(whole: Promoted) -> None:
     shown = whole.page().decode()
-    chained = whole.world.chain
-    shard, sequence = whole.world.log.find(whole.id)
+    chained = whole.office.chain
+    shard, sequence = whole.log.find(whole.id)
     inclusion = shard.inclusion(sequence)
-    wanted = [*chained.records, chained.release.digest, whole.promotion.digest, "c" * 40]
+    wanted = [*chained.records, chained.release.digest, whole.promotion, "c" * 40]
     wanted += [node.hex() for node in inclusion.proof] + [inclusion.leaf.hex(), inclusion.checkpoint.root.hex()]
-    wanted += [shard.header.public_key.hex(), *(key.key_id for key in whole.trust.keys)]
+    wanted += [shard.header.public_key.hex(), whole.office.origin]
+    wanted += [key.key_id for key in whole.trust.keys if key.role in ("releaser", "promoter")]
     assert [value for value in wanted if value not in shown] == []
 
 
@@ -85,7 +88,7 @@ def test_an_edited_header_leaves_nothing_to_believe(whole: Promoted) -> None:
 
 
 def test_an_erased_payload_says_so(whole: Promoted) -> None:
-    shard, sequence = whole.world.log.find(whole.id)
+    shard, sequence = whole.log.find(whole.id)
     erase(shard.folder, sequence)
     assert states(whole)["payload"] is State.ERASED
 
@@ -101,8 +104,21 @@ def test_without_a_trust_root_nothing_signed_is_believed(whole: Promoted) -> Non
     assert "release-key" not in found
 
 
-def test_a_promotion_without_its_bundle_is_unknown(whole: Promoted) -> None:
-    assert states(whole, promotions=False)["promotion"] is State.UNKNOWN
+def test_a_promotion_without_its_bundle_does_not_hold(whole: Promoted) -> None:
+    shard, _ = whole.log.find(whole.id)
+    shard.folder.promotion.unlink()
+    assert states(whole)["promotion"] is State.FAILS
+
+
+def test_what_the_directory_says_is_shown(whole: Promoted, tmp_path: Path) -> None:
+    assert states(whole, directory=False)["directory"] is State.UNKNOWN
+    stranger = promoted(tmp_path / "stranger", register=False)
+    assert states(stranger)["directory"] is State.FAILS
+    assert b"It never heard of this shard." in stranger.page()
+    with closing(whole.office.open()) as directory:
+        submit(directory, whole.office.revoked("release", whole.office.chain.release.digest))
+    assert states(whole)["directory"] is State.FAILS
+    assert f"revoked: the release {whole.office.chain.release.digest}" in whole.page().decode()
 
 
 def test_a_promotion_that_nobody_signed_does_not_hold(whole: Promoted) -> None:
@@ -114,7 +130,7 @@ def test_a_server_without_promotion_or_release(tmp_path: Path, signer: Signer) -
     world = World(tmp_path, make_chain(), signer)
     (name,) = world.shard([request()])
     found = {key: node.state for key, node in chain(gather(world.log, name, world.sources)).nodes.items()}
-    assert found.pop("promotion") is State.UNKNOWN
+    assert (found.pop("promotion"), found.pop("directory")) == (State.UNKNOWN, State.UNKNOWN)
     assert set(found.values()) == {State.HOLDS}
 
 
@@ -122,11 +138,11 @@ def test_an_id_that_names_no_prediction_has_no_page(whole: Promoted) -> None:
     shard = whole.id.partition(".")[0]
     for sequence in (0, 4, 99):  # the header, the close entry, nothing
         with pytest.raises(PredictionNotFound):
-            gather(whole.world.log, f"{shard}.{sequence}", Sources())
+            gather(whole.log, f"{shard}.{sequence}", Sources())
     with pytest.raises(PredictionNotFound):
-        gather(Log(whole.world.log_dir), "f" * 32 + ".1", Sources())
+        gather(Log(whole.log.root), "f" * 32 + ".1", Sources())
     with pytest.raises(LineageError, match="not a prediction id"):
-        gather(whole.world.log, "<script>", Sources())
+        gather(whole.log, "<script>", Sources())
 
 
 class _Shape(HTMLParser):

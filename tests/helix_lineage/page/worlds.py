@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from helix_lineage.canonical import Json
+from helix_lineage.directory import evidence
+from helix_lineage.directory.source import FolderSource
+from helix_lineage.directory.view import View, load
 from helix_lineage.page import Evidence, gather, page
-from helix_lineage.records import Promotion
 from helix_lineage.releases import Sources
 from helix_lineage.shard import ShardWriter
+from helix_lineage.shard.reader import Log, Shard
 from helix_lineage.trust import Trust
-from tests.helix_lineage.support import NOW_NS, Chain, Signer, World, header, make_chain, request
-from tests.helix_lineage.test_promotion import statement
+from tests.helix_lineage.directory.support import Office, now, submit
+from tests.helix_lineage.support import NOW_NS, Chain, header, make_chain, request
 
 HOSTILE = "</style></title><script>window.owned=1</script><img src=x onerror=window.owned=1>\"'&\u202e{{7*7}}"
 """What a record may call itself."""
@@ -23,47 +26,58 @@ HOSTILE = "</style></title><script>window.owned=1</script><img src=x onerror=win
 
 @dataclass(frozen=True)
 class Promoted:
-    """A prediction that a promoted server gave, and all that vouches for it."""
+    """A prediction that a promoted and registered server gave, and all that vouches for it."""
 
-    world: World
+    root: Path
     id: str
+    office: Office
+    """Signs, and keeps the directory."""
+    promotion: str
+    """Digest of the promotion."""
     trust: Trust
-    bundle: Path
-    """The promotion's."""
-    promotion: Promotion
 
-    def evidence(self, *, promotions: bool = True, trust: bool = True) -> Evidence:
+    @property
+    def log(self) -> Log:
+        return Log(self.root / "log")
+
+    @property
+    def folder(self) -> Path:
+        return self.log.root / self.id.partition(".")[0]
+
+    def view(self) -> View:
+        return load(FolderSource(self.office.folder), self.office.trust(), now(), audited=True)
+
+    def evidence(self, *, trust: bool = True, directory: bool = True) -> Evidence:
         sources = Sources(trust=self.trust if trust else None)
-        return gather(self.world.log, self.id, sources, (self.bundle,) if promotions else ())
+        return gather(self.log, self.id, sources, self.view() if directory else None)
 
     def page(self) -> bytes:
         return page(self.evidence())
 
-    @property
-    def folder(self) -> Path:
-        return self.world.log_dir / self.id.partition(".")[0]
 
-
-def promoted(root: Path, *, model: str = "m", chain: Chain | None = None) -> Promoted:
+def promoted(root: Path, *, chain: Chain | None = None, register: bool = True) -> Promoted:
     """A closed shard of three predictions; the second one's is the id."""
-    chain = chain or make_chain(model=model)
-    releaser, promoter = Signer(), Signer(role="promoter")
-    record = Promotion(
-        parents={"release": chain.release.digest},
-        parameters={"model": model, "environment": "staging", "generation": 1},
-    )
-    world = World(root, chain, releaser)
+    chain = chain or make_chain()
+    model = str(chain.release.parameters["model"])
     root.mkdir(parents=True, exist_ok=True)
-    bundle = root / "promotion.sigstore.json"
-    bundle.write_bytes(promoter.bundle(statement(record)))
-    claims = {"promotion": record.digest, "generation": 1, "mode": "promoted", "model": model}
-    clock = itertools.count(NOW_NS)
-    with ShardWriter.create(
-        world.log_dir, header(chain, **claims), now=lambda: next(clock), release=world._bundle_once()
-    ) as writer:
+    office = Office(root / "far", chain, clock=itertools.count(NOW_NS, 10**9))
+    office.root.mkdir()
+    release, (promotion, digest) = office.released(), office.promoted(model=model)
+    with closing(office.open()) as directory:
+        for bundle in (release, promotion):
+            submit(directory, bundle)
+        claims = {"promotion": digest, "generation": 1, "mode": "promoted", "model": model}
+        writer = ShardWriter.create(
+            root / "log", header(chain, **claims), now=lambda: NOW_NS, release=release, promotion=promotion
+        )
+        if register:
+            directory.take(evidence.registration(Shard(writer.folder)))
         names = writer.append(request(count=3))
-    trust = Trust.parse(json.dumps({"version": 1, "keys": [releaser.entry(), promoter.entry()]}).encode())
-    return Promoted(world, names[1], trust, bundle, record)
+        writer.close()
+        if register:
+            shard = Shard(writer.folder)
+            directory.take(evidence.ending(shard, directory.state(shard.id).size))
+    return Promoted(root, names[1], office, digest, office.trust())
 
 
 def hostile(root: Path) -> Promoted:
@@ -82,7 +96,7 @@ def hostile(root: Path) -> Promoted:
     parameters = {**chain.release.parameters, "commit": HOSTILE}
     parents = {**chain.release.parents, "regression": regression.digest}
     release = dataclasses.replace(chain.release, parameters=parameters, parents=parents)
-    return promoted(root, model=HOSTILE, chain=Chain({**parts, "regression": regression, "release": release}))
+    return promoted(root, chain=Chain({**parts, "regression": regression, "release": release}))
 
 
 def edit_entry(given: Promoted) -> None:

@@ -160,3 +160,26 @@ def test_a_commitment_hides_behind_its_salt() -> None:
     salt = bytes(32)
     assert entries.commitment(salt, b"x") == hashlib.sha256(salt + hashlib.sha256(b"x").digest()).digest()
     assert entries.commitment(b"\1" * 32, b"x") != entries.commitment(salt, b"x")
+
+
+def test_a_lane_is_a_number_and_no_truth_value() -> None:
+    """Python takes false for 0; the entry would then have two spellings."""
+    fields = [1, 1, bytes(16), 0, 1, bytes(32), bytes(32), None, 0, None, None, 0, 0]
+    assert isinstance(decode(dump(fields)), PredictionEntry)
+    fields[8] = False
+    with pytest.raises(ShardError):
+        decode(dump(fields))
+
+
+def test_a_reader_that_takes_two_spellings_for_one_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted fault: a kind whose reader does not look at what it reads."""
+
+    class Careless(Close):
+        @classmethod
+        def from_fields(cls, fields: Any) -> Careless:  # noqa: ARG003
+            return cls(5)
+
+    monkeypatch.setitem(entries._KINDS, Close.KIND, Careless)
+    assert decode(Close(5).to_bytes()).to_bytes() == Close(5).to_bytes()
+    with pytest.raises(ShardError, match="the entry of kind 3 is not in its one form"):
+        decode(Close(6).to_bytes())

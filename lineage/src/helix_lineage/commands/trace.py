@@ -27,10 +27,6 @@ def trace(
     store: options.StoreOption = None,
     trust: options.TrustOption = None,
     release: options.ReleaseOption = None,
-    promotion: Annotated[
-        list[Path] | None,
-        typer.Option("--promotion", metavar="FILE", help="Promotion bundle, for --html. May be repeated."),
-    ] = None,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Also write a page that stands alone, even of a fault."),
@@ -55,7 +51,7 @@ def trace(
     opened, known = options.open_log(log), options.sources(trust, store, release)
     view = options.open_directory(directory, trust)
     if html is not None:
-        _write(html, page(gather(opened, prediction, known, promotion or ())))
+        _write(html, page(gather(opened, prediction, known, view)))
     found = trace_prediction(opened, prediction, known, view)
     if as_json:
         options.print_json(found.to_json())

@@ -27,11 +27,13 @@ def chain(given: Evidence) -> Graph:
         Edge("checkpoint", "shard", "is signed by", nodes[2].state),
     ]
     if header is not None:
-        nodes += [_promotion(given, header), _release(given, header)]
+        witness, promotion, release = _directory(given), _promotion(given, header), _release(given, header)
+        nodes += [witness, promotion, release]
         edges += [
-            Edge("shard", "promotion", "was promoted by", nodes[4].state),
-            Edge("shard", "release", "serves", nodes[5].state),
-            Edge("promotion", "release", "lets run", nodes[4].state),
+            Edge("shard", "directory", "is registered in", witness.state),
+            Edge("shard", "promotion", "was promoted by", promotion.state),
+            Edge("shard", "release", "serves", release.state),
+            Edge("promotion", "release", "lets run", promotion.state),
         ]
     if isinstance(given.found, FoundRelease):
         more, links = records.below(given.found, None if header is None else header.image)
@@ -131,6 +133,32 @@ def _shard(given: Evidence) -> Node:
     return Node("shard", "Shard", shard[:12], State.HOLDS, why, rows)
 
 
+def _directory(given: Evidence) -> Node:
+    said = given.directory
+    if said is None:
+        return Node("directory", "Directory", "not asked", State.UNKNOWN, "No directory was asked (--directory).")
+    rows = [Row("log", said.origin)]
+    times = (
+        ("registered", said.registered_ns),
+        ("without the entry", said.after_ns),
+        ("with the entry", said.before_ns),
+    )
+    rows += [Row(name, _time(time_ns)) for name, time_ns in times if time_ns is not None]
+    if said.index is not None:
+        rows += [Row("registered in its entry", str(said.index)), Row("closed", said.closed)]
+    if said.marks:
+        rows.append(Row("revoked", [mark.to_json() for mark in said.marks]))
+    state, why = State.HOLDS, "It registered the shard before it served, and took a checkpoint with this entry."
+    if said.marks:
+        state, why = State.FAILS, "; ".join(mark.text for mark in said.marks)
+    elif said.index is None:
+        state, why = State.FAILS, "It never heard of this shard."
+    elif said.before_ns is None:
+        state, why = State.UNKNOWN, "It registered the shard, but has no checkpoint with this entry yet."
+    subtitle = said.origin.rpartition("/")[2]
+    return Node("directory", "Directory", subtitle, state, why, tuple(rows))
+
+
 def _promotion(given: Evidence, header: ShardHeader) -> Node:
     if header.promotion is None:
         why = f"Served in mode {header.mode}: no promotion vouches for it in an environment."
@@ -138,9 +166,8 @@ def _promotion(given: Evidence, header: ShardHeader) -> Node:
     rows = [Row("promotion", header.promotion), Row("generation in the header", str(header.generation))]
     subtitle = f"generation {header.generation}"
     if not isinstance(given.promotion, SignedPromotion):
-        missing = "The header names it, but its signed bundle was not given (--promotion FILE)."
-        state, why = (State.UNKNOWN, missing) if given.promotion is None else (State.FAILS, given.promotion.what)
-        return Node("promotion", "Promotion", subtitle, state, why, tuple(rows))
+        why = given.promotion.what if isinstance(given.promotion, Problem) else "It was not looked for."
+        return Node("promotion", "Promotion", subtitle, State.FAILS, why, tuple(rows))
     found = given.promotion.verified
     rows += [
         Row("environment", found.environment),

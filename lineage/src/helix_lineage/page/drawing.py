@@ -13,6 +13,7 @@ PLACES: Mapping[str, tuple[int, int]] = {
     "payload": (2, 0),
     "checkpoint": (1, 1),
     "shard": (1, 2),
+    "directory": (2, 2),
     "promotion": (0, 3),
     "release": (1, 4),
     "promotion-key": (0, 2),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
+from helix_lineage.directory.view import View, Witnessed, witnessed
 from helix_lineage.errors import LineageError, PredictionNotFound
-from helix_lineage.promotion import VerifiedPromotion, claimed_promotion, verify_promotion
+from helix_lineage.promotion import VerifiedPromotion
+from helix_lineage.promotions import find_promotion
 from helix_lineage.releases import FoundRelease, Sources, find_release
 from helix_lineage.shard.entries import PredictionEntry
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id
@@ -48,22 +48,25 @@ class Evidence:
     found: FoundRelease | Problem | None
     """None when the shard was served without a release."""
     promotion: SignedPromotion | Problem | None
-    """None when it was served without one, or no bundle of it was given."""
+    """None when it was served without one."""
+    directory: Witnessed | None
+    """None when no directory was asked."""
 
 
-def gather(log: Log, prediction: str, sources: Sources, promotions: Sequence[Path] = ()) -> Evidence:
+def gather(log: Log, prediction: str, sources: Sources, directory: View | None = None) -> Evidence:
     """Look at every part. Raises PredictionNotFound when there is no such prediction, ShardError for a malformed id."""
     name, sequence = parse_prediction_id(prediction)
     shard = _part(lambda: log.shard(name))
     if isinstance(shard, Problem):
-        return Evidence(prediction, sequence, shard, None, None, {}, None, None)
+        return Evidence(prediction, sequence, shard, None, None, {}, None, None, None)
     inclusion = _part(lambda: shard.inclusion(sequence))
     entry = _entry(shard, sequence, sound=isinstance(inclusion, Inclusion))
     # Commitments of an entry that nobody signed prove nothing, but what they say is shown all the same.
     payload = payload_states(shard, sequence, entry) if isinstance(entry, PredictionEntry) else {}
     found = None if shard.header.release is None else _part(lambda: find_release(shard, sources))
-    promotion = _promotion(shard.header, found, sources, promotions)
-    return Evidence(prediction, sequence, shard.header, entry, inclusion, payload, found, promotion)
+    promotion = _promotion(shard, found, sources)
+    said = None if directory is None else witnessed(directory, shard.header, sequence, shard.id)
+    return Evidence(prediction, sequence, shard.header, entry, inclusion, payload, found, promotion, said)
 
 
 def _part(look: Callable[[], Found]) -> Found | Problem:
@@ -87,24 +90,11 @@ def _entry(shard: Shard, sequence: int, *, sound: bool) -> PredictionEntry | Pro
 
 
 def _promotion(
-    header: ShardHeader, found: FoundRelease | Problem | None, sources: Sources, promotions: Sequence[Path]
+    shard: Shard, found: FoundRelease | Problem | None, sources: Sources
 ) -> SignedPromotion | Problem | None:
-    """The bundle among the given files that holds the header's promotion, verified as of the header's start."""
-    for path in promotions if header.promotion is not None else ():
-        try:
-            bundle = path.read_bytes()
-            if claimed_promotion(bundle).digest != header.promotion:
-                continue
-        except (OSError, LineageError):
-            continue
-        if sources.trust is None or not isinstance(found, FoundRelease) or found.verified is None:
-            return Problem("the promotion is not checked: its release is not verified")
-        at = datetime.fromtimestamp(header.started_ns / 1e9, UTC)
-        try:
-            verified = verify_promotion(bundle, sources.trust, found.verified, environment=None, at=at)
-        except LineageError as error:
-            return Problem(str(error))
-        if verified.generation != header.generation:
-            return Problem(f"the header says generation {header.generation}, the promotion {verified.generation}")
-        return SignedPromotion(verified, bundle)
-    return None
+    """The promotion that the header names, from the shard's copy."""
+    release = found.verified if isinstance(found, FoundRelease) else None
+    verified = _part(lambda: find_promotion(shard, sources.trust, release))
+    if verified is None or isinstance(verified, Problem):
+        return verified
+    return SignedPromotion(verified, shard.folder.promotion.read_bytes())
