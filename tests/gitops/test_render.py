@@ -46,7 +46,7 @@ PLANTED = [
     ("network.yaml", "  egress:\n", "  egress:\n  - {}\n", "is-fenced"),
     ("network.yaml", "metadata.name: helix-directory", "metadata.name: elsewhere", "registers-its-shard"),
     ("network.yaml", "values: [kube-dns]", "values: [other]", "registers-its-shard"),
-    ("network.yaml", "operator: In\n          values: [kube", "operator: NotIn\n          values: [kube", "registers-its-shard"),
+    ("network.yaml", "In\n          values: [kube", "NotIn\n          values: [kube", "registers-its-shard"),
     ("statefulset.yaml", "        - name: HELIX_DIRECTORY", "        - name: DIRECTORY", "registers-its-shard"),
     ("statefulset.yaml", "value: http://directory", "value: directory", "registers-its-shard"),
     ("statefulset.yaml", "  minReadySeconds: 10", "  replicas: 2", "one-owner-of-replicas"),
