@@ -55,7 +55,7 @@ def trace(
     opened, known = options.open_log(log), options.sources(trust, store, release)
     view = options.open_directory(directory, trust)
     if html is not None:
-        _write(html, page(gather(opened, prediction, known, promotion or ())))
+        _write(html, page(gather(opened, prediction, known, promotion or (), view)))
     found = trace_prediction(opened, prediction, known, view)
     if as_json:
         options.print_json(found.to_json())

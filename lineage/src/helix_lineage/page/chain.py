@@ -6,6 +6,7 @@ import base64
 from datetime import UTC, datetime, timedelta
 
 from helix_lineage import dsse
+from helix_lineage.directory.view import Witnessed
 from helix_lineage.page import records
 from helix_lineage.page.evidence import Evidence, Problem, SignedPromotion
 from helix_lineage.page.graph import Edge, Graph, Node, Row, State
@@ -33,6 +34,9 @@ def chain(given: Evidence) -> Graph:
             Edge("shard", "release", "serves", nodes[5].state),
             Edge("promotion", "release", "lets run", nodes[4].state),
         ]
+    if given.directory is not None:
+        nodes.append(_directory(given.directory))
+        edges.append(Edge("shard", "directory", "is registered in", nodes[-1].state))
     if isinstance(given.found, FoundRelease):
         more, links = records.below(given.found, None if header is None else header.image)
         nodes += more
@@ -129,6 +133,24 @@ def _shard(given: Evidence) -> Node:
     )
     why = "Its id is the hash of its header, which names key, release, image and machine class."
     return Node("shard", "Shard", shard[:12], State.HOLDS, why, rows)
+
+
+def _directory(said: Witnessed) -> Node:
+    if said.index is None or said.registered_ns is None:
+        why = "It does not know this shard: nobody but this log says that it was ever used."
+        return Node("directory", "Directory", said.origin, State.FAILS, why)
+    rows = [
+        Row("log", said.origin),
+        Row("registered", f"entry {said.index}, {_time(said.registered_ns)}"),
+        Row("entry not seen before", _time(said.after_ns or said.registered_ns)),
+        Row("entry first seen", "not yet" if said.before_ns is None else _time(said.before_ns)),
+        Row("closed", "yes" if said.closed else "no"),
+        *(Row("revoked", mark.text) for mark in said.marks),
+    ]
+    why = (
+        said.marks[0].text if said.marks else "It took the shard before that was used; the times are by its own clock."
+    )
+    return Node("directory", "Directory", said.origin, State.FAILS if said.marks else State.HOLDS, why, tuple(rows))
 
 
 def _promotion(given: Evidence, header: ShardHeader) -> Node:

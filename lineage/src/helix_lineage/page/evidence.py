@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from helix_lineage.directory.view import View, Witnessed, witnessed
 from helix_lineage.errors import LineageError, PredictionNotFound
 from helix_lineage.promotion import VerifiedPromotion, claimed_promotion, verify_promotion
 from helix_lineage.releases import FoundRelease, Sources, find_release
@@ -49,9 +50,13 @@ class Evidence:
     """None when the shard was served without a release."""
     promotion: SignedPromotion | Problem | None
     """None when it was served without one, or no bundle of it was given."""
+    directory: Witnessed | None = None
+    """None when no directory was asked."""
 
 
-def gather(log: Log, prediction: str, sources: Sources, promotions: Sequence[Path] = ()) -> Evidence:
+def gather(
+    log: Log, prediction: str, sources: Sources, promotions: Sequence[Path] = (), directory: View | None = None
+) -> Evidence:
     """Look at every part. Raises PredictionNotFound when there is no such prediction, ShardError for a malformed id."""
     name, sequence = parse_prediction_id(prediction)
     shard = _part(lambda: log.shard(name))
@@ -63,7 +68,8 @@ def gather(log: Log, prediction: str, sources: Sources, promotions: Sequence[Pat
     payload = payload_states(shard, sequence, entry) if isinstance(entry, PredictionEntry) else {}
     found = None if shard.header.release is None else _part(lambda: find_release(shard, sources))
     promotion = _promotion(shard.header, found, sources, promotions)
-    return Evidence(prediction, sequence, shard.header, entry, inclusion, payload, found, promotion)
+    said = None if directory is None else witnessed(directory, shard.header, sequence, name)
+    return Evidence(prediction, sequence, shard.header, entry, inclusion, payload, found, promotion, said)
 
 
 def _part(look: Callable[[], Found]) -> Found | Problem:
