@@ -43,7 +43,12 @@ PLANTED = [
     ("statefulset.yaml", "terminationGracePeriodSeconds: 60", "terminationGracePeriodSeconds: 30", "drains"),
     ("kustomization.yaml", "- disruption.yaml\n", "", "survives-disruption"),
     ("kustomization.yaml", "- network.yaml\n", "", "is-fenced"),
-    ("network.yaml", "egress: []", "egress: [{}]", "is-fenced"),
+    ("network.yaml", "  egress:\n", "  egress:\n  - {}\n", "is-fenced"),
+    ("network.yaml", "metadata.name: helix-directory", "metadata.name: elsewhere", "registers-its-shard"),
+    ("network.yaml", "values: [kube-dns]", "values: [other]", "registers-its-shard"),
+    ("network.yaml", "In\n          values: [kube", "NotIn\n          values: [kube", "registers-its-shard"),
+    ("statefulset.yaml", "        - name: HELIX_DIRECTORY", "        - name: DIRECTORY", "registers-its-shard"),
+    ("statefulset.yaml", "value: http://directory", "value: directory", "registers-its-shard"),
     ("statefulset.yaml", "  minReadySeconds: 10", "  replicas: 2", "one-owner-of-replicas"),
     ("kustomization.yaml", "- autoscaler.yaml\n", "", "one-owner-of-replicas"),
     ("statefulset.yaml", "        - name: log\n          mountPath", "        - name: scratch\n          mountPath", "keeps-its-shard"),  # noqa: E501

@@ -83,7 +83,7 @@ def test_the_cache_key_is_of_the_machine_s_domain(state: State) -> None:
     keys.make(state, domain="pull-request")
     assert keys.seal(state).domain == "pull-request"
     assert {key.role: key.builder for key in Trust.load(state.trust).keys} == {
-        "releaser": "laptop", "promoter": "laptop", "cache": "pull-request",
+        "releaser": "laptop", "promoter": "laptop", "revoker": "laptop", "directory": "laptop", "cache": "pull-request",
     }  # fmt: skip
 
 

@@ -80,15 +80,3 @@ def _check_key(state: State) -> None:
         Trust.load(state.trust).key_for(keys.DIRECTORY, datetime.now(UTC))
     except TrustError as error:
         raise RuntimeStartError(error.what, where=str(state.trust), fix="helix keys init") from error
-
-
-def submit(state: State, bundle: bytes) -> int:
-    """Put a signed statement into the directory's log; gives the entry's index. Raises LineageError."""
-    from helix_lineage.directory.client import DirectoryClient  # noqa: PLC0415  brings an HTTP client
-
-    with running(state) as url:
-        client = DirectoryClient(url, Trust.load(state.trust))
-        try:
-            return client.submit(bundle).index
-        finally:
-            client.close()

@@ -19,6 +19,7 @@ from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import Directory
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.errors import TrustError
+from helix_lineage.page import gather, page
 from helix_lineage.releases import Sources
 from helix_lineage.shard import ShardWriter, journal
 from helix_lineage.shard.layout import ShardFolder
@@ -261,3 +262,17 @@ def test_an_auditor_that_does_not_look_at_the_directory_misses_it(town: Town) ->
     """The planted fault: without the directory a dropped shard is not missed."""
     shutil.rmtree(town.shard())
     assert audit_alone(town) == []
+
+
+def test_the_page_of_a_trace_shows_what_the_directory_says(town: Town) -> None:
+    folder, sources = town.shard(), Sources(trust=town.office.trust())
+
+    def drawn(name: str) -> str:
+        return page(gather(Log(town.log), name, sources, (), town.view())).decode()
+
+    assert "entry 1, 2026-06-01" in drawn(f"{folder.name}.2")
+    with town.open(register=False) as writer:
+        writer.append(request())
+    assert "It does not know this shard" in drawn(f"{writer.shard_id}.1")
+    town.submit(town.office.revoked("release", town.office.chain.release.digest))
+    assert "revoked: the release" in drawn(f"{folder.name}.2")

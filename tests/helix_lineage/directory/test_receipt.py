@@ -15,6 +15,7 @@ from helix_lineage import checkpoint
 from helix_lineage.checkpoint import Checkpoint, sign
 from helix_lineage.directory.entries import Entry
 from helix_lineage.directory.receipt import Receipt, ShardState, check_growth, check_receipt, open_note
+from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import Directory
 from helix_lineage.errors import DirectoryError, LineageError, TrustError
 from helix_lineage.trust import Trust
@@ -108,6 +109,29 @@ def test_answers_of_another_directory_or_about_another_shard_are_refused(
         mixed = _changed(honest[3], lambda r, n=name: replace(r, **{n: getattr(parts, n)}))  # type: ignore[misc]
         with pytest.raises(TrustError):
             replace(mixed, trust=both).believe()
+
+
+def test_what_was_sent_again_is_answered_by_what_was_taken_first(tmp_path: Path) -> None:
+    """The entry may hold another proof; never another checkpoint, and never another close."""
+    office = Office(tmp_path)
+    directory = office.open()
+    submit(directory, office.released())
+    shard = office.shard()
+    directory.take(shard.registration())
+    advance = shard.grow(3).advance(1)
+    for body in (advance, replace(advance, consistency=())):
+        receipt = directory.take(body)
+        assert check_receipt(receipt, body, None, office.trust(), NOW).size == 3
+    older = receipt
+    ending = shard.end(4)
+    for end in (ending, replace(ending, consistency=())):
+        receipt = directory.take(end)
+        assert check_receipt(receipt, end, None, office.trust(), NOW).size == 4
+    directory.close()
+    spoilt = ((older, ending), (receipt, replace(ending, close=b"")), (receipt, shard.registration()))
+    for held, asked in (*spoilt, (older, statement_of(office.released()))):
+        with pytest.raises(TrustError, match="with another entry than it was asked to take"):
+            check_receipt(held, asked, None, office.trust(), NOW)
 
 
 def test_a_rolled_back_directory_is_named(honest: list[Answered]) -> None:

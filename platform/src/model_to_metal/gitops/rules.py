@@ -32,6 +32,11 @@ _IMAGE = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}"
 _KEEP = {"whenDeleted": "Retain", "whenScaled": "Retain"}
 
 Rule = Callable[[Sequence[Manifest]], Iterator[Fault]]
+_CALLED = (
+    ("helix-directory", "app.kubernetes.io/component", "directory"),
+    ("kube-system", "k8s-app", "kube-dns"),
+)
+"""Whom a server may call: namespace, and a label of the pods."""
 
 
 def check(manifests: Iterable[Manifest]) -> list[Fault]:
@@ -189,6 +194,30 @@ def is_fenced(manifests: Sequence[Manifest]) -> Iterator[Fault]:
                 yield Fault(title(policy), "is-fenced", f"an {direction} rule allows everybody", "name the peers")
 
 
+def registers_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """A server names a directory, and may call that and the cluster's DNS, and nothing else."""
+    for workload in of_kind(manifests, *WORKLOADS):
+        for container in containers(workload):
+            said = [get(item, "value") for item in items(container, "env") if get(item, "name") == "HELIX_DIRECTORY"]
+            if len(said) != 1 or not str(said[0]).startswith(("http://", "https://")):
+                yield Fault(
+                    title(workload), "registers-its-shard", f"HELIX_DIRECTORY is {said}, not one URL",
+                    "set it once, to the directory's service",
+                )  # fmt: skip
+    for policy in of_kind(manifests, "NetworkPolicy"):
+        peers = [peer for rule in items(policy, "spec", "egress") for peer in items(rule, "to")]
+        for peer in peers:
+            if peer not in [_peer(*called) for called in _CALLED]:
+                yield Fault(title(policy), "registers-its-shard", f"a server may call {peer}", "remove the peer")
+
+
+def _peer(namespace: str, label: str, value: str) -> dict[str, Any]:
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "podSelector": {"matchExpressions": [{"key": label, "operator": "In", "values": [value]}]},
+    }
+
+
 def has_one_owner_of_replicas(manifests: Sequence[Manifest]) -> Iterator[Fault]:
     """Where an autoscaler owns the number of replicas, Git must not reset it at each sync."""
     targets = {
@@ -221,6 +250,7 @@ def keeps_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
 
 
 RULES: tuple[Rule, ...] = (
+    registers_its_shard,
     image_by_digest,
     image_is_claimed,
     knows_its_environment,
