@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests fetch images render demo demo-serve check test test-fast test-torch test-slow test-long coverage lock clean
+.PHONY: help setup setup-tests fetch images render demo demo-serve check test test-fast test-torch test-slow test-long bench coverage lock clean
 
 BIN := .helix/venv/bin
 PYTEST := $(BIN)/python -m pytest --timeout=900
@@ -59,6 +59,11 @@ test-long: setup-tests fetch  ## Tests that take longer than `make test` may
 coverage: setup  ## Every branch of the code that decides what is believed (fails below 100 %; pyproject.toml names it)
 	$(BIN)/python -m coverage run -m pytest -q --hypothesis-seed=0 tests/helix_lineage/test_*.py
 	$(BIN)/python -m coverage report
+
+bench: setup-tests fetch  ## Measure everything against its peers; writes benchmarks/results and the README's table
+	$(BIN)/helix keys init
+	$(BIN)/helix run release proteinmpnn
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks all
 
 lock: setup  ## Resolve every lock again
 	$(BIN)/helix lock
