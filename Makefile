@@ -60,9 +60,9 @@ coverage: setup  ## Every branch of the code that decides what is believed (fail
 	$(BIN)/python -m coverage run -m pytest -q --hypothesis-seed=0 tests/helix_lineage/test_*.py
 	$(BIN)/python -m coverage report
 
-bench: setup-tests fetch  ## Measure everything against its peers; writes benchmarks/results and the README's table
+bench: setup fetch  ## Measure everything against its peers; writes benchmarks/results and the README's table
 	$(BIN)/helix keys init
-	$(BIN)/helix run release proteinmpnn
+	if git diff --quiet HEAD; then $(BIN)/helix run release proteinmpnn; else echo "uncommitted changes: the last release is measured"; fi
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks all
 
 lock: setup  ## Resolve every lock again
