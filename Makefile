@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests fetch images render demo demo-serve check test test-fast test-torch test-slow test-long coverage lock clean
+.PHONY: help setup setup-tests fetch images render demo demo-serve check test test-fast test-torch test-slow test-long bench coverage lock clean
 
 BIN := .helix/venv/bin
 PYTEST := $(BIN)/python -m pytest --timeout=900
@@ -62,6 +62,11 @@ coverage: setup  ## Every branch of the code that decides what is believed (fail
 		tests/helix_lineage/directory/test_entries.py tests/helix_lineage/directory/test_receipt.py \
 		tests/helix_lineage/directory/test_rules.py tests/helix_lineage/directory/test_witness.py
 	$(BIN)/python -m coverage report
+
+bench: setup fetch  ## Measure everything against its peers; writes benchmarks/results and the README's table
+	$(BIN)/helix keys init
+	if git diff --quiet HEAD; then $(BIN)/helix run release proteinmpnn; else echo "uncommitted changes: the last release is measured"; fi
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks all
 
 lock: setup  ## Resolve every lock again
 	$(BIN)/helix lock

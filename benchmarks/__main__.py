@@ -9,19 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import plot
+from benchmarks import every, results
 from benchmarks.measure import Row
-from proteinmpnn_model.errors import DataError
-
-NAMES = (
-    "design_one", "design_many", "request", "lineage_cost", "shard_append", "trace_point", "audit_million",
-    "image_rebuild", "cold_start",
-)  # fmt: skip
-RESULTS = Path(__file__).resolve().parent / "results"
+from helix_lineage.errors import LineageError
 
 EXAMPLES = """examples:
-  python -m benchmarks design_one
+  python -m benchmarks shard_append
   helix env proteinmpnn build -- python -m benchmarks design_many --quick --json
+  python -m benchmarks all        every benchmark where it can run, then the README's table (make bench)
+  python -m benchmarks readme     the README's table again, from the results that lie there
 """
 
 
@@ -31,23 +27,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks", description="Measure us and the peer in one run.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=(*results.NAMES, "all", "readme"))
     parser.add_argument("--quick", action="store_true", help="few repeats; the result is not saved")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where NAME.json and NAME.svg are written")
+    parser.add_argument("--no-save", action="store_true", help="print only")
+    parser.add_argument("--results", type=Path, default=results.FOLDER, help="where NAME.json and NAME.svg are written")
     options = parser.parse_args(arguments)
+    if options.name == "all":
+        return every.run(quick=options.quick, folder=options.results)
+    if options.name == "readme":
+        results.write_readme()
+        return 0
+    return _one(options)
+
+
+def _one(options: argparse.Namespace) -> int:
+    from proteinmpnn_model.errors import DataError  # noqa: PLC0415  # the model's package need not be there for the rest
+
     try:
         result, rows = _measure(options.name, options.quick)
-    except DataError as error:
+    except (DataError, LineageError) as error:
         print(error, file=sys.stderr)
         return 2
     except ImportError as error:
         fix = f"run: helix env proteinmpnn build -- python -m benchmarks {options.name}"
         print(f"{error}; {fix}", file=sys.stderr)
         return 2
-    if not options.quick:
-        _save(options.results, options.name, result, rows)
-    print(json.dumps(result, indent=1) if options.json else _table(rows))
+    if not options.quick and not options.no_save:
+        try:
+            results.save(options.results, result)
+        except OSError as error:
+            print(f"the result is not saved: {error}; name a folder with --results", file=sys.stderr)
+    print(json.dumps(result, indent=1) if options.json else "\n".join(every.lines(rows)))
     return int(any(row.short for row in rows))
 
 
@@ -56,28 +67,14 @@ def _measure(name: str, quick: bool) -> tuple[dict[str, object], list[Row]]:
 
     with setting.scratch() as folder:
         before = setting.describe_machine()
-        rows = list(importlib.import_module(f"benchmarks.{name}").rows(setting.Setting(Path(folder)), quick))
+        module, here = importlib.import_module(f"benchmarks.{name}"), setting.Setting(Path(folder))
+        rows = list(module.rows(here, quick))
+        # Where a figure is not reached, the profile that shows why goes with the result.
+        short = not quick and any(row.short for row in rows) and hasattr(module, "profile")
+        profile = {"profile": module.profile(here)} if short else {}
     after = setting.describe_machine()["load_average"]
     machine = {**before, "load_average_after": after}
-    return {"name": name, "machine": machine, "rows": [row.json() for row in rows]}, rows
-
-
-def _save(folder: Path, name: str, result: dict[str, object], rows: list[Row]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        (folder / f"{name}.svg").write_text(plot.draw(f"{name}: times better than the peer", rows), encoding="utf-8")
-    except OSError as error:
-        print(f"the result is not saved: {error}; name a folder with --results", file=sys.stderr)
-
-
-def _table(rows: Sequence[Row]) -> str:
-    lines = [f"{'question':<36} {'ours':>9} {'peer':>9} {'unit':<10} {'ratio':>7} {'at least':>9}"]
-    for row in rows:
-        wanted = "-" if row.at_least is None else f"{row.at_least:g}"
-        mark = "  SHORT" if row.short else ""
-        lines.append(f"{row.question:<36} {row.ours:>9} {row.peer:>9} {row.unit:<10} {row.ratio:>6}x {wanted:>9}{mark}")
-    return "\n".join(lines)
+    return {"name": name, "machine": machine, "rows": [row.json() for row in rows], **profile}, rows
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from benchmarks.setting import PEER, Setting, design
 
 COUNT = 64
 PROMISED = {"x86-64-v4": 30.0, "x86-64-v3": 15.0}
+QUESTIONS = tuple(f"64 designs, L = 76, {variant}" for variant in PROMISED)
 METHOD = "64 designs of all residues, temperature 0.1, upstream at batch 64"
 
 

@@ -13,6 +13,9 @@ CASES = (
 )
 """Label, structure, and by variant what is promised."""
 
+QUESTIONS = tuple(
+    f"one design, {label}, {kind}" for label, _, _ in CASES for kind in ("x86-64-v4", "x86-64-v3", "ONNX Runtime")
+)
 METHOD = "encode and decode all residues, temperature 0.1; structure parsed before"
 
 

@@ -16,6 +16,13 @@ from model_to_metal.nix import Store
 
 MODEL = "proteinmpnn"
 PROMISED_S, PROMISED_MB = 10.0, 1.0
+_NAME = "image after a one-line change"
+QUESTIONS = (
+    _NAME,
+    f"{_NAME}, layers that differ",
+    f"{_NAME}, what differs",
+    f"{_NAME}, against a full rebuild",
+)
 
 
 def rows(setting: Setting, quick: bool) -> Iterator[Row]:
@@ -38,14 +45,13 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     method = (
         f"one line of models/{MODEL}/src changed; medians; {max(layers)} of {len(_layers(before.layout))} layers differ"
     )
-    name = "image after a one-line change"
-    yield promise_row(name, mine, PROMISED_S, "s", method=method, repeats=len(taken))
-    yield promise_row(f"{name}, layers that differ", max(layers), 1.0, "layers", method=method, repeats=len(taken))
-    yield promise_row(f"{name}, what differs", max(sizes), PROMISED_MB, "MB", method=method, repeats=len(taken))
+    yield promise_row(_NAME, mine, PROMISED_S, "s", method=method, repeats=len(taken))
+    yield promise_row(QUESTIONS[1], max(layers), 1.0, "layers", method=method, repeats=len(taken))
+    yield promise_row(QUESTIONS[2], max(sizes), PROMISED_MB, "MB", method=method, repeats=len(taken))
     if not quick:
         full = _full(checkout, state)
         yield slower_row(
-            f"{name}, against a full rebuild", (mine, full), "s", "every step, from an empty store",
+            QUESTIONS[3], (mine, full), "s", "every step, from an empty store",
             at_least=None, method=method, repeats=1,
         )  # fmt: skip
 

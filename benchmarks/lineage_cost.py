@@ -25,6 +25,11 @@ from helix_lineage.shard import Prediction
 from helix_lineage.typed import Tensor, encode
 
 AT_ONCE = 8
+QUESTIONS = (
+    "processor time a prediction, requests of 1",
+    "processor time a prediction, requests of 8",
+    "throughput lost at concurrency 8, upper bound",
+)
 PROMISED_MICROSECONDS = 200.0
 PROMISED_PERCENT = 2.0
 _T_95 = {9: 2.262, 11: 2.201, 15: 2.131, 19: 2.093}
@@ -131,3 +136,8 @@ async def _rate(address: str, seconds: float) -> float:
 
         await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
         return done / (time.perf_counter() - started)
+
+
+def profile(setting: Setting) -> list[str]:
+    """Where the time goes."""
+    return logs.profile(setting.folder / "profile")

@@ -76,8 +76,14 @@ def rate_row(
 
 def promise_row(question: str, found: float, promise: float, unit: str, *, method: str, repeats: int) -> Row:
     """A figure that has no peer but what is promised: at most `promise`, as in milliseconds."""
-    ratio = round(promise / found, 2) if found > 0 else math.inf
+    ratio = round(promise / found, 2)
     return Row(question, round(found, 3), promise, "promised at most", unit, ratio, 1.0, repeats, method)
+
+
+def aim_row(question: str, found: float, aim: float, unit: str, *, method: str, repeats: int) -> Row:
+    """A figure that is aimed at and not promised."""
+    ratio = round(aim / found, 2)
+    return Row(question, round(found, 3), aim, "aimed at", unit, ratio, None, repeats, method)
 
 
 def faster_row(

@@ -17,6 +17,8 @@ from helix_lineage.paths import State
 from proteinmpnn_model.featurize import featurize
 from proteinmpnn_model.structure import read_structure, sniff_format
 
+DOORS = ("BentoML JSON", "Open Inference JSON", "Open Inference binary", "Open Inference gRPC")
+QUESTIONS = tuple(f"{door}, added {label}" for door in DOORS for label in ("p50", "p99"))
 PROMISED_MS = {"p50": (0.5, 3.0), "p99": (0.99, 10.0)}
 
 

@@ -23,6 +23,12 @@ from benchmarks.setting import Setting
 from helix_lineage.shard import Prediction
 
 WRITERS = 64
+QUESTIONS = (
+    "64 writers, a row a transaction",
+    "64 writers, batched",
+    "64 writers, promise",
+    "64 writers that are threads, batched",
+)
 PROMISED = 20_000.0
 PEER = "SQLite WAL FULL"
 _TABLE = (
@@ -56,16 +62,15 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
             found[name].append(WRITERS * count / run(folder, work))
     rate = {name: statistics.median(values) for name, values in found.items()}
     method = f"coroutines, acknowledged after fdatasync (median {statistics.median(syncs):.0f} µs here); medians"
-    name = f"{WRITERS} writers"
     plain = max(rate["rows"], rate["one"])
     unit = "appends/s"
-    yield faster_row(f"{name}, a row a transaction", (rate["ours"], plain), unit, PEER,
+    yield faster_row(QUESTIONS[0], (rate["ours"], plain), unit, PEER,
                      at_least=4.0, method=method, repeats=repeats)  # fmt: skip
-    yield faster_row(f"{name}, batched", (rate["ours"], rate["batched"]), unit, PEER,
+    yield faster_row(QUESTIONS[1], (rate["ours"], rate["batched"]), unit, PEER,
                      at_least=1.0, method=method + _WHY, repeats=repeats)  # fmt: skip
-    yield faster_row(f"{name}, promise", (rate["ours"], PROMISED), unit, "promised at least",
+    yield faster_row(QUESTIONS[2], (rate["ours"], PROMISED), unit, "promised at least",
                      at_least=1.0, method=method, repeats=repeats)  # fmt: skip
-    yield faster_row(f"{name} that are threads, batched", (rate["ours, threads"], rate["batched, threads"]), unit, PEER,
+    yield faster_row(QUESTIONS[3], (rate["ours, threads"], rate["batched, threads"]), unit, PEER,
                      at_least=None, method=method.replace("coroutines", "threads"), repeats=repeats)  # fmt: skip
 
 
@@ -229,3 +234,8 @@ def _sqlite_batched_threads(folder: Path, work: Work) -> float:
         return _threads(work, append)
     finally:
         batches.close()
+
+
+def profile(setting: Setting) -> list[str]:
+    """Where the time goes."""
+    return logs.profile(setting.folder / "profile")

@@ -38,6 +38,9 @@ class _Unrecorded(Recorder):
     async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
         return self.append(predictions)
 
+    def mend(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

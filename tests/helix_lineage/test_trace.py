@@ -8,7 +8,7 @@ import pytest
 
 from helix_lineage import checkpoint, merkle
 from helix_lineage.canonical import dumps
-from helix_lineage.errors import PredictionNotFound
+from helix_lineage.errors import PredictionNotFound, ShardError
 from helix_lineage.records import from_json
 from helix_lineage.releases import Sources
 from helix_lineage.shard import ShardWriter
@@ -117,3 +117,31 @@ def test_a_bundle_elsewhere_stands_in_where_the_shard_has_no_copy(world: World) 
     kept.write_bytes(world.bundle)
     found = trace(world.log, name, replace(world.sources, bundles=(kept,)))
     assert found.problem is None
+
+
+def test_a_release_is_verified_once_and_again_when_its_bytes_change(world: World) -> None:
+    (name,) = world.shard([request()])
+    sources = world.sources
+    log = world.log
+    assert trace(log, name, sources).problem is None
+    assert trace(log, name, sources).found is not None
+    assert len(sources._verified) == 1
+    shard = log.find(name)[0]
+    shard.folder.release.write_bytes(world.bundle.replace(b'"sig": "', b'"sig": "AAAA', 1))
+    assert trace(log, name, sources).problem is not None
+
+
+def test_a_payload_that_was_cut_and_written_again_is_found_where_it_lies_now(world: World) -> None:
+    """A log that is kept open remembers where records lie; a recovery may cut some off."""
+    first, second = world.shard([request(), request(count=2)])[:2]
+    log = world.log
+    shard, sequence = log.find(second)
+    assert shard.payload(sequence).output is not None
+    path = shard.folder.segment(0)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ShardError):
+        log.find(second)[0].payload(3)
+    path.write_bytes(whole)
+    assert log.find(first)[0].payload(1).output is not None
+    assert log.find(second)[0].payload(3).output is not None

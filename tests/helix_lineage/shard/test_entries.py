@@ -57,6 +57,22 @@ def test_any_bytes_are_read_or_refused_with_our_error(data: bytes) -> None:
         assert decode(data).to_bytes() == data
 
 
+@given(predictions() | bodies, st.data())
+def test_the_quick_look_takes_what_decode_takes(entry: entries.Body, data: st.DataObject) -> None:
+    """And nothing else: an audit believes it."""
+    plain = entry.to_bytes()
+    changed = bytearray(plain)
+    changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(0, 255))
+    for given_bytes in (plain, bytes(changed), plain + b"\0", plain[:-1]):
+        try:
+            found = decode(given_bytes)
+        except ShardError:
+            found = None
+        expected = (found.input_commitment, found.output_commitment) if isinstance(found, PredictionEntry) else None
+        assert entries.commitments(given_bytes) == expected
+        assert entries.is_close(given_bytes) == isinstance(found, Close)
+
+
 def test_the_largest_prediction_fits() -> None:
     largest = PredictionEntry(
         bytes(16),

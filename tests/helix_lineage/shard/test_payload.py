@@ -87,6 +87,17 @@ def test_values_survive_compression(value: bytes) -> None:
     assert PayloadRecord(payload.OUTPUT, 1, bytes(32), compress(value)).value == value
 
 
+@given(st.lists(st.binary(max_size=200), max_size=5))
+def test_many_values_are_compressed_to_the_same_bytes_as_one_by_one(values: list[bytes]) -> None:
+    assert payload.compress_all(values) == [compress(value) for value in values]
+
+
+@pytest.mark.parametrize("after", [b"y", compress(b""), compress(b"x")])
+def test_nothing_follows_a_frame_of_nothing(after: bytes) -> None:
+    with pytest.raises(ShardError, match="exactly one"):
+        payload.decompress(compress(b"") + after)
+
+
 def test_a_segment_belongs_to_its_shard() -> None:
     head = payload.segment_head("ab" * 16, 7)
     assert len(head) == payload.SEGMENT_HEAD_BYTES

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +176,74 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a file is in the way")
     with pytest.raises(ShardError, match="cannot open a shard"):
         ShardWriter.create(tmp_path / "log", header(), now=lambda: NOW_NS)
+
+
+def test_coroutines_write_together_and_nothing_is_lost(world: World) -> None:
+    requests = [request(seed=at, count=1 + at % 3) for at in range(60)]
+
+    async def everyone(writer: ShardWriter) -> list[list[str]]:
+        assert await writer.append_soon([]) == []
+        return await asyncio.gather(*(writer.append_soon(items) for items in requests))
+
+    with world.open() as writer:
+        names = asyncio.run(everyone(writer))
+    for items, given in zip(requests, names, strict=True):
+        for item, name in zip(items, given, strict=True):
+            shard, sequence = world.log.find(name)
+            assert shard.payload(sequence).output == item.output
+    assert audit(world.log, world.sources).findings == []
+
+
+def test_a_coroutine_that_gives_up_is_recorded_all_the_same(world: World) -> None:
+    async def give_up(writer: ShardWriter) -> None:
+        waiting = asyncio.create_task(writer.append_soon(request()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+        await writer.append_soon(request())
+
+    with world.open() as writer:
+        asyncio.run(give_up(writer))
+    report = audit(world.log, world.sources)
+    assert (report.findings, report.predictions) == ([], 2)
+
+
+def test_a_coroutine_is_told_of_a_failed_sync(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    writer = world.open()
+    writer.append(request())
+    monkeypatch.setattr(os, "fdatasync", failing)
+    for expected in ("Input/output error", "takes no"):
+        with pytest.raises(ShardError, match=expected):
+            asyncio.run(writer.append_soon(request()))
+    monkeypatch.undo()
+    with pytest.raises(ShardError, match="without a close entry"):
+        writer.close()
+
+
+def test_an_event_loop_that_is_gone_does_not_stop_the_committer(world: World) -> None:
+    async def leave(writer: ShardWriter) -> None:
+        writer._enqueue(writer._prepare(request(), asyncio.get_running_loop().create_future()))
+
+    with world.open() as writer:
+        with writer._wake:  # the committer comes to it when the loop is closed
+            asyncio.run(leave(writer))
+        assert len(writer.append(request())) == 1
+
+
+def test_small_and_large_values_stand_in_the_payload_as_they_are(world: World) -> None:
+    large = [replace(request()[0], input=os.urandom(9000), output=os.urandom(5000))]
+    mixed = [replace(request()[0], input=b"", output=os.urandom(5000))]
+    with world.open() as writer:
+        names = writer.append(large) + writer.append(mixed) + writer.append(request())
+    for name, item in zip(names, [*large, *mixed], strict=False):
+        shard, sequence = world.log.find(name)
+        kept = shard.payload(sequence)
+        assert (kept.input, kept.output) == (item.input, item.output)
+    assert audit(world.log, world.sources).findings == []
 
 
 def test_a_failed_write_is_cut_off_and_the_next_one_is_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ Rules without IO: entries, header, journal, payload, tiles, layout.
 """
 
 from helix_lineage.shard.header import ShardHeader
-from helix_lineage.shard.writer import Prediction, ShardWriter
+from helix_lineage.shard.prediction import Prediction
+from helix_lineage.shard.writer import ShardWriter
 
 __all__ = ["Prediction", "ShardHeader", "ShardWriter"]

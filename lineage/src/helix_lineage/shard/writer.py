@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,7 +29,7 @@ from helix_lineage.checkpoint import SHARD_ORIGIN, Signer, raw_public_key
 from helix_lineage.errors import ShardError
 from helix_lineage.merkle import Frontier
 from helix_lineage.shard import journal
-from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close, PredictionEntry
+from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close
 from helix_lineage.shard.files import (
     AppendFile,
     FolderLock,
@@ -43,6 +43,7 @@ from helix_lineage.shard.files import (
 from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, ShardFolder
 from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
+from helix_lineage.shard.prediction import Prediction, entry_for
 from helix_lineage.shard.recovery import Recovery, mark_recovered, recover_others
 from helix_lineage.shard.tile_writer import TileWriter
 from helix_lineage.shard.waiting import Pending
@@ -54,24 +55,6 @@ PROBE_BYTES = 256 * 1024
 """More than a usual group and its tiles take. A request that needs more is refused by itself."""
 PUBLISH_SECONDS = 0.25
 """Tiles lag behind the journal by about this much at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One item as the server hands it over."""
-
-    request_id: bytes
-    """16 bytes."""
-    index: int
-    count: int
-    input: bytes
-    """The request's resolved typed input."""
-    output: bytes
-    """The item's typed answer."""
-    seed: int | None
-    lane: str
-    started_ns: int
-    finished_ns: int
 
 
 class ShardWriter:
@@ -246,7 +229,7 @@ class ShardWriter:
         """Everything that needs no place in the log. Raises ShardError."""
         prepare = self._payload.prepare
         items = [prepare(item.request_id, item.input, item.output, alone=item.count == 1) for item in predictions]
-        entries = [_entry(item, prepared).to_bytes() for item, prepared in zip(predictions, items, strict=True)]
+        entries = [entry_for(item, prepared).to_bytes() for item, prepared in zip(predictions, items, strict=True)]
         return Pending(entries, items, answer)
 
     def _ids(self, first: int, count: int) -> list[str]:
@@ -425,19 +408,3 @@ class ShardWriter:
             self._enqueue(told)
             sequence = told.wait()
             mark_recovered(ShardFolder(log_dir / recovery.shard), prediction_id(self.shard_id, sequence))
-
-
-def _entry(item: Prediction, prepared: PreparedOutput) -> PredictionEntry:
-    return PredictionEntry(
-        request_id=item.request_id,
-        index=item.index,
-        count=item.count,
-        input_commitment=prepared.given.commitment,
-        output_commitment=prepared.commitment,
-        seed=item.seed,
-        lane=item.lane,
-        batch_plan=None,
-        row=None,
-        started_ns=item.started_ns,
-        finished_ns=item.finished_ns,
-    )
