@@ -19,6 +19,7 @@ from typing import Self
 
 from helix_lineage.errors import LineageError
 from helix_lineage.shard import Prediction, ShardHeader, ShardWriter
+from helix_lineage.shard.layout import ShardFolder
 from helixserve.errors import HelixServeError, UnrecordedError
 from helixserve.readiness import Verified
 
@@ -101,7 +102,8 @@ class Recorder:
         writer = self._writer
         if writer is None:
             return 0, 0
-        files = [writer.folder.journal, *writer.folder.segments()]
+        folder = ShardFolder(writer.folder)
+        files = [folder.journal, *folder.segments()]
         return writer.entries, sum(path.stat().st_size for path in files if path.exists())
 
     def append(self, predictions: Sequence[Prediction]) -> list[str]:

@@ -200,3 +200,17 @@ def _write_all(fd: int, data: bytes, position: int) -> int:
         written = os.pwrite(fd, view, position)
         view, position = view[written:], position + written
     return position
+
+
+def probe_room(path: Path, size: int) -> None:
+    """Write, sync and remove a file of so many bytes. Raises OSError."""
+    try:
+        remove_file(path)
+        file = AppendFile(path)
+        try:
+            file.write(bytes(size))
+            file.sync()
+        finally:
+            file.close()
+    finally:
+        remove_file(path)

@@ -34,7 +34,7 @@ from helix_lineage.shard.files import (
     AppendFile,
     FolderLock,
     make_folder,
-    remove_file,
+    probe_room,
     remove_tree,
     rename_folder,
     replace_file,
@@ -192,17 +192,7 @@ class ShardWriter:
 
         Nothing enters the log: that a server looked whether it could write is no fact about a prediction.
         """
-        path = self._folder.root / f"probe{TEMPORARY}"
-        try:
-            remove_file(path)
-            file = AppendFile(path)
-            try:
-                file.write(bytes(PROBE_BYTES))
-                file.sync()
-            finally:
-                file.close()
-        finally:
-            remove_file(path)
+        probe_room(self._folder.root / f"probe{TEMPORARY}", PROBE_BYTES)
 
     def close(self) -> None:
         """Write what waits, then the close entry, and let go of the shard. Raises ShardError; safe to call twice."""
