@@ -83,6 +83,14 @@ def test_an_environment_that_does_not_say_its_name_or_another_is_a_fault(
         assert faults(renderer, files, "staging") == {"knows-its-environment"}
 
 
+def test_a_collector_of_traces_may_be_called(renderer: Renderer, files: dict[str, bytes]) -> None:
+    collector = b"helix.example/collector: 'true'"
+    rule = b"  egress:\n  - to:\n    - namespaceSelector:\n        matchLabels:\n          " + collector + b"\n"
+    path = f"{BASE}/network.yaml"
+    files[path] = files[path].replace(b"  egress:\n", rule, 1)
+    assert faults(renderer, files) == set()
+
+
 def test_a_kustomization_that_cannot_be_rendered_is_named(renderer: Renderer, files: dict[str, bytes]) -> None:
     files[f"{BASE}/kustomization.yaml"] += b"- nothing.yaml\n"
     with pytest.raises(GitopsError, match="kustomize refuses it") as caught:

@@ -37,6 +37,8 @@ _CALLED = (
     ("kube-system", "k8s-app", "kube-dns"),
 )
 """Whom a server may call: namespace, and a label of the pods."""
+_COLLECTOR = {"namespaceSelector": {"matchLabels": {"helix.example/collector": "true"}}}
+"""And where it may send traces, where an environment says so."""
 
 
 def check(manifests: Iterable[Manifest]) -> list[Fault]:
@@ -195,7 +197,7 @@ def is_fenced(manifests: Sequence[Manifest]) -> Iterator[Fault]:
 
 
 def registers_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
-    """A server names a directory, and may call that and the cluster's DNS, and nothing else."""
+    """A server names a directory, and may call that, the cluster's DNS and a collector of traces, and nothing else."""
     for workload in of_kind(manifests, *WORKLOADS):
         for container in containers(workload):
             said = [get(item, "value") for item in items(container, "env") if get(item, "name") == "HELIX_DIRECTORY"]
@@ -207,7 +209,7 @@ def registers_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
     for policy in of_kind(manifests, "NetworkPolicy"):
         peers = [peer for rule in items(policy, "spec", "egress") for peer in items(rule, "to")]
         for peer in peers:
-            if peer not in [_peer(*called) for called in _CALLED]:
+            if peer not in (_COLLECTOR, *(_peer(*called) for called in _CALLED)):
                 yield Fault(title(policy), "registers-its-shard", f"a server may call {peer}", "remove the peer")
 
 
