@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from model_to_metal import differences
-from model_to_metal.errors import ImageError
 from tests.model_to_metal.conftest import write_layout
 
 needs_diffoscope = pytest.mark.skipif(
@@ -60,8 +60,20 @@ def test_folders_are_compared_too_and_a_new_report_replaces_the_old(tmp_path: Pa
 
 @needs_diffoscope
 def test_what_is_equal_has_no_report(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="it sees no difference"):
-        differences.report(pair[0], pair[0], tmp_path / "report")
+    found = differences.report(pair[0], pair[0], tmp_path / "report")
+    assert (found.folder, "it sees no difference" in found.head) == (None, True)
+
+
+def test_a_diffoscope_that_fails_hides_nothing(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "bin" / differences.TOOL
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho boom >&2\nexit 2\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
+    found = differences.report(*pair, tmp_path / "report")
+    assert (found.folder, found.head) == (None, "diffoscope gave no report: status 2: boom")
 
 
 def test_without_diffoscope_a_sentence_says_how_to_get_it(
