@@ -42,11 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _one(options: argparse.Namespace) -> int:
-    from proteinmpnn_model.errors import DataError  # noqa: PLC0415  # the model's package need not be there for the rest
+    # Only what is measured needs these packages.
+    from model_to_metal.errors import PipelineError  # noqa: PLC0415
+    from proteinmpnn_model.errors import DataError  # noqa: PLC0415
 
     try:
         result, rows = _measure(options.name, options.quick)
-    except (DataError, LineageError) as error:
+    except (DataError, LineageError, PipelineError) as error:
         print(error, file=sys.stderr)
         return 2
     except ImportError as error:

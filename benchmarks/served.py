@@ -16,7 +16,7 @@ from helix_lineage.paths import State
 from helix_lineage.release import VerifiedRelease, verify_release
 from helix_lineage.trust import Trust
 from helixserve.contract import Contract, Model, load_class
-from model_to_metal import attest, runtime
+from model_to_metal import attest, directory, runtime
 from model_to_metal.errors import RuntimeStartError
 from model_to_metal.provenance import RELEASE
 
@@ -79,17 +79,23 @@ def unrecorded(state: State) -> Iterator[runtime.Served]:
     released = Released(state)
     image = str(released.verified.release.parameters["image"])
     files, ports = runtime.unpacked(state, MODEL, image), runtime.free_ports()
-    with log_folder() as log, tempfile.TemporaryDirectory(prefix="helix-benchmark-") as name:
+    with (
+        log_folder() as log,
+        tempfile.TemporaryDirectory(prefix="helix-benchmark-") as name,
+        directory.running(state) as registered,
+    ):
         folder = Path(name)
         folder.chmod(0o755)
-        runtime._prepare(folder, files, bundle=released.bundle, trust=state.trust, log=log, image=image, ports=ports)
+        # As `runtime.serving` does it, but for what is run.
+        runtime._mount_identity(folder / "helix", released.bundle, state.trust, None)
+        runtime._prepare(folder, files, log=log, env=runtime._environment(image, ports, None, registered))
         _start_with(folder / "config.json", UNRECORDED)
         with runtime._running(folder, f"helix-benchmark-{ports.http}") as (child, errors):
             runtime._await_ready(child, errors, ports.http)
             yield runtime.Served(
                 model=MODEL, image=image, release=released.verified.release.digest,
-                http=f"http://127.0.0.1:{ports.http}", grpc=f"127.0.0.1:{ports.grpc}", log=log, child=child,
-                errors=errors,
+                http=f"http://127.0.0.1:{ports.http}", grpc=f"127.0.0.1:{ports.grpc}", log=log, directory=registered,
+                child=child, errors=errors,
             )  # fmt: skip
 
 

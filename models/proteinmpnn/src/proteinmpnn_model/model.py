@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,7 +82,7 @@ class ProteinMPNN(Model):
         file_format = str(typed.scalar(fields["format"])).lower() if "format" in fields else sniff_format(text)
         if file_format not in FORMATS:
             raise InvalidInputError(f"format is {file_format[:20]!r}", where="format", fix="use pdb or mmcif")
-        structure = read_structure(text, file_format, residue_limit=self.contract.limits["residues"])
+        structure = _read_once(text, file_format, self.contract.limits["residues"])
         names = typed.texts(fields["chains"]) if "chains" in fields else [chain.name for chain in structure.chains]
         fields["format"] = typed.from_texts("format", [file_format])
         fields["chains"] = typed.from_texts("chains", featurize.check_chains(structure, names))
@@ -110,7 +111,7 @@ class ProteinMPNN(Model):
         """The task's outputs for each item, in order."""
         fields = {tensor.name: tensor for tensor in resolved}
         text, file_format = str(typed.scalar(fields["structure"])), str(typed.scalar(fields["format"]))
-        structure = read_structure(text, file_format, residue_limit=self.contract.limits["residues"])
+        structure = _read_once(text, file_format, self.contract.limits["residues"])
         request = self._read(fields, structure)
         encoded = self.decoder.encode(request.backbone)
         designs = (_design(request, item) for item in items)
@@ -137,6 +138,12 @@ class ProteinMPNN(Model):
                 where="num_sequences",
                 fix=f"ask for at most {limit // len(structure)} sequences",
             )
+
+
+@lru_cache(maxsize=1)
+def _read_once(text: str, file_format: str, residue_limit: int) -> Structure:
+    """The structure of a text: `predict` is asked for what `resolve` has just read; nobody changes it."""
+    return read_structure(text, file_format, residue_limit=residue_limit)
 
 
 def _check_omit(letters: str) -> str:
