@@ -12,7 +12,6 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,20 @@ from helix_lineage.canonical import dumps
 from helix_lineage.errors import LineageError
 from tests.helix_lineage.support import Signer
 from tests.helix_lineage.test_links import _mutate
-from tests.model_to_metal.whole_chain import ATTESTED, BLOBS, Parts, Verifier, Whole, make, refusal, statement_of
+from tests.model_to_metal.whole_chain import (
+    ATTESTED,
+    BLOBS,
+    Leaf,
+    Parts,
+    Verifier,
+    Whole,
+    changed,
+    leaves,
+    make,
+    others,
+    refusal,
+    statement_of,
+)
 
 SIGNED = ("bundle", "promotion", *ATTESTED)
 """Parts that are signed bundles; `bundle` is the release's."""
@@ -65,8 +77,6 @@ NOT_BELIEVED = {
 UNUSED_FILES = 1
 """The list of files of a source tree: the tree is one dependency, by its digest, and the list is for people."""
 
-Path_ = tuple[str | int, ...]
-
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
@@ -83,37 +93,6 @@ def verifier(ram: Path) -> Verifier:
     return Verifier(ram)
 
 
-def leaves(value: Any, path: Path_ = ()) -> Iterator[Path_]:
-    """Where there is no object or list, or an empty one."""
-    if isinstance(value, dict | list) and value:
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield from leaves(value[key], (*path, key))
-    else:
-        yield path
-
-
-def changed(value: Any, path: Path_, leaf: Callable[[Any], Any]) -> Any:
-    """A copy with one leaf changed."""
-    if not path:
-        return leaf(value)
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = changed(value[path[0]], path[1:], leaf)
-    return copy
-
-
-def others(leaf: Any) -> list[Any]:
-    """Values of the same kind and of another, none of them the leaf."""
-    same: list[Any] = []
-    if isinstance(leaf, bool):
-        same = [not leaf]
-    elif isinstance(leaf, int):
-        same = [leaf + 1, leaf - 1]
-    elif isinstance(leaf, str | bytes) and leaf:
-        flipped = leaf[:-1] + (("0" if leaf[-1:] != "0" else "1") if isinstance(leaf, str) else bytes([leaf[-1] ^ 1]))
-        same = [flipped, leaf[:-1]]
-    return [value for value in [*same, None, "x", []] if value != leaf or type(value) is not type(leaf)]
-
-
 def _files(whole: Whole) -> list[str]:
     return list(whole.parts.files)
 
@@ -122,7 +101,7 @@ def _parts(whole: Whole) -> list[str]:
     return [*ENTRY, "trust", *SIGNED, *BLOBS, *_files(whole)]
 
 
-def _name(path: Path_) -> str:
+def _name(path: Leaf) -> str:
     return ".".join(map(str, path))
 
 
@@ -169,7 +148,7 @@ def test_every_leaf_of_a_statement_that_its_signer_changes(whole: Whole, verifie
     assert unnamed == []
 
 
-def _at(value: Any, path: Path_) -> Any:
+def _at(value: Any, path: Leaf) -> Any:
     for key in path:
         value = value[key]
     return value

@@ -7,7 +7,7 @@ result and the files that records name → exported → weights → data → ver
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,3 +211,38 @@ def refusal(believe: Callable[[Parts], object], given: Parts) -> str | None:
     except LineageError as error:
         return str(error)
     return None
+
+
+Leaf = tuple[str | int, ...]
+"""Keys and places that lead to a leaf."""
+
+
+def leaves(value: Any, path: Leaf = ()) -> Iterator[Leaf]:
+    """Where there is no object or list, or an empty one."""
+    if isinstance(value, dict | list) and value:
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from leaves(value[key], (*path, key))
+    else:
+        yield path
+
+
+def changed(value: Any, path: Leaf, leaf: Callable[[Any], Any]) -> Any:
+    """A copy with one leaf changed."""
+    if not path:
+        return leaf(value)
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = changed(value[path[0]], path[1:], leaf)
+    return copy
+
+
+def others(leaf: Any) -> list[Any]:
+    """Values of the same kind and of another, none of them the leaf."""
+    same: list[Any] = []
+    if isinstance(leaf, bool):
+        same = [not leaf]
+    elif isinstance(leaf, int):
+        same = [leaf + 1, leaf - 1]
+    elif isinstance(leaf, str | bytes) and leaf:
+        flipped = leaf[:-1] + (("0" if leaf[-1:] != "0" else "1") if isinstance(leaf, str) else bytes([leaf[-1] ^ 1]))
+        same = [flipped, leaf[:-1]]
+    return [value for value in [*same, None, "x", []] if value != leaf or type(value) is not type(leaf)]
