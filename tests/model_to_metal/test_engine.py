@@ -19,7 +19,7 @@ from model_to_metal.report import Lines
 from model_to_metal.seals import Seal
 from tests.model_to_metal.project import Bench, commit, make_project, make_seal
 
-ORDER = ["data", "import", "export", "guard", "regress", "build", "attest"]
+ORDER = ["data", "import", "export", "compile", "guard", "regress", "build", "attest"]
 
 
 @pytest.fixture(scope="session")
@@ -238,7 +238,7 @@ def test_a_refusal_is_recorded_and_stops_the_release(engine: Engine, state: Stat
     bench.found["regress"] = {"passed": False, "cases": [case]}
     with pytest.raises(GateRefused) as caught:
         engine.run("toy")
-    assert bench.made == ORDER[:5]
+    assert bench.made == ORDER[:6]
     record = Store(state.store).get_record(caught.value.digest)
     assert isinstance(record, RegressionVerdict)
     assert record.parameters["cases"] == [case]
