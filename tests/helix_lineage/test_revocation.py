@@ -38,7 +38,7 @@ def test_a_signed_revocation_verifies() -> None:
 
 def test_only_a_revoker_revokes() -> None:
     swapped = Office(Path("x"), revoker=OFFICE.promoter)
-    with pytest.raises(TrustError, match="no signature is by a key of role 'revoker'"):
+    with pytest.raises(TrustError, match="no key of role 'revoker' in the trust root made the signature"):
         verify_revocation(swapped.revoked("release", TARGET), OFFICE.trust(), at=NOW)
     with pytest.raises(TrustError, match="that holds at 2046"):
         verify_revocation(OFFICE.revoked("release", TARGET), OFFICE.trust(), at=NOW + timedelta(days=7305))
@@ -96,7 +96,7 @@ def test_the_earliest_that_holds_counts() -> None:
 @given(st.data())
 def test_no_changed_byte_of_a_bundle_is_accepted_as_another_revocation(data: st.DataObject) -> None:
     bundle = bytearray(OFFICE.revoked("release", TARGET))
-    at = data.draw(st.integers(0, len(bundle) - 1))
+    at = data.draw(st.integers(0, 2**20)) % len(bundle)  # a signature has another length each time
     bundle[at] ^= data.draw(st.integers(1, 255))
     try:
         found = verify_revocation(bytes(bundle), OFFICE.trust(), at=NOW)
