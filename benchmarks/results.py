@@ -52,6 +52,8 @@ def table(results: Iterable[Mapping[str, Any]]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [_line(Row(**row)) for result in results for row in result["rows"]]
+    if missing := [name for name in NAMES if name not in {result["name"] for result in results}]:
+        lines += ["", f"No result is committed yet of: {', '.join(missing)}."]
     return "\n".join(lines)
 
 
