@@ -18,14 +18,6 @@ def test_the_quick_mode_answers_every_question(name: str, tmp_path: Path) -> Non
     assert all(row.ours > 0 and row.ratio > 0 and row.method for row in rows)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["request", "lineage_cost"])
-def test_the_quick_mode_on_the_released_image_answers_every_question(name: str, tmp_path: Path) -> None:
-    """On the release that the end-to-end tests (and `helix run release proteinmpnn`) leave."""
-    rows = list(importlib.import_module(f"benchmarks.{name}").rows(Setting(tmp_path), True))
-    assert [row.question for row in rows] == results.questions(name)
-
-
 def test_each_benchmark_runs_where_it_can() -> None:
     for name in results.NAMES:
         command = every.command(name, quick=True)
