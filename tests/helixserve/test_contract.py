@@ -106,3 +106,16 @@ def test_a_request_that_breaks_the_contract_is_refused_naming_the_field(
 def test_a_model_that_is_no_model_is_refused(model: str) -> None:
     with pytest.raises(ContractError):
         load_class(Contract.parse(TEXT.replace("tiny_model.model:Tiny", model)))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused_whether_a_range_is_named_or_not(number: float) -> None:
+    for field in ("values = { datatype", "unlimited = { datatype"):
+        contract = Contract.parse(
+            TEXT.replace("inputs.values = { datatype", f"inputs.{field}").replace(", minimum = -1e6, maximum = 1e6", "")
+        )
+        name = field.split()[0]
+        wanted = contract.task("project").inputs[name]
+        wanted.check(tensors.from_value(name, "FP32", [3e38]))
+        with pytest.raises(InvalidInputError, match="NaN or an infinite number"):
+            wanted.check(tensors.from_value(name, "FP32", [1.0, number]))

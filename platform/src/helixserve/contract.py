@@ -11,7 +11,8 @@
     lane = "strict"
 
     [limits]
-    request_bytes = 1000000             # largest body; other limits are the model's own
+    request_bytes = 1000000             # largest body
+    nesting = 16                        # of JSON; 16 when missing. Other limits are the model's own
 
     [tasks.double]
     summary = "Twice the values."
@@ -58,7 +59,7 @@ class Field:
     default: Tensor | None = None
     """Taken when a request leaves the input out."""
     minimum: float | None = None
-    """Smallest value that any element may have; NaN is then refused too."""
+    """Smallest value that any element may have."""
     maximum: float | None = None
 
     def check(self, tensor: Tensor) -> None:
@@ -77,12 +78,15 @@ class Field:
         self._check_range(tensor)
 
     def _check_range(self, tensor: Tensor) -> None:
+        # No model here has a use for them, and no JSON answer could carry what they become.
+        if tensor.datatype in plain.FLOATS and not plain.is_finite(tensor):
+            raise InvalidInputError(f"{self.name} holds NaN or an infinite number", where=self.name)
         if self.minimum is None and self.maximum is None:
             return
         low = -math.inf if self.minimum is None else self.minimum
         high = math.inf if self.maximum is None else self.maximum
         for value in plain.to_array(tensor).reshape(-1).tolist():
-            if not low <= value <= high or not math.isfinite(value):
+            if not low <= value <= high:
                 raise InvalidInputError(f"{self.name} is {value}, but must lie in [{low:g}, {high:g}]", where=self.name)
 
 

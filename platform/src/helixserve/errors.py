@@ -3,6 +3,7 @@
 HelixServeError              500  INTERNAL             a fault of ours
 ├── ContractError            500  INTERNAL             `model.toml` is malformed, or a model breaks its contract
 ├── InvalidInputError        400  INVALID_ARGUMENT     the request cannot be understood or is out of range
+│   └── FramingError         400  INVALID_ARGUMENT     where the body ends can be read in two ways
 ├── NotFoundError            404  NOT_FOUND            no such model, version or task here
 ├── TooLargeError            413  INVALID_ARGUMENT     the request exceeds a limit of `model.toml`
 ├── MediaTypeError           415  INVALID_ARGUMENT     the body's media type is not served
@@ -39,9 +40,9 @@ class HelixServeError(Exception):
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         super().__init__(what)
-        self.what = what
-        self.where = where
-        self.fix = fix
+        self.what = _said(what, 500)
+        self.where = None if where is None else _said(where, 100)
+        self.fix = None if fix is None else _said(fix, 300)
 
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
@@ -58,6 +59,10 @@ class InvalidInputError(HelixServeError):
 
     http_status = 400
     grpc_status = "INVALID_ARGUMENT"
+
+
+class FramingError(InvalidInputError):
+    """Where the body ends can be read in two ways."""
 
 
 class NotFoundError(HelixServeError):
@@ -118,3 +123,9 @@ class NotReadyError(HelixServeError):
 
 class UnrecordedError(NotReadyError):
     """The answer could not be written to the log, so it is withheld."""
+
+
+def _said(text: str, most: int) -> str:
+    """Text that may repeat a stranger's: cut short, and without lone surrogates, which no answer can carry."""
+    text = text[: most + 1].encode("utf-8", "replace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"

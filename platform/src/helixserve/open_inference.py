@@ -20,6 +20,8 @@ from helixserve.core import Answer
 from helixserve.errors import InvalidInputError, NotFoundError
 
 PREDICTION_ID = "prediction_id"
+LARGEST_RANK = 8
+"""Most axes of a tensor: a product over millions of them would never end."""
 EXTENSIONS = ("binary_tensor_data",)
 
 Parameters = Mapping[str, plain.Scalar]
@@ -144,6 +146,8 @@ def check_shape(name: str, datatype: str, shape: Sequence[int]) -> int:
     """The number of elements. Raises InvalidInputError for an unknown type or a negative or absurd extent."""
     if datatype not in ITEM_BYTES and datatype != "BYTES":
         raise InvalidInputError(f"{name}: unknown data type {datatype[:20]!r}", where=name)
+    if len(shape) > LARGEST_RANK:
+        raise InvalidInputError(f"{name}: {len(shape)} axes, at most {LARGEST_RANK} are served", where=name)
     elements = 1
     for extent in shape:
         if isinstance(extent, bool) or not isinstance(extent, int) or not 0 <= extent < 2**31:

@@ -29,6 +29,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }  # fmt: skip
 """Open Inference Protocol data type → numpy type; BYTES has none."""
 
+FLOATS = ("FP16", "FP32", "FP64")
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -45,6 +47,11 @@ def to_array(tensor: Tensor) -> NDArray[Any]:
     if not isinstance(tensor.data, bytes):
         raise ValueError(f"{tensor.name} holds BYTES")
     return np.frombuffer(tensor.data, DTYPES[tensor.datatype]).reshape(tensor.shape)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a numeric tensor holds neither NaN nor an infinite number."""
+    return bool(np.isfinite(to_array(tensor)).all())
 
 
 def from_texts(name: str, texts: Sequence[str | bytes]) -> Tensor:
@@ -180,10 +187,15 @@ def _check_kind(name: str, datatype: str, kind: str, value: object) -> None:
     else:
         good = isinstance(value, int) and not isinstance(value, bool)
         if good and not np.iinfo(DTYPES[datatype]).min <= value <= np.iinfo(DTYPES[datatype]).max:  # type: ignore[operator]  # an int, by `good`
-            raise InvalidInputError(f"{name}: {value} does not fit {datatype}", where=name)
+            raise InvalidInputError(f"{name}: {_digits(value)} does not fit {datatype}", where=name)
     if not good:
         raise InvalidInputError(f"{name} takes {datatype} values, not {_kind(value)}", where=name)
 
 
 def _kind(value: object) -> str:
     return "null" if value is None else type(value).__name__
+
+
+def _digits(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"a number of {len(text.lstrip('-'))} digits"

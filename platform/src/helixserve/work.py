@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from helix_lineage.shard import Prediction
 from helix_lineage.typed import Tensor, encode
 from helixserve import tensors as plain
@@ -168,7 +166,7 @@ def _check_output(field: Field, tensor: Tensor) -> None:
     if isinstance(tensor.data, tuple) and not all(_is_text(element) for element in tensor.data):
         raise ContractError("the model gave bytes that are no text, which JSON cannot carry", where=field.name)
     # JSON has no NaN; an answer that holds one is a fault, at every door.
-    if tensor.datatype in ("FP16", "FP32", "FP64") and not np.isfinite(plain.to_array(tensor)).all():
+    if tensor.datatype in plain.FLOATS and not plain.is_finite(tensor):
         raise ContractError("the model gave a number that is not finite", where=field.name)
 
 

@@ -121,9 +121,12 @@ def test_nothing_but_http_passes() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
+    async def send(message: Any) -> None:
+        seen.append(message["type"])
+
     for kind in ("websocket", "lifespan"):
-        asyncio.run(Gate(app, LIMIT)({"type": kind}, None, None))  # type: ignore[arg-type]
-    assert seen == ["lifespan"]
+        asyncio.run(Gate(app, LIMIT)({"type": kind}, None, send))  # type: ignore[arg-type]
+    assert seen == ["websocket.close", "lifespan"]
 
 
 def test_an_exception_behind_the_gate_becomes_an_answer() -> None:

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from helixserve.doors.json_body import read_json
+from helixserve.doors.json_body import NESTING, read_json
 from helixserve.errors import InvalidInputError
 
 VALUES = st.recursive(
@@ -44,3 +44,20 @@ def test_anything_else_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidInputError) as caught:
         read_json(body)
     assert caught.value.where == "body"
+
+
+def test_a_body_nests_as_deep_as_is_allowed_and_no_deeper() -> None:
+    def nested(depth: int) -> bytes:
+        return b'{"a":' * (depth - 1) + b"[]" + b"}" * (depth - 1)
+
+    for limit in (1, 3, NESTING):
+        read_json(nested(limit), limit)
+        with pytest.raises(InvalidInputError, match=f"nests deeper than {limit} levels"):
+            read_json(nested(limit + 1), limit)
+
+
+@pytest.mark.parametrize("body", [rb'"\ud800"', rb'{"\udfff": 1}', rb'["\udc00\ud800"]'])
+def test_half_a_surrogate_pair_is_refused_and_a_whole_one_read(body: bytes) -> None:
+    assert read_json(rb'"\ud83d\ude00"') == "😀"
+    with pytest.raises(InvalidInputError, match="half a surrogate pair"):
+        read_json(body)

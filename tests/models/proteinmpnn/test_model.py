@@ -206,3 +206,34 @@ def test_an_unknown_task_and_text_that_is_not_utf8_are_refused(model: ProteinMPN
         model.resolve("fold", [], lambda: 0)
     with pytest.raises(InvalidInputError, match="UTF-8"):
         model.resolve("design", [typed.from_texts("structure", [b"\xff\xfe"])], lambda: 0)
+
+
+def at(points: Sequence[tuple[float, float, float]]) -> str:
+    """A chain of alanines whose atoms N, CA, C and O lie at the points, in turn."""
+    lines = []
+    for number, (x, y, z) in enumerate(points):
+        name, residue = ("N", "CA", "C", "O")[number % 4], number // 4 + 1
+        lines.append(f"ATOM  {number:>5}  {name:<3} ALA A{residue:>4}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00")
+    return "\n".join(lines)
+
+
+DEGENERATE = {
+    "all atoms at one point": [(1.0, 2.0, 3.0)] * 240,
+    "all atoms at the origin": [(0.0, 0.0, 0.0)] * 240,
+    "on a line": [(float(i), 0.0, 0.0) for i in range(240)],
+    "as far apart as a file can say": [((-1) ** i * 999.0, (-1) ** (i // 2) * -999.0, 9999.0) for i in range(240)],
+    "one residue": [(0.0, 0.0, 0.0)] * 4,
+    "the same residue twice": [(float(i % 4), 1.0, float(i % 3)) for i in range(240)],
+}
+
+
+@pytest.mark.parametrize("what", DEGENERATE)
+@pytest.mark.parametrize("task", ["design", "score"])
+def test_answers_on_impossible_backbones_are_finite_and_the_same_again(
+    model: ProteinMPNN, task: str, what: str
+) -> None:
+    text = at(DEGENERATE[what])
+    item, again = (answer(model, task, structure=text, seed=1)[0] for _ in range(2))
+    assert encode(item.values()) == encode(again.values())
+    for tensor in item.values():
+        assert tensor.datatype == "BYTES" or np.isfinite(typed.to_array(tensor)).all(), tensor.name

@@ -46,6 +46,11 @@ def test_limits_are_those_of_the_contract(contract: Contract) -> None:
     assert int(found[1]) == contract.limits["residues"]
     assert int(found[2].replace(" ", "")) == contract.limits["designed_residues"]
     assert int(found[3]) * 10**6 == contract.limits["request_bytes"]
+    found = re.search(r"Of a file: (\d+) chains of protein, ([\d ]+) atoms .*?, ([\d ]+) characters a line", README)
+    assert found is not None
+    numbers = [int(number.replace(" ", "")) for number in found.groups()]
+    assert numbers == [contract.limits[name] for name in ("chains", "atoms", "line_characters")]
+    assert f"Of JSON: {contract.limits['nesting']} levels" in README
 
 
 def test_the_example_runs_as_printed(

@@ -98,13 +98,13 @@ def check_sequence(structure: Structure, text: str) -> str:
 
 def check_chains(structure: Structure, names: Collection[str]) -> list[str]:
     """`names` in file order, each once. Raises InvalidInputError for a chain that the structure has not."""
-    known = [chain.name for chain in structure.chains]
+    known, wanted = {chain.name: None for chain in structure.chains}, set(names)
     for name in names:
         if name not in known:
             raise InvalidInputError(
                 f"there is no chain {name[:20]!r}", where="chains", fix=f"use some of {', '.join(map(repr, known))}"
             )
-    return [name for name in known if name in names]
+    return [name for name in known if name in wanted]
 
 
 def check_positions(structure: Structure, labels: Collection[str]) -> list[str]:
@@ -140,7 +140,7 @@ def designed_mask(
     structure: Structure, backbone: Backbone, chains: Collection[str], fixed_positions: Sequence[str] = ()
 ) -> NDArray[np.bool_]:
     """[l] the residues to choose: in one of `chains`, not fixed, and with a whole backbone."""
-    fixed = set(fixed_positions)
+    chains, fixed = set(chains), set(fixed_positions)
     names = [chain.name for chain in structure.chains for _ in chain.residues]
     free = [name in chains and label not in fixed for name, label in zip(names, labels_of(structure), strict=True)]
     return np.array(free, dtype=np.bool_) & (backbone.mask > 0)

@@ -31,7 +31,7 @@ from proteinmpnn_model.decode import (
     decode_each,
     decoding_order,
 )
-from proteinmpnn_model.structure import ALPHABET, Structure, read_structure, sniff_format
+from proteinmpnn_model.structure import ALPHABET, FileLimits, Structure, read_structure, sniff_format
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +82,7 @@ class ProteinMPNN(Model):
         file_format = str(typed.scalar(fields["format"])).lower() if "format" in fields else sniff_format(text)
         if file_format not in FORMATS:
             raise InvalidInputError(f"format is {file_format[:20]!r}", where="format", fix="use pdb or mmcif")
-        structure = _read_once(text, file_format, self.contract.limits["residues"])
+        structure = self._structure(text, file_format)
         names = typed.texts(fields["chains"]) if "chains" in fields else [chain.name for chain in structure.chains]
         fields["format"] = typed.from_texts("format", [file_format])
         fields["chains"] = typed.from_texts("chains", featurize.check_chains(structure, names))
@@ -111,12 +111,16 @@ class ProteinMPNN(Model):
         """The task's outputs for each item, in order."""
         fields = {tensor.name: tensor for tensor in resolved}
         text, file_format = str(typed.scalar(fields["structure"])), str(typed.scalar(fields["format"]))
-        structure = _read_once(text, file_format, self.contract.limits["residues"])
+        structure = self._structure(text, file_format)
         request = self._read(fields, structure)
         encoded = self.decoder.encode(request.backbone)
         designs = (_design(request, item) for item in items)
         for decoded in decode_each(self.decoder, request.backbone, encoded, designs):
             yield _outputs(request, decoded)
+
+    def _structure(self, text: str, file_format: str) -> Structure:
+        limits = self.contract.limits
+        return _read_once(text, file_format, limits["residues"], FileLimits.of(limits))
 
     def _read(self, fields: Mapping[str, Tensor], structure: Structure) -> _Request:
         backbone = featurize.featurize(structure)
@@ -141,9 +145,9 @@ class ProteinMPNN(Model):
 
 
 @lru_cache(maxsize=1)
-def _read_once(text: str, file_format: str, residue_limit: int) -> Structure:
+def _read_once(text: str, file_format: str, residue_limit: int, file_limits: FileLimits) -> Structure:
     """The structure of a text: `predict` is asked for what `resolve` has just read; nobody changes it."""
-    return read_structure(text, file_format, residue_limit=residue_limit)
+    return read_structure(text, file_format, residue_limit=residue_limit, file_limits=file_limits)
 
 
 def _check_omit(letters: str) -> str:

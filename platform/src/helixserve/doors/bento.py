@@ -38,9 +38,9 @@ from helixserve import tensors as plain
 from helixserve.contract import Contract, Task
 from helixserve.contract import Field as TensorField
 from helixserve.core import Answer, Item
-from helixserve.doors import receipts
+from helixserve.doors import open_inference_openapi, receipts
 from helixserve.doors.gate import CALL, Gate
-from helixserve.doors.json_body import read_json
+from helixserve.doors.json_body import NESTING, read_json
 from helixserve.doors.lines import MEDIA_TYPE, Lines, refusal
 from helixserve.doors.open_inference_http import application
 from helixserve.errors import HelixServeError, InvalidInputError
@@ -112,6 +112,19 @@ class BentoDoor:
 class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
     """A BentoML service with the gate in front of its routes, and the Open Inference Protocol beside them."""
 
+    @property
+    def openapi_spec(self) -> Any:
+        """What `/docs.json` gives: BentoML's routes and those beside them, with what each refuses."""
+        contract: Contract = self.inner.server.contract
+        document = super().openapi_spec
+        for path in [path for task in contract.tasks for path in (f"/{task}", f"/{task}/stream")]:
+            if path in document.paths:  # a service need not stream
+                document.paths[path].post["responses"].update(open_inference_openapi.refusals())
+        for path, methods in open_inference_openapi.paths(contract).items():
+            document.paths[path] = PathItem(**methods)
+        document.paths[receipts.PATH] = PathItem(get=receipts.DESCRIBED)  # which are no task
+        return document
+
     def to_asgi(self, is_main: bool = True) -> Starlette:
         """The application that BentoML's worker runs."""
         server: Server = self.inner.server
@@ -124,13 +137,6 @@ class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
         app: Starlette = super().to_asgi(is_main=is_main)
         app.user_middleware = [entry for entry in app.user_middleware if entry.cls not in _LEFT_OUT]
         return app
-
-    @property
-    def openapi_spec(self) -> Any:
-        """What `/docs.json` says: BentoML's routes, and the receipts, which are no task."""
-        described = super().openapi_spec
-        described.paths[receipts.PATH] = PathItem(get=receipts.DESCRIBED)
-        return described
 
 
 def options(contract: Contract) -> dict[str, Any]:
@@ -169,7 +175,9 @@ async def answer(server: Server, task: Task, body: bytes) -> Response:
     call = CALL.get()
     call.door, call.task = "json", task.name
     try:
-        return JSONResponse(render(await server.core().infer(task.name, parse(task, body), call.request_id, call)))
+        core, nesting = server.core(), _nesting(server)
+        given = await core.infer(task.name, parse(task, body, nesting), call.request_id, call)
+        return JSONResponse(render(given))
     except HelixServeError as error:
         return refusal(error, call)
 
@@ -179,14 +187,19 @@ async def lines(server: Server, task: Task, body: bytes) -> Response:
     call = CALL.get()
     call.door, call.task = "json-stream", task.name
     try:
-        return Lines(server.core().stream(task.name, parse(task, body), call.request_id, call), render_item)
+        core, nesting = server.core(), _nesting(server)
+        return Lines(core.stream(task.name, parse(task, body, nesting), call.request_id, call), render_item)
     except HelixServeError as error:
         return refusal(error, call)
 
 
-def parse(task: Task, body: bytes) -> list[Tensor]:
+def _nesting(server: Server) -> int:
+    return server.contract.limits.get("nesting", NESTING)
+
+
+def parse(task: Task, body: bytes, nesting: int = NESTING) -> list[Tensor]:
     """The tensors of a JSON object. null means: not given. Raises InvalidInputError."""
-    value = read_json(body)
+    value = read_json(body, nesting)
     if not isinstance(value, dict):
         raise InvalidInputError("the body is not a JSON object", where="body", fix=f"fields: {', '.join(task.inputs)}")
     found = []
@@ -248,7 +261,7 @@ def stream_model(task: Task) -> type[BaseModel]:
 def _common() -> dict[str, tuple[Any, Any]]:
     return {
         "request_id": (str, Field(description="32 hex digits; also in the header x-request-id.")),
-        "seed": (int | None, Field(description="The root seed that was used.")),
+        "seed": (_SEED, Field(description="The root seed that was used; null where nothing is drawn.")),
     }
 
 
@@ -259,6 +272,7 @@ def _prediction(task: Task) -> type[BaseModel]:
     )
 
 
+_SEED: Any = Annotated[int | None, WithJsonSchema({"type": "integer", "nullable": True})]  # as OpenAPI 3.0 says it
 _ID = "Trace and replay this item by this id."
 
 

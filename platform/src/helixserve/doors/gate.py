@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-from helixserve.errors import HelixServeError, MediaTypeError, TooLargeError
+from helixserve.errors import FramingError, HelixServeError, MediaTypeError, TooLargeError
 from helixserve.observe.call import CANCELLED, INTERNAL, OK, Call
 
 Scope = MutableMapping[str, Any]
@@ -66,9 +66,11 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; errors become answers."""
         if scope["type"] != "http":
-            # No websockets here; `lifespan` must pass.
+            # No websockets here, which the handshake must hear; `lifespan` must pass.
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
+            elif scope["type"] == "websocket":
+                await send({"type": "websocket.close"})
             return
         headers = _headers(scope)
         call = Call(traceparent=headers.get("traceparent", [None])[0])
@@ -107,7 +109,10 @@ class Gate:
             call.status = INTERNAL  # BentoML made an answer of an exception
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        too_large = any(length.isdigit() and int(length) > self._limit for length in headers.get("content-length", ()))
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy may believe the one and this server the other: a second request would be smuggled in between.
+            raise FramingError("a body has a content-length or a transfer-encoding, not both", where="content-length")
+        too_large = any(_announces(length, self._limit) for length in headers.get("content-length", ()))
         chunks: list[bytes] = []
         seen = 0
         while seen <= _DRAIN * self._limit:
@@ -147,10 +152,15 @@ async def refuse(error: HelixServeError, send: Send) -> None:
     """Answer with an error, outside of any framework."""
     body = json.dumps(error_body(error)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if isinstance(error, TooLargeError):
+    if isinstance(error, TooLargeError | FramingError):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _announces(length: str, limit: int) -> bool:
+    # Python refuses to read a number of thousands of digits.
+    return length.isascii() and length.isdigit() and (len(length) > 19 or int(length) > limit)
 
 
 def _headers(scope: Scope) -> Headers:

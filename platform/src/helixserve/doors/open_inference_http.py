@@ -8,6 +8,7 @@ Tensors come and go as JSON, or after the JSON as raw bytes: then the header
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from helixserve import tensors as plain
 from helixserve.contract import Task
 from helixserve.core import Answer
 from helixserve.doors.gate import CALL
-from helixserve.doors.json_body import read_json
+from helixserve.doors.json_body import NESTING, read_json
 from helixserve.doors.lines import refusal
 from helixserve.doors.receipts import PATH as RECEIPTS
 from helixserve.doors.receipts import giver
@@ -76,7 +77,8 @@ def application(server: Server) -> Starlette:
         task = _task(server, request)
         call.task = task.name
         core = server.core()
-        wanted = parse(task, await request.body(), request.headers.get(HEADER_LENGTH))
+        nesting = server.contract.limits.get("nesting", NESTING)
+        wanted = parse(task, await request.body(), _header_length(request), nesting)
         return render(server, wanted, await core.infer(task.name, wanted.tensors, call.request_id, call))
 
     routes = [
@@ -117,10 +119,10 @@ def describe(server: Server, task: Task) -> dict[str, Any]:
     }
 
 
-def parse(task: Task, body: bytes, header_length: str | None) -> InferRequest:
+def parse(task: Task, body: bytes, header_length: str | None, nesting: int = NESTING) -> InferRequest:
     """Read a request's JSON and what follows it. Raises InvalidInputError."""
     size = len(body) if header_length is None else _size("body", header_length, len(body))
-    document = read_json(body[:size])
+    document = read_json(body[:size], nesting)
     if not isinstance(document, dict):
         raise InvalidInputError("the body is not a JSON object", where="body")
     raw = _Raw(body[size:])
@@ -134,7 +136,7 @@ def parse(task: Task, body: bytes, header_length: str | None) -> InferRequest:
         requested[_name(entry, "outputs")] = _parameters(entry).get("binary_data", all_binary) is True
     outputs = protocol.wanted_outputs(task, list(requested))
     return InferRequest(
-        id=str(document.get("id", "")),
+        id=_id(document),
         tensors=protocol.with_parameters(task, tensors, parameters),
         outputs=outputs,
         binary=frozenset(name for name in outputs if requested.get(name, all_binary)),
@@ -207,8 +209,22 @@ def _tensor(entry: Mapping[str, Any], raw: _Raw) -> Tensor:
     return protocol.from_raw(name, datatype, shape, raw.take(_size(name, size, raw.left)))
 
 
+def _header_length(request: Request) -> str | None:
+    given = request.headers.getlist(HEADER_LENGTH)
+    if len(given) > 1:
+        raise InvalidInputError(f"{HEADER_LENGTH} is given {len(given)} times", where=HEADER_LENGTH)
+    return given[0] if given else None
+
+
+def _id(document: Mapping[str, Any]) -> str:
+    found = document.get("id", "")
+    if not isinstance(found, str):
+        raise InvalidInputError("the id is no text", where="id")
+    return found
+
+
 def _size(name: str, value: object, most: int) -> int:
-    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,19}", value) else value
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
         raise InvalidInputError(f"{name}: {str(value)[:20]!r} is no size within the body", where=name)
     return number

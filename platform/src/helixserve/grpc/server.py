@@ -24,6 +24,7 @@ from helixserve.core import STALL_S
 from helixserve.errors import GoneError, HelixServeError, NotReadyError, TooLargeError
 from helixserve.grpc import codec
 from helixserve.grpc import open_inference_pb2 as pb
+from helixserve.grpc.malformed import RefuseMalformed, details
 from helixserve.observe.call import Call
 from helixserve.server import Server
 
@@ -72,13 +73,14 @@ class GrpcDoor:
         """Listen; until the server is ready, health says NOT_SERVING. Raises RuntimeError when the port is taken."""
         limit = self._server.contract.limits["request_bytes"]
         self._grpc = grpc.aio.server(
+            interceptors=[RefuseMalformed()],
             options=[
                 ("grpc.max_receive_message_length", _SLACK * limit),
                 ("grpc.max_send_message_length", -1),
                 # Two processes on one port would split the calls between two shards unseen.
                 ("grpc.so_reuseport", 0),
                 *grpc_options(self._server.settings.client_s),
-            ]
+            ],
         )
         self._grpc.add_generic_rpc_handlers((self._handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -167,7 +169,7 @@ class GrpcDoor:
             except GoneError:
                 raise
             except HelixServeError as error:
-                await _write(context, _refusal(request, str(error)))
+                await _write(context, _refusal(request, details(error)))
             except grpc.aio.UsageError:  # the call ended while an answer was being written: nobody is there
                 return
             except Exception:  # whatever it was, the client gets a sentence and the log the traceback
@@ -237,7 +239,7 @@ def guarded(handler: Handler) -> Handler:
             return await handler(request, context)
         except HelixServeError as error:
             code = grpc.StatusCode[error.grpc_status]
-            await context.abort(code, str(error))
+            await context.abort(code, details(error))
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception:  # whatever it was, the client gets a status and the log the traceback
