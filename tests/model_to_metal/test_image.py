@@ -250,11 +250,12 @@ def test_the_image_starts_as_a_numbered_user_without_a_shell(built: image.Built)
 
 
 SCRIPT = """\
-import os, sys
+import ctypes, os
 import bentoml, gemmi, grpc, numpy, onnxruntime
 import helix_lineage.records, helixserve, proteinmpnn_model
 for name in sorted(os.listdir('/opt/helix/artifacts')):
-    onnxruntime.InferenceSession(f'/opt/helix/artifacts/{name}')
+    load = onnxruntime.InferenceSession if name.endswith('.onnx') else ctypes.CDLL
+    load(f'/opt/helix/artifacts/{name}')
 try:
     open('/opt/helix/planted', 'w')
 except OSError as error:

@@ -202,7 +202,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 TIMES = [1, pytest.param(LONG, marks=pytest.mark.long)]
 
 
-@pytest.mark.parametrize("times", TIMES)
+# Under one seed it does not always ask the same: what it finds must not come and go with `make test`.
+@pytest.mark.long
+@pytest.mark.parametrize("times", [1, LONG])
 def test_schemathesis_finds_no_fault(server: Serving, times: int, capsys: pytest.CaptureFixture[str]) -> None:
     campaign = fuzz_schema(server, times)
     with capsys.disabled():
