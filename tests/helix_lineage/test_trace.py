@@ -12,9 +12,11 @@ from helix_lineage.errors import PredictionNotFound, ShardError
 from helix_lineage.records import from_json
 from helix_lineage.releases import Sources
 from helix_lineage.shard import ShardWriter
+from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.store import Store
 from helix_lineage.trace import trace
+from tests.helix_lineage.page.worlds import promoted
 from tests.helix_lineage.support import Signer, World, digest, header, make_chain, request
 
 
@@ -145,3 +147,22 @@ def test_a_payload_that_was_cut_and_written_again_is_found_where_it_lies_now(wor
     path.write_bytes(whole)
     assert log.find(first)[0].payload(1).output is not None
     assert log.find(second)[0].payload(3).output is not None
+
+
+def test_a_promoted_server_s_trace_names_the_promotion(tmp_path: Path) -> None:
+    world = promoted(tmp_path)
+    said = trace(world.log, world.id, Sources(trust=world.trust)).to_json()["promotion"]
+    assert isinstance(said, dict)
+    assert (said["digest"], said["generation"], said["problem"]) == (world.promotion, 1, None)
+    assert said["record"] is not None
+
+
+def test_a_promotion_that_does_not_hold_is_said(tmp_path: Path) -> None:
+    world = promoted(tmp_path)
+    ShardFolder(world.folder).promotion.write_bytes(b"{}")
+    found = trace(world.log, world.id, Sources(trust=world.trust))
+    assert found.promotion is None
+    assert found.promotion_problem
+    said = found.to_json()["promotion"]
+    assert isinstance(said, dict)
+    assert (said["environment"], said["record"], said["signed_by"]) == (None, None, None)
