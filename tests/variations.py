@@ -43,7 +43,7 @@ shift 5
 def absent() -> str | None:
     """Why this machine cannot run pairs, or None."""
     if os.geteuid() != 0:
-        return "other users and host names need root; run: sudo make test-fast"
+        return "other users and host names need root; run: sudo make test-slow"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     return f"{', '.join(missing)} absent; run: make setup-tests" if missing else None
 

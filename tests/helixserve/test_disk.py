@@ -143,7 +143,7 @@ def test_a_disk_that_stays_full_keeps_the_server_unready(place: Place) -> None:
 def test_after_a_failed_sync_a_new_shard_takes_over(place: Place) -> None:
     """The kernel itself fails the call, in the real process."""
     if shutil.which("strace") is None:
-        pytest.skip("failing one system call of a process needs strace: apt-get install strace")
+        pytest.skip("failing one system call of a process needs strace; run: make setup-tests")
     with serving(place) as server:
         acknowledged = ids(ask(server))
         command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"]

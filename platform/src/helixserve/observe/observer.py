@@ -73,7 +73,7 @@ class Observer:
         except asyncio.CancelledError:
             call.status = CANCELLED
             raise
-        except Exception:
+        except Exception:  # counted as a fault of the server, and passed on
             call.status = INTERNAL
             raise
         finally:
