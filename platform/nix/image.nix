@@ -3,7 +3,7 @@
 { base, sources, oci, model, serve, engine }:
 let
   home = "/opt/helix";
-  layer = name: source: prefix: oci.layers { name = "${model}-${name}"; inherit source prefix; };
+  layer = name: source: prefix: more: oci.layers { name = "${model}-${name}"; inherit source prefix more; };
 
   platform = sources.compiled {
     name = "platform";
@@ -29,19 +29,20 @@ let
       prefix = "opt/helix/site-packages";
       wheels = "${serve}/wheels.json";
     })
-    (layer "platform" platform "opt/helix/platform")
-    (layer "code" "${code}/model" "opt/helix/model")
-    (layer "artifacts" engine "opt/helix/artifacts")
+    (layer "platform" platform "opt/helix/platform" [ ])
+    (layer "artifacts" engine "opt/helix/artifacts" [ ])
   ];
 
-  files = oci.files { name = model; layers = content; };
+  # The list names every file, so it changes with any of them: it shares a layer with what changes most.
+  ofCode = more: layer (if more == [ ] then "listed" else "code") "${code}/model" "opt/helix/model" more;
+  files = oci.files { name = model; layers = content ++ [ (ofCode [ ]) ]; };
 in
 {
   inherit files;
 
   image = oci.image {
     name = model;
-    layers = content ++ [ (layer "files" files "") ];
+    layers = content ++ [ (ofCode [ files "" ]) ];
     config = {
       User = "65532:65532";
       WorkingDir = "${home}/model";

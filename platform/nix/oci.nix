@@ -2,11 +2,12 @@
 { lib, python }:
 {
   # The folder `source` as one layer (or more, when `wheels.json` shows large wheels), put at `prefix`.
+  # `more` are folders and prefixes in turn, that go into the last layer.
   # Gives `layers.json` (digests, sizes, files) and `blobs/sha256/…`.
-  layers = { name, source, prefix, wheels ? "" }:
+  layers = { name, source, prefix, wheels ? "", more ? [ ] }:
     python.run {
       name = "${name}-layers";
-      args = [ ./oci/layers.py (placeholder "out") source prefix wheels ];
+      args = [ ./oci/layers.py (placeholder "out") source prefix wheels ] ++ more;
     };
 
   # The list of every file of the root filesystem, as `opt/helix/files.json`.

@@ -100,6 +100,21 @@ def test_what_lies_above_the_prefix_is_in_the_layer(script: Script, tmp_path: Pa
     assert found == ["opt", "opt/helix", "opt/helix/x", "opt/helix/x/file"]
 
 
+def test_further_folders_go_into_the_last_layer(script: Script, tmp_path: Path) -> None:
+    source, more = write(tmp_path / "source", {"file": b"1"}), write(tmp_path / "more", {"opt/list": b"2"})
+    script("oci/layers.py").main(tmp_path / "out", source, "opt/x", "", str(more), "")
+    (layer,) = json.loads((tmp_path / "out/layers.json").read_text())
+    found = [item.name for item in members(tmp_path / "out", layer)]
+    assert found == ["opt", "opt/list", "opt/x", "opt/x/file"]
+    assert [file["path"] for file in layer["files"]] == ["opt/list", "opt/x/file"]
+
+
+def test_further_folders_with_the_same_file_are_refused(script: Script, tmp_path: Path) -> None:
+    source, more = write(tmp_path / "source", {"file": b"1"}), write(tmp_path / "more", {"opt/x/file": b"2"})
+    with pytest.raises(SystemExit, match="two folders hold opt/x/file"):
+        script("oci/layers.py").main(tmp_path / "out", source, "opt/x", "", str(more), "")
+
+
 @pytest.mark.parametrize("place", ["file", "link"])
 def test_a_path_of_the_nix_store_is_refused(script: Script, tmp_path: Path, place: str) -> None:
     source = write(tmp_path / "source", {"other": b""})

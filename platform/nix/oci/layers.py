@@ -1,9 +1,10 @@
 """Packs a folder into OCI layers that have the same bytes whenever and wherever they are made.
 
-    layers.py OUT SOURCE PREFIX WHEELS
+    layers.py OUT SOURCE PREFIX WHEELS [SOURCE PREFIX]…
 
 SOURCE is a folder, PREFIX where it lies in the image, WHEELS a file that maps each distribution
-to its files (then every large one gets a layer of its own) or empty. Gives, under OUT,
+to its files (then every large one gets a layer of its own) or empty; further folders go into the
+last layer. Gives, under OUT,
 `blobs/sha256/<hex>` and `layers.json`: a list, bottom first, of `{"digest", "size", "diff_id",
 "files"}`, where a file is `{"path", "digest", "size", "mode"}` or `{"path", "link"}`. Runs inside
 the Nix build, standard library only.
@@ -28,12 +29,22 @@ SHARED_FOLDERS = {"tmp": 0o1777}
 """Folders whose mode the Nix store forgets."""
 
 
-def main(out: Path, source: Path, prefix: str, wheels: str) -> None:
-    """Pack SOURCE."""
+def main(out: Path, source: Path, prefix: str, wheels: str, *more: str) -> None:
+    """Pack SOURCE, and further folders with it."""
     (out / "blobs/sha256").mkdir(parents=True)
     names = sorted(path.relative_to(source).as_posix() for path in walk(source))
-    layers = [pack(source, part, prefix, out) for part in split(source, names, wheels)]
-    (out / "layers.json").write_text(json.dumps(layers, sort_keys=True))
+    layers = [{inside(prefix, name): source / name for name in part} for part in split(source, names, wheels)]
+    for folder, where in zip(map(Path, more[::2]), more[1::2], strict=True):
+        found = {inside(where, path.relative_to(folder).as_posix()): path for path in walk(folder)}
+        if double := sorted(name for name in found.keys() & layers[-1].keys() if not found[name].is_dir()):
+            sys.exit(f"two folders hold {double[0]}")
+        layers[-1] |= found
+    (out / "layers.json").write_text(json.dumps([pack(members, out) for members in layers], sort_keys=True))
+
+
+def inside(prefix: str, name: str) -> str:
+    """Where a file lies in the image."""
+    return f"{prefix}/{name}".lstrip("/")
 
 
 def walk(folder: Path) -> Iterable[Path]:
@@ -68,32 +79,30 @@ def origin(name: str) -> str:
     return f"{folder}{file.split('.', 1)[0]}.py" if cache and file.endswith(".pyc") else name
 
 
-def pack(source: Path, names: list[str], prefix: str, out: Path) -> dict[str, Any]:
-    """Write one layer; gives its entry of `layers.json`."""
+def pack(members: dict[str, Path], out: Path) -> dict[str, Any]:
+    """Write one layer of these paths in the image; gives its entry of `layers.json`."""
     files: list[dict[str, Any]] = []
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name in folders_of(names, prefix):
-            archive.addfile(entry(name, tarfile.DIRTYPE, SHARED_FOLDERS.get(name, 0o755)))
-        for name in names:
-            path = source / name
-            inside = f"{prefix}/{name}".lstrip("/")
-            if path.is_symlink():
-                link = entry(inside, tarfile.SYMTYPE, 0o777)
+        folders = {name for name, path in members.items() if path.is_dir() and not path.is_symlink()}
+        for name in sorted({*folders_of(members), *members}):  # a folder sorts before what is in it
+            path = members.get(name)
+            if path is None or name in folders:
+                archive.addfile(entry(name, tarfile.DIRTYPE, SHARED_FOLDERS.get(name, 0o755)))
+            elif path.is_symlink():
+                link = entry(name, tarfile.SYMTYPE, 0o777)
                 link.linkname = str(path.readlink())
-                refuse_store_path(link.linkname.encode(), inside)
+                refuse_store_path(link.linkname.encode(), name)
                 archive.addfile(link)
-                files.append({"path": inside, "link": link.linkname})
-            elif path.is_dir():
-                archive.addfile(entry(inside, tarfile.DIRTYPE, SHARED_FOLDERS.get(inside, 0o755)))
+                files.append({"path": name, "link": link.linkname})
             else:
                 data = path.read_bytes()
-                refuse_store_path(data, inside)
+                refuse_store_path(data, name)
                 mode = 0o755 if path.stat().st_mode & 0o111 else 0o644
-                regular = entry(inside, tarfile.REGTYPE, mode)
+                regular = entry(name, tarfile.REGTYPE, mode)
                 regular.size = len(data)
                 archive.addfile(regular, io.BytesIO(data))
-                files.append({"path": inside, "digest": digest(data), "size": len(data), "mode": mode})
+                files.append({"path": name, "digest": digest(data), "size": len(data), "mode": mode})
     raw = buffer.getvalue()
     # Level and time are fixed; zlib is the base's.
     blob = gzip.compress(raw, 6, mtime=0)
@@ -102,12 +111,9 @@ def pack(source: Path, names: list[str], prefix: str, out: Path) -> dict[str, An
     return {"digest": name, "size": len(blob), "diff_id": digest(raw), "files": files}
 
 
-def folders_of(names: list[str], prefix: str) -> list[str]:
-    """Folders above the names that the names do not contain themselves, upper ones first."""
-    parents = {str(parent) for name in names for parent in Path(prefix, name).parents}
-    if prefix:
-        parents |= {prefix}
-    return sorted(parents - {".", "", *(f"{prefix}/{name}".lstrip("/") for name in names)})
+def folders_of(names: Iterable[str]) -> set[str]:
+    """Every folder above the names."""
+    return {str(parent) for name in names for parent in Path(name).parents} - {"."}
 
 
 def entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
