@@ -38,9 +38,9 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     runtime.unpacked(state, MODEL, str(released.verified.release.parameters["image"]))
     peer = _peer_command(setting, state)
     ours, theirs = [], []
-    with directory.running(state):  # it runs before any server does
-        for _ in range(1 if quick else 5):
-            ours.append(_ours(state))
+    with log_folder() as log, directory.running(state, log.with_name("directory")):  # it runs before any server does
+        for turn in range(1 if quick else 5):
+            ours.append(_ours(state, log.with_name(f"log-{turn}")))
             theirs.append(_theirs(peer))
     found = (statistics.median(ours), statistics.median(theirs))
     method = "first design of 1UBI; ours to a proven entry in its log, theirs to the sequence; page cache warm; medians"
@@ -48,17 +48,16 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     yield aim_row(QUESTIONS[1], found[0], AIM_S, "s", method=method, repeats=len(ours))
 
 
-def _ours(state: State) -> float:
+def _ours(state: State, log: Path) -> float:
     """Seconds to a proven answer."""
-    with log_folder() as log:
-        started = time.perf_counter()
-        with runtime.serving(state, MODEL, ports=runtime.free_ports(), log=log) as server:
-            body = {"structure": STRUCTURE.read_text(encoding="ascii"), "seed": 7}
-            answer = httpx.post(f"{server.http}/design", json=body, timeout=120).raise_for_status().json()
-            shard, sequence = Log(log).find(answer["predictions"][0]["prediction_id"])
-            if not shard.inclusion(sequence).holds:
-                raise RuntimeError("the first answer is not in the log")
-            return time.perf_counter() - started
+    started = time.perf_counter()
+    with runtime.serving(state, MODEL, ports=runtime.free_ports(), log=log) as server:
+        body = {"structure": STRUCTURE.read_text(encoding="ascii"), "seed": 7}
+        answer = httpx.post(f"{server.http}/design", json=body, timeout=120).raise_for_status().json()
+        shard, sequence = Log(log).find(answer["predictions"][0]["prediction_id"])
+        if not shard.inclusion(sequence).holds:
+            raise RuntimeError("the first answer is not in the log")
+        return time.perf_counter() - started
 
 
 def _peer_command(setting: Setting, state: State) -> list[str]:

@@ -6,8 +6,11 @@ object on the same artifacts, in this process, from a backbone's arrays.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
+
+import httpx
 
 from benchmarks.doors import asking
 from benchmarks.measure import Row, promise_row, quantile
@@ -41,6 +44,21 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:  # noqa: ARG001 - ever
             # Where the kernel was disturbed more than the request, nothing that was added can be seen.
             added = max(whole - kernel, 0.1)
             yield promise_row(f"{door}, added {label}", added, promised, "ms", method=method, repeats=len(taken))
+
+
+def profile(_: Setting) -> list[str]:
+    """Where the time of a request goes, by the server's own metrics: mean milliseconds a request at each door."""
+    name = re.compile(r'helix_(?:phase|request)_seconds_(sum|count){(?:door|phase)="([^"]*)"[^}]*} ([0-9.]+)')
+    with serving(State.find()) as server, asking(server) as doors:
+        for _ in range(100):
+            for run in doors.values():
+                run()
+        text = httpx.get(f"{server.http}/metrics").text
+        syncs = re.findall(r"^helix_fsync_seconds_(sum|count) ([0-9.]+)", text, re.MULTILINE)
+    found: dict[str, dict[str, float]] = {}
+    for kind, phase, value in [*name.findall(text), *((kind, "each fdatasync", value) for kind, value in syncs)]:
+        found.setdefault(phase, {})[kind] = float(value)
+    return [f"{1e3 * row['sum'] / row['count']:8.2f} ms  {phase}" for phase, row in sorted(found.items())]
 
 
 def _alternate(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:

@@ -82,7 +82,7 @@ def unrecorded(state: State) -> Iterator[runtime.Served]:
     with (
         log_folder() as log,
         tempfile.TemporaryDirectory(prefix="helix-benchmark-") as name,
-        directory.running(state) as registered,
+        directory.running(state, log.with_name("directory")) as registered,
     ):
         folder = Path(name)
         folder.chmod(0o755)

@@ -86,5 +86,7 @@ def test_a_prediction_is_traced_to_all_that_made_it(released: Released, serving:
     for wanted in (record["parameters"]["commit"], released.image, *record["parents"].values(), "seed          5"):
         assert wanted in text
     assert "signed by" in text
-    audited = json.loads(serving.lineage("audit", "--json").stdout)
+    audited = json.loads(
+        serving.lineage("audit", "--directory", str(serving.log.with_name("directory")), "--json").stdout
+    )
     assert audited["passed"]

@@ -77,10 +77,18 @@ def test_ed25519_keys_check_signatures() -> None:
     assert not found.verifies(key.sign(b"m"), b"n")
 
 
+def test_a_key_of_an_unknown_role_counts_for_nothing_and_stops_nobody() -> None:
+    signer = Signer()
+    later = signer.entry() | {"role": "boss", "algorithm": "ml-dsa-65", "public_key": "of a kind that comes later"}
+    known = Signer().entry()
+    assert [key.key_id for key in _trust(later, known).keys] == [known["key_id"]]
+    with pytest.raises(TrustError, match="no key of role 'releaser'"):
+        _trust(later).key_for("releaser", NOW)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"role": "boss"}, "unknown role"),
         ({"key_id": "sha256:" + "0" * 64}, "not the digest of its public key"),
         ({"algorithm": "ed25519"}, "not of algorithm"),
         ({"algorithm": "rsa"}, "not of algorithm"),

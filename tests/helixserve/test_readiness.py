@@ -137,10 +137,35 @@ def test_a_loaded_file_that_is_not_listed_is_refused(place: Place) -> None:
 
 
 def test_loaded_files_name_modules_and_mapped_libraries() -> None:
-    loaded = set(readiness.loaded_files())
+    loaded = {Path(name) for name in readiness.loaded_files(readiness.RealPaths())}
     assert Path(readiness.__file__).resolve() in loaded
     assert any("libc.so" in path.name for path in loaded)
     assert any(path.name.startswith("_multiarray_umath") for path in loaded)
+
+
+def test_real_paths_follow_links_of_folders_and_of_files(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    (tmp_path / "folder" / "link").symlink_to("file")
+    (tmp_path / "other").symlink_to("folder")
+    real = readiness.RealPaths()
+    for name in ("folder/file", "folder/link", "other/file", "other/link", "other/../folder/file"):
+        assert real(f"{tmp_path}/{name}") == str((tmp_path / "folder" / "file").resolve())
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_what_was_checked_is_read_again_only_when_it_may_have_changed(
+    place: Place, monkeypatch: pytest.MonkeyPatch, settled: bool
+) -> None:
+    monkeypatch.setattr(readiness, "_SETTLED_NS", -1 if settled else 10**18)
+    given, files, hashed = settings(place), readiness.load(settings(place), NOW).files, []
+    monkeypatch.setattr(readiness, "digest_bytes", lambda data: hashed.append(data) or digest_bytes(data))
+    module = place.home / "model" / "src" / "tiny_model" / "model.py"
+    readiness.check_loaded(given, [module], files)
+    assert len(hashed) == (0 if settled else 1)
+    flip(module)
+    with pytest.raises(NotReadyError, match=r"tiny_model/model\.py"):
+        readiness.check_loaded(given, [module], files)
 
 
 def test_links_are_compared_by_target(place: Place) -> None:

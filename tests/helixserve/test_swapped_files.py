@@ -329,7 +329,7 @@ def test_a_mounted_configmap_is_a_link_and_is_read(place: Place) -> None:
 
 def test_a_reader_that_waits_for_a_pipe_is_caught(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted fault: plain reading hangs, and the check says so."""
-    monkeypatch.setattr(files, "read", lambda path, **_: path.read_bytes())
+    monkeypatch.setattr(files, "read", lambda path, **_: Path(path).read_bytes())
     fifo(place.home / "artifacts" / "tiny.onnx")
     with pytest.raises(AssertionError, match="hangs"):
         refusal(place, within=1.0)

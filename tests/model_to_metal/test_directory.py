@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import httpx
 import pytest
@@ -37,3 +38,12 @@ def test_a_directory_that_does_not_start_says_why(signing: State) -> None:
     (signing.keys / "directory.key").chmod(0o644)
     with pytest.raises(RuntimeStartError, match="others can read the directory's key"), directory.running(signing):
         pass
+
+
+def test_a_log_elsewhere_has_a_directory_of_its_own(signing: State, tmp_path: Path) -> None:
+    with directory.running(signing) as ours, directory.running(signing, tmp_path / "new" / "directory") as other:
+        assert other != ours
+        assert httpx.get(f"{other}/healthz").status_code == 200
+        with directory.running(signing, tmp_path / "new" / "directory") as again:
+            assert again == other
+    assert (tmp_path / "new" / "directory").is_dir()

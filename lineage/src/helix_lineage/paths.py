@@ -57,11 +57,6 @@ class State:
         return self.root / "directory"
 
     @property
-    def directory_address(self) -> Path:
-        """Base URL of the directory that runs over `directory`, while one does."""
-        return self.root / "directory.url"
-
-    @property
     def keys(self) -> Path:
         """Development keys, mode 0600, and `trust.json`."""
         return self.root / "keys"

@@ -85,7 +85,8 @@ class Trust:
             raise TrustError(f"the trust root is not JSON: {error}") from error
         if not isinstance(value, dict) or value.get("version") != 1 or not isinstance(value.get("keys"), list):
             raise TrustError('a trust root is {"version": 1, "keys": […]}')
-        return cls(tuple(_key(item) for item in value["keys"]))
+        # A role that came later must not stop who does not know it: its keys count for nothing here.
+        return cls(tuple(_key(item) for item in map(_fields, value["keys"]) if item["role"] in ROLES))
 
     def keys_for(self, role: str, at: datetime) -> tuple[TrustedKey, ...]:
         """The keys that hold `role` at that time; several while one replaces another."""
@@ -133,12 +134,14 @@ def _why_none(role: str, named: list[TrustedKey], at: datetime) -> str:
     return f"no key of role {role!r} that holds at {at.isoformat()}: {spans}"
 
 
-def _key(value: Json) -> TrustedKey:
+def _fields(value: Json) -> dict[str, str]:
     texts = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     if not texts or set(value) != _FIELDS:
         raise TrustError(f"a trusted key has exactly these fields, all texts: {sorted(_FIELDS)}")
-    if value["role"] not in ROLES:
-        raise TrustError(f"unknown role {value['role']!r}; roles are {ROLES}")
+    return dict(value)
+
+
+def _key(value: dict[str, str]) -> TrustedKey:
     public_key = _public_key(value["public_key"], value["algorithm"])
     if key_id_of(public_key) != value["key_id"]:
         raise TrustError(f"key_id {value['key_id']} is not the digest of its public key", where=value["role"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import socket
@@ -41,6 +42,7 @@ def serve(settings: Settings) -> int:
     runtime is the supervisor here.
     """
     signal.signal(signal.SIGTERM, _leave)  # until the server takes over: process 1 would ignore TERM
+    gc.disable()  # nothing that is imported becomes garbage; `Server.start` turns it on again
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     metrics = tempfile.TemporaryDirectory(prefix="helix-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics.name  # BentoML keeps its metrics in files, as for many workers

@@ -17,7 +17,7 @@ from helixserve.errors import NotReadyError
 _CHUNK = 1 << 20
 
 
-def read(path: Path, *, where: str, what: str, limit: int, exact: bool = False, follow: bool = False) -> bytes:
+def read(path: str | Path, *, where: str, what: str, limit: int, exact: bool = False, follow: bool = False) -> bytes:
     """The bytes of a regular file. Raises NotReadyError.
 
     Args:
@@ -31,7 +31,7 @@ def read(path: Path, *, where: str, what: str, limit: int, exact: bool = False, 
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         # Opening a device may do something by itself.
-        _check(path.stat(follow_symlinks=follow), where, what, limit, exact=exact)
+        _check(os.stat(path, follow_symlinks=follow), where, what, limit, exact=exact)
         fd = os.open(path, flags)
         try:
             _check(os.fstat(fd), where, what, limit, exact=exact)

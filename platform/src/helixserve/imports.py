@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
-from pathlib import Path
 from typing import Any
 
 from helixserve import files
@@ -45,7 +44,7 @@ def read_so_far() -> Mapping[str, frozenset[str]]:
 def _remembering(self: Any, path: str) -> bytes:  # noqa: ARG001  # takes a method's place
     """What `importlib.abc.ResourceLoader.get_data` does, but a pipe in a module's place is not waited for."""
     try:
-        data = files.read(Path(path), where=path, what="a module", limit=_MODULE_BYTES, follow=True)
+        data = files.read(path, where=path, what="a module", limit=_MODULE_BYTES, follow=True)
     except NotReadyError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None  # importlib looks for cached modules that may be absent

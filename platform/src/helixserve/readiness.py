@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,9 @@ from helixserve import imports, promoted
 from helixserve.contract import Contract
 from helixserve.errors import NotReadyError
 from helixserve.settings import BUNDLE_BYTES, Settings
+
+_SETTLED_NS = 2_000_000_000
+"""A file that was changed within a tick of the file system's clock may change once more without showing it."""
 
 MANIFEST_BYTES = 256 * 1024 * 1024
 """Most bytes of files.json that are read at all: about a million files."""
@@ -45,6 +49,8 @@ class Verified:
     artifacts: Mapping[str, bytes]
     trust: Trust
     """Whose signatures count."""
+    files: Files
+    """The image's files, as the release lists them."""
     promotion: promoted.Promoted | None = None
     """Who put the release here; None outside any environment."""
 
@@ -60,21 +66,18 @@ class Files:
     def __init__(self, manifest: bytes, root: Path) -> None:
         self._root = root
         self._entries = _entries(manifest)
+        self._seen: dict[str, tuple[int, ...]] = {}
+        """Name → what the file system said of the file before it was hashed and found unchanged."""
 
     def read(self, path: Path) -> bytes:
         """The bytes of a listed file, hashed as they were read. Raises NotReadyError naming the file."""
-        name = self._name(path)
-        entry = self._entries.get(name)
-        if entry is None or "digest" not in entry:
-            raise NotReadyError("the release does not list this file", where=name)
-        data = reading.read(path, where=name, what="a file of the image", limit=entry["size"], exact=True)
-        self.compare(path, digest_bytes(data))
-        return data
+        return self._read(self._name(path))
 
     def check_tree(self, folder: Path) -> None:
         """Every file below `folder` is listed and unchanged, and none is missing. Raises NotReadyError."""
-        prefix = folder.relative_to(self._root).as_posix() + "/"
-        present = {path.relative_to(self._root).as_posix() for path in _walk(folder)}
+        # An image has about ten thousand files and a server waits for this: no path object a file.
+        prefix, above = folder.relative_to(self._root).as_posix() + "/", len(self._path(""))
+        present = {path[above:] for path in _walk(folder)}
         listed = {name for name in self._entries if name.startswith(prefix)}
         own = f"{prefix}files.json"  # which can't list itself
         for name in sorted(present - listed - {own}):
@@ -82,25 +85,45 @@ class Files:
         for name in sorted(listed - present):
             raise NotReadyError("a file of the release is missing", where=name)
         for name in sorted(listed):
-            self.check(self._root / name)
+            self._check(name)
 
     def check(self, path: Path) -> None:
         """The file is listed and unchanged. Raises NotReadyError naming it."""
-        name = self._name(path)
-        entry = self._entries.get(name)
-        if entry is None or "link" not in entry:
-            self.read(path)
-        elif not path.is_symlink() or str(path.readlink()) != entry["link"]:
-            raise NotReadyError("a link is not the one that the release lists", where=name)
+        self._check(self._name(path))
 
     def compare(self, path: Path, digest: str) -> None:
         """Bytes of that digest are what the release lists at this path. Raises NotReadyError naming it."""
-        name = self._name(path)
+        self._compare(self._name(path), digest)
+
+    def _check(self, name: str) -> None:
+        entry, path = self._entries.get(name), self._path(name)
+        if entry is None or "link" not in entry:
+            before = _identity(path)
+            if before is None or self._seen.get(name) != before:
+                self._read(name)
+                if before is not None:
+                    self._seen[name] = before
+        elif not os.path.islink(path) or os.readlink(path) != entry["link"]:
+            raise NotReadyError("a link is not the one that the release lists", where=name)
+
+    def _read(self, name: str) -> bytes:
+        entry = self._entries.get(name)
+        if entry is None or "digest" not in entry:
+            raise NotReadyError("the release does not list this file", where=name)
+        path = self._path(name)
+        data = reading.read(path, where=name, what="a file of the image", limit=entry["size"], exact=True)
+        self._compare(name, digest_bytes(data))
+        return data
+
+    def _compare(self, name: str, digest: str) -> None:
         entry = self._entries.get(name)
         if entry is None or "digest" not in entry:
             raise NotReadyError("the release does not list this file", where=name)
         if entry["digest"] != digest:
             raise NotReadyError(f"the file is {digest}, but the release lists {entry['digest']}", where=name)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.as_posix().rstrip('/')}/{name}"
 
     def _name(self, path: Path) -> str:
         """The path as files.json has it. A path that could climb out has no name there."""
@@ -153,7 +176,7 @@ def load(settings: Settings, at: datetime) -> Verified:
     for name, data in artifacts.items():
         check_artifact(served, name, digest_bytes(data))
     files.check_tree(settings.home)
-    return Verified(release, release.parameters["image"], bundle, contract, artifacts, trust, promotion)
+    return Verified(release, release.parameters["image"], bundle, contract, artifacts, trust, files, promotion)
 
 
 def check_artifact(served: Record, name: str, digest: str) -> None:
@@ -163,34 +186,65 @@ def check_artifact(served: Record, name: str, digest: str) -> None:
         raise NotReadyError(f"the release's engine has {given.get(name, 'no such file')}, not {digest}", where=name)
 
 
-def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None) -> None:
+def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None, files: Files | None = None) -> None:
     """Every file of the root that this process has loaded, outside its home too, is the release's.
 
-    `loaded` defaults to the modules and mapped files of this process. What was imported under
-    `imports.watch` is judged by what was read then. Raises NotReadyError.
+    What was imported under `imports.watch` is judged by what was read then. Raises NotReadyError.
+
+    Args:
+        loaded: the modules and mapped files of this process when missing.
+        files: read again when missing. What they have checked already, and nobody touched since, is not read again.
     """
-    files = Files(_manifest(settings), settings.root)
-    for path in sorted(set(loaded_files() if loaded is None else loaded)):
-        if path.is_relative_to(settings.root) and path != settings.files and path.is_file():
-            files.check(path)
+    files = files or Files(_manifest(settings), settings.root)
+    real = RealPaths()
+    own, root = str(settings.files), f"{settings.root.as_posix().rstrip('/')}/"
+    for path in sorted(set(loaded_files(real) if loaded is None else map(str, loaded))):
+        if path.startswith(root) and path != own and os.path.isfile(path):
+            files.check(Path(path))
     for name, digests in sorted(imports.read_so_far().items()):
-        path = Path(name).resolve()
+        path = real(name)
         # Found in the image, it must lie in the image: a link that leads out of it escapes nobody's eye.
-        if path.is_relative_to(settings.root) or Path(name).is_relative_to(settings.root):
+        if path.startswith(root) or name.startswith(root):
             for digest in digests:
-                files.compare(path, digest)
+                files.compare(Path(path), digest)
 
 
-def loaded_files() -> Iterator[Path]:
+def loaded_files(real: RealPaths) -> Iterator[str]:
     """Python modules, their compiled forms, and what is mapped executable or from a library, as real paths."""
     for module in list(sys.modules.values()):
         for name in (getattr(module, "__file__", None), getattr(module, "__cached__", None)):
-            if isinstance(name, str) and Path(name).is_file():
-                yield Path(name).resolve()
+            if isinstance(name, str) and os.path.isfile(name):
+                yield real(name)
     for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         fields = line.split(maxsplit=5)
         if len(fields) == 6 and fields[5].startswith("/") and "x" in fields[1]:  # proc(5): six columns
-            yield Path(fields[5])
+            yield fields[5]
+
+
+class RealPaths:
+    """Paths without links; each folder is looked up once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, name: str) -> str:
+        """The real path."""
+        folder, base = os.path.split(name)
+        if (found := self._folders.get(folder)) is None:
+            found = self._folders[folder] = os.path.realpath(folder)
+        path = f"{found.rstrip('/')}/{base}"
+        return os.path.realpath(path) if os.path.islink(path) else path
+
+
+def _identity(path: str) -> tuple[int, ...] | None:
+    """What changes whenever a file is written or replaced; None when nothing can be said."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    if time.time_ns() - found.st_ctime_ns < _SETTLED_NS:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _entries(manifest: bytes) -> dict[str, dict[str, Any]]:
@@ -213,12 +267,11 @@ def _listed(entry: Mapping[str, Any]) -> str:
     return name
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
-        for name in names:
-            yield Path(parent, name)
+        yield from (f"{parent}/{name}" for name in names)
         # A link to a folder is a link, not a folder.
-        yield from (Path(parent, name) for name in folders if Path(parent, name).is_symlink())
+        yield from (path for name in folders if os.path.islink(path := f"{parent}/{name}"))
 
 
 def _manifest(settings: Settings) -> bytes:

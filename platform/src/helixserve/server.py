@@ -7,6 +7,7 @@ NotReadyError that names what is wrong. Nothing is served unverified, and nothin
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -117,6 +118,8 @@ class Server:
         except Exception as error:
             logger.exception("the server cannot start")
             self._reason = NotReadyError(f"the server cannot start: {error}", where=type(error).__name__)
+        gc.freeze()  # what the process has now it keeps
+        gc.enable()
         if not self.ready():
             logger.error("not ready: %s", self._why())
         # The HTTP server finishes its connections before it tells anybody that it stops.
@@ -181,7 +184,7 @@ class Server:
         model = load_class(verified.contract).load(verified.artifacts, verified.contract)
         machine_class = machine.confirmed_class(verified.contract.runner)
         self._registrar = _registrar(self.settings.directory, verified)  # loads code, which is looked at next
-        readiness.check_loaded(self.settings)
+        readiness.check_loaded(self.settings, files=verified.files)
         admit = None if self._registrar is None else self._registrar.admit
         recorder = Recorder.open(self.settings.log, verified, machine_class, admit=admit)
         promotion = "local" if verified.promotion is None else verified.promotion.verified.promotion.digest

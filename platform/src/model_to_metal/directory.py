@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from helix_lineage.errors import TrustError
 from helix_lineage.paths import State
@@ -27,13 +28,20 @@ STOP_S = 15.0
 
 
 @contextmanager
-def running(state: State) -> Iterator[str]:
-    """A directory that answers; gives its base URL. Raises RuntimeStartError."""
+def running(state: State, folder: Path | None = None) -> Iterator[str]:
+    """A directory that answers; gives its base URL. Raises RuntimeStartError.
+
+    Args:
+        folder: its log; the checkout's when missing.
+    """
     _check_key(state)
-    if is_locked(ShardFolder(state.directory).lock):
-        yield _address(state)
+    folder = folder or state.directory
+    address = folder.with_suffix(".url")
+    if is_locked(ShardFolder(folder).lock):
+        yield _address(address)
         return
-    command = [sys.executable, "-m", "helix_lineage", "directory", "serve", str(state.directory), "--json"]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "helix_lineage", "directory", "serve", str(folder), "--json"]
     options = ["--key", str(state.keys / f"{keys.DIRECTORY}.key"), "--trust", str(state.trust), "--port", "0"]
     # If this process is killed the directory is told to stop: nothing is left behind.
     leash = ["setpriv", "--pdeathsig", "TERM"]
@@ -43,7 +51,7 @@ def running(state: State) -> Iterator[str]:
     )  # fmt: skip
     try:
         url = _listening(child)
-        state.directory_address.write_text(url)
+        address.write_text(url)
         yield url
     finally:
         child.terminate()
@@ -65,13 +73,11 @@ def _listening(child: subprocess.Popen[str]) -> str:
         raise RuntimeStartError(f"the directory does not start: {complaint.strip()[-1000:]}") from None
 
 
-def _address(state: State) -> str:
+def _address(path: Path) -> str:
     try:
-        return state.directory_address.read_text().strip()
+        return path.read_text().strip()
     except OSError as error:
-        raise RuntimeStartError(
-            "a directory runs over this checkout, but nobody knows where", where=str(state.directory)
-        ) from error
+        raise RuntimeStartError("a directory runs, but nobody knows where", where=str(path)) from error
 
 
 def _check_key(state: State) -> None:

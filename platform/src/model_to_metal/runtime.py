@@ -105,7 +105,8 @@ def serving(
 ) -> Iterator[Served]:
     """Run the released image of `model` until the context ends, then drain it.
 
-    It is the latest release of this machine, or the one that was promoted into `environment`. Raises
+    It is the latest release of this machine, or the one that was promoted into `environment`. A log that is not
+    the checkout's has a directory of its own beside it. Raises
     LineageError when the release does not verify, RuntimeStartError when the server does not become
     ready (with the reason that it gives), ToolMissing without runc.
     """
@@ -114,7 +115,8 @@ def serving(
     image = str(verified.release.parameters["image"])
     files = unpacked(state, model, image)
     shards = log or state.log
-    with tempfile.TemporaryDirectory(prefix="helix-serve-") as name, directory.running(state) as registered:
+    beside = None if log is None else log.with_name("directory")
+    with tempfile.TemporaryDirectory(prefix="helix-serve-") as name, directory.running(state, beside) as registered:
         folder = Path(name)
         folder.chmod(0o755)
         _mount_identity(folder / "helix", bundle, state.trust, environment)
