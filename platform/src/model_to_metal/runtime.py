@@ -278,7 +278,7 @@ def _await_ready(child: subprocess.Popen[bytes], errors: Path, port: int) -> Non
             reason = _reason(error.read(), error.code)
         except OSError:
             pass
-        time.sleep(0.05)
+        time.sleep(0.02)
     said = errors.read_text(errors="replace").strip()[-1000:]
     raise RuntimeStartError(f"the server is not ready after {START_S:.0f} s: {reason}", where=said or None)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -170,6 +171,19 @@ def test_a_prediction_that_makes_no_sense_is_refused(changes: dict[str, Any]) ->
     }  # fmt: skip
     with pytest.raises(ShardError):
         PredictionEntry(**(fields | changes))
+    if "row" not in changes:
+        with pytest.raises(ShardError):
+            entries.prediction_bytes(*_outside_any_batch(fields | changes))
+
+
+def _outside_any_batch(fields: dict[str, Any]) -> list[Any]:
+    return [value for name, value in fields.items() if name not in ("batch_plan", "row")]
+
+
+@given(predictions())
+def test_the_bytes_without_the_object_are_the_object_s(entry: PredictionEntry) -> None:
+    entry = replace(entry, batch_plan=None, row=None)
+    assert entries.prediction_bytes(*_outside_any_batch(asdict(entry))) == entry.to_bytes()
 
 
 def test_a_commitment_hides_behind_its_salt() -> None:

@@ -94,6 +94,7 @@ def test_many_designs_are_decoded_together_and_in_order(
     designs = _designs(backbone, 9)
     encoded = random_native.encode(backbone)
     monkeypatch.setattr("proteinmpnn_model.decode.TOGETHER_DESIGNS", 4)
+    monkeypatch.setattr("proteinmpnn_model.decode.FIRST_DESIGNS", 2)
     wanted, sizes = random_native.decode_together, []
 
     def counted(backbone: Backbone, encoded: Encoded, batch: Sequence[Design]) -> list[Decoded]:
@@ -102,7 +103,7 @@ def test_many_designs_are_decoded_together_and_in_order(
 
     monkeypatch.setattr(random_native, "decode_together", counted)
     found = [_bits(decoded) for decoded in decode_each(random_native, backbone, encoded, iter(designs))]
-    assert sizes == [4, 4, 2]
+    assert sizes == [2, 4, 4]
     assert found == _one_by_one(random_native, backbone, designs)
 
 

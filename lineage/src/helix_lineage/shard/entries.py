@@ -102,25 +102,12 @@ class PredictionEntry:
     finished_ns: int
 
     def __post_init__(self) -> None:
-        if not self._plain():
+        plain = self.batch_plan is self.row is None and _plain(
+            self.request_id, self.index, self.count, self.input_commitment, self.output_commitment, self.seed,
+            self.lane, self.started_ns, self.finished_ns,
+        )  # fmt: skip
+        if not plain:
             self._check()
-
-    def _plain(self) -> bool:
-        """Is this what nearly every entry is? One look instead of eleven; what is not goes the long way."""
-        index, count = self.index, self.count
-        started, finished, seed = self.started_ns, self.finished_ns, self.seed
-        return (
-            type(index) is type(count) is type(started) is type(finished) is int
-            and 0 <= index < count < _U32
-            and 0 <= started < _U64
-            and 0 <= finished < _U64
-            and (seed is None or (type(seed) is int and 0 <= seed < _U64))
-            and self.batch_plan is self.row is None
-            and type(self.request_id) is type(self.input_commitment) is type(self.output_commitment) is bytes
-            and len(self.request_id) == 16
-            and len(self.input_commitment) == len(self.output_commitment) == 32
-            and self.lane in LANES
-        )
 
     def _check(self) -> None:
         raw(self.request_id, "request id", 16)
@@ -152,6 +139,38 @@ class PredictionEntry:
         request_id, index, count, given, answer, seed, lane, plan, row, started, finished = fields
         name = LANES[uint(lane, "lane", len(LANES))]
         return cls(request_id, index, count, given, answer, seed, name, plan, row, started, finished)
+
+
+def prediction_bytes(  # noqa: PLR0917  # called for every item: names would be passed each time
+    request_id: bytes, index: int, count: int, input_commitment: bytes, output_commitment: bytes, seed: int | None,
+    lane: str, started_ns: int, finished_ns: int,
+) -> bytes:  # fmt: skip
+    """The entry of an item outside any batch plan: `PredictionEntry(…).to_bytes()` without the object.
+
+    Raises ShardError.
+    """
+    fields = (request_id, index, count, input_commitment, output_commitment, seed, lane)
+    if not _plain(*fields, started_ns, finished_ns):
+        return PredictionEntry(*fields, None, None, started_ns, finished_ns).to_bytes()  # says what is wrong
+    return dump([VERSION, PredictionEntry.KIND, *fields[:6], LANES.index(lane), None, None, started_ns, finished_ns])
+
+
+def _plain(  # noqa: PLR0917  # as above
+    request_id: bytes, index: int, count: int, given: bytes, answer: bytes, seed: int | None, lane: str, started: int,
+    finished: int,
+) -> bool:  # fmt: skip
+    """Is this what nearly every entry is? One look instead of eleven; what is not goes the long way."""
+    return (
+        type(index) is type(count) is type(started) is type(finished) is int
+        and 0 <= index < count < _U32
+        and 0 <= started < _U64
+        and 0 <= finished < _U64
+        and (seed is None or (type(seed) is int and 0 <= seed < _U64))
+        and type(request_id) is type(given) is type(answer) is bytes
+        and len(request_id) == 16
+        and len(given) == len(answer) == 32
+        and lane in LANES
+    )
 
 
 @dataclass(frozen=True, slots=True)

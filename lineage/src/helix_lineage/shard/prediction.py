@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from helix_lineage.shard.entries import PredictionEntry
+from helix_lineage.shard.entries import prediction_bytes
 from helix_lineage.shard.payload_writer import PreparedOutput
 
 
@@ -26,18 +26,9 @@ class Prediction:
     finished_ns: int
 
 
-def entry_for(item: Prediction, prepared: PreparedOutput) -> PredictionEntry:
-    """The entry of an item whose payload is prepared."""
-    return PredictionEntry(
-        request_id=item.request_id,
-        index=item.index,
-        count=item.count,
-        input_commitment=prepared.given.commitment,
-        output_commitment=prepared.commitment,
-        seed=item.seed,
-        lane=item.lane,
-        batch_plan=None,
-        row=None,
-        started_ns=item.started_ns,
-        finished_ns=item.finished_ns,
-    )
+def entry_of(item: Prediction, prepared: PreparedOutput) -> bytes:
+    """The entry of an item whose payload is prepared. Raises ShardError."""
+    return prediction_bytes(
+        item.request_id, item.index, item.count, prepared.given.commitment, prepared.commitment, item.seed, item.lane,
+        item.started_ns, item.finished_ns,
+    )  # fmt: skip

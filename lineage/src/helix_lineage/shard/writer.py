@@ -43,7 +43,7 @@ from helix_lineage.shard.files import (
 from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, ShardFolder
 from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
-from helix_lineage.shard.prediction import Prediction, entry_for
+from helix_lineage.shard.prediction import Prediction, entry_of
 from helix_lineage.shard.recovery import Recovery, mark_recovered, recover_others
 from helix_lineage.shard.tile_writer import TileWriter
 from helix_lineage.shard.waiting import Pending
@@ -219,7 +219,7 @@ class ShardWriter:
         """Everything that needs no place in the log. Raises ShardError."""
         prepare = self._payload.prepare
         items = [prepare(item.request_id, item.input, item.output, alone=item.count == 1) for item in predictions]
-        entries = [entry_for(item, prepared).to_bytes() for item, prepared in zip(predictions, items, strict=True)]
+        entries = [entry_of(item, prepared) for item, prepared in zip(predictions, items, strict=True)]
         return Pending(entries, items, answer)
 
     def _ids(self, first: int, count: int) -> list[str]:

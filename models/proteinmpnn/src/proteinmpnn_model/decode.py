@@ -33,6 +33,8 @@ LAYERS = 3
 
 TOGETHER_DESIGNS, TOGETHER_RESIDUES = 64, 16384
 """Most designs, and residues of all designs, that are decoded together: under a second of one core."""
+FIRST_DESIGNS = 8
+"""The first designs of a request are decoded together, then twice as many each time: a stream's reader sees some soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +205,11 @@ def decode_each(
         for design in designs:
             yield decoder.decode(backbone, encoded, design.residues_l, design.order_l, design.choice)
         return
-    remaining = iter(designs)
-    size = min(TOGETHER_DESIGNS, max(1, TOGETHER_RESIDUES // len(backbone)))
+    remaining, most = iter(designs), min(TOGETHER_DESIGNS, max(1, TOGETHER_RESIDUES // len(backbone)))
+    size = min(FIRST_DESIGNS, most)
     while batch := list(islice(remaining, size)):
         yield from decoder.decode_together(backbone, encoded, batch)
+        size = min(2 * size, most)
 
 
 def decoding_order(permutation_l: NDArray[np.int64], free_l: NDArray[np.bool_]) -> NDArray[np.int64]:
