@@ -38,3 +38,12 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     )
     promised = PROMISED_S * size / ENTRIES if quick else PROMISED_S
     yield promise_row(QUESTIONS[0], statistics.median(taken), promised, "s", method=method, repeats=len(taken))
+
+
+def profile(setting: Setting) -> list[str]:
+    """Seconds of each part, as the audit tells of them."""
+    folder = setting.folder / "log"  # filled by `rows`
+    told = list[tuple[float, str]]()
+    audit(Log(folder), Sources(), progress=lambda text: told.append((time.perf_counter(), text.partition(": ")[2])))
+    ends = [*(at for at, _ in told[1:]), time.perf_counter()]
+    return [f"{end - at:8.2f} s  {text or 'journal'}" for (at, text), end in zip(told, ends, strict=True)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 
 import pytest
 
-from helix_lineage.audit.workers import _run, ranges, spread
+from helix_lineage.audit.workers import _run, collector_resting, ranges, spread
 
 
 def test_what_is_found_stands_in_the_order_of_the_parts() -> None:
@@ -39,3 +40,16 @@ def test_what_goes_wrong_in_a_process_is_raised_here() -> None:
 def test_ranges_cover_everything_once() -> None:
     assert [at for part in ranges(10, 3) for at in part] == list(range(10))
     assert ranges(0, 3) == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_collector_rests_and_is_then_as_it_was(before: bool) -> None:
+    was = gc.isenabled()
+    try:
+        (gc.enable if before else gc.disable)()
+        with pytest.raises(ValueError, match="x"), collector_resting():
+            assert not gc.isenabled()
+            raise ValueError("x")
+        assert gc.isenabled() is before
+    finally:
+        (gc.enable if was else gc.disable)()

@@ -15,6 +15,7 @@ from helix_lineage.audit.directory_audit import audit_directory
 from helix_lineage.audit.findings import RULES, Finding, Report
 from helix_lineage.audit.payload_audit import audit_payload
 from helix_lineage.audit.shard_audit import AuditedShard, audit_shard
+from helix_lineage.audit.workers import collector_resting
 from helix_lineage.directory.view import View
 from helix_lineage.errors import LineageError, ShardError, TrustError
 from helix_lineage.promotions import find_promotion
@@ -49,11 +50,12 @@ def audit(
     shards: dict[str, AuditedShard] = {}
     for name in log.shard_ids():
         progress(f"shard {name}")
-        shard = audit_shard(log.root / name, progress)
-        if shard.header is not None:
-            progress(f"shard {name}: payloads")
-            audit_payload(shard)
-            _check_release(shard, sources, log)
+        with collector_resting():
+            shard = audit_shard(log.root / name, progress)
+            if shard.header is not None:
+                progress(f"shard {name}: payloads")
+                audit_payload(shard)
+                _check_release(shard, sources, log)
         shards[name] = shard
     for shard in shards.values():
         _check_recoveries(shard, shards)
