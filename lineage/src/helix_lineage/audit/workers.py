@@ -32,7 +32,7 @@ def spread(work: Callable[[Part], Found], parts: Sequence[Part]) -> list[Found]:
 
 @contextmanager
 def collector_resting() -> Iterator[None]:
-    """No garbage is looked for: what an audit reads it keeps, and there are millions of it to look through each time."""
+    """No garbage is looked for: what an audit reads it keeps, and a look goes through millions of things."""
     was = gc.isenabled()
     gc.disable()
     try:

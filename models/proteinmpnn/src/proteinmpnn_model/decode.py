@@ -34,7 +34,7 @@ LAYERS = 3
 TOGETHER_DESIGNS, TOGETHER_RESIDUES = 64, 16384
 """Most designs, and residues of all designs, that are decoded together: under a second of one core."""
 FIRST_DESIGNS = 8
-"""The first designs of a request are decoded together, then twice as many each time: a stream's reader sees some soon."""
+"""Of a request, that are decoded together; then twice as many each time: a stream's reader sees some soon."""
 
 
 @dataclass(frozen=True, slots=True)
