@@ -15,7 +15,7 @@ help:  ## Explain every target
 setup:  ## Install what is missing (apt, Python by hash, cosign and olareg built from source); safe to run twice
 	@bash platform/setup/bootstrap.sh
 
-setup-tests: setup  ## Install what only the tests need besides (a browser, qemu-user, diffoscope, faketime)
+setup-tests: setup  ## Install what only the tests need besides (a browser, qemu-user, diffoscope, faketime, disorderfs)
 	@bash platform/setup/bootstrap.sh tests
 
 demo: setup  ## The main job, end to end: a commit becomes an image, a prediction, a trace and a replay

@@ -23,6 +23,7 @@ commands="git:git make:make curl:curl jq:jq nix:nix-bin bwrap:bubblewrap runc:ru
 # What only the tests need: a browser, another machine's processor, and what varies and compares builds.
 if [ "${1:-}" = tests ]; then
   commands="$commands chromium:chromium strace:strace qemu-x86_64:qemu-user diffoscope:diffoscope-minimal faketime:faketime"
+  commands="$commands disorderfs:disorderfs"
 fi
 PATH=$PATH:/usr/sbin:/sbin
 # The environment that this makes anew must not be made with its own Python.
