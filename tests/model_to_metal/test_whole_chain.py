@@ -187,7 +187,7 @@ def test_every_field_of_an_entry(whole: Whole, verifier: Verifier, part: str) ->
 def test_every_line_of_a_checkpoint_and_every_node_of_a_proof(whole: Whole, verifier: Verifier) -> None:
     lines = whole.parts.get("note").split(b"\n")
     for at, line in enumerate(lines):
-        for planted in (line + b"x", line[:-1] + b"0", b"") if line else (b"x",):
+        for planted in (line + b"x", _flip(line, len(line) - 1), b"") if line else (b"x",):
             data = b"\n".join([*lines[:at], planted, *lines[at + 1 :]])
             told = refusal(verifier.believe, whole.parts.put("note", data))
             assert told, (at, planted)
