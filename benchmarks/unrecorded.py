@@ -31,12 +31,9 @@ class _Unrecorded(Recorder):
     def shard(self) -> str:
         return "0" * 32
 
-    def append(self, predictions: Sequence[Prediction]) -> list[str]:
+    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
         self.count += len(predictions)
         return [f"{self.shard}.{self.count - len(predictions) + at + 1}" for at in range(len(predictions))]
-
-    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
-        return self.append(predictions)
 
     def mend(self) -> None:
         pass

@@ -287,7 +287,7 @@ class Memory:
     def __init__(self) -> None:
         self.predictions: list[Prediction] = []
 
-    def append(self, predictions: Sequence[Prediction]) -> list[str]:
+    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
         first = len(self.predictions)
         self.predictions += predictions
         return [f"shard.{first + offset}" for offset in range(len(predictions))]

@@ -23,7 +23,7 @@ ID = bytes(range(16))
 
 
 class Full:
-    def append(self, predictions: Sequence[Prediction]) -> list[str]:
+    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
         raise UnrecordedError("the disk is full")
 
 
@@ -193,9 +193,9 @@ def test_a_stream_gives_the_items_and_the_bytes_of_the_whole_answer(model: Tiny)
 class Slow(Memory):
     """Records as slowly as a bad disk."""
 
-    def append(self, predictions: Sequence[Prediction]) -> list[str]:
-        time.sleep(0.05)
-        return super().append(predictions)
+    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
+        await asyncio.sleep(0.05)
+        return await super().append_soon(predictions)
 
 
 def test_an_item_is_given_when_it_is_recorded_and_the_next_is_computed_meanwhile(model: Tiny) -> None:

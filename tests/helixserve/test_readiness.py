@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from helix_lineage.canonical import digest_bytes
 from helix_lineage.records import Artifact
-from helixserve import readiness
+from helixserve import image_files, readiness
 from helixserve.errors import ContractError, HelixServeError, NotReadyError
 from helixserve.settings import Settings
 from tests.helixserve import support
@@ -157,9 +157,9 @@ def test_real_paths_follow_links_of_folders_and_of_files(tmp_path: Path) -> None
 def test_what_was_checked_is_read_again_only_when_it_may_have_changed(
     place: Place, monkeypatch: pytest.MonkeyPatch, settled: bool
 ) -> None:
-    monkeypatch.setattr(readiness, "_SETTLED_NS", -1 if settled else 10**18)
+    monkeypatch.setattr(image_files, "_SETTLED_NS", -1 if settled else 10**18)
     given, files, hashed = settings(place), readiness.load(settings(place), NOW).files, []
-    monkeypatch.setattr(readiness, "digest_bytes", lambda data: hashed.append(data) or digest_bytes(data))
+    monkeypatch.setattr(image_files, "digest_bytes", lambda data: hashed.append(data) or digest_bytes(data))
     module = place.home / "model" / "src" / "tiny_model" / "model.py"
     readiness.check_loaded(given, [module], files)
     assert len(hashed) == (0 if settled else 1)
@@ -172,7 +172,7 @@ def test_links_are_compared_by_target(place: Place) -> None:
     link = place.home / "model" / "link"
     link.symlink_to("model.toml")
     listed = {"version": 1, "files": [{"path": "opt/helix/model/link", "link": "model.toml"}]}
-    files = readiness.Files(json.dumps(listed, separators=(",", ":"), sort_keys=True).encode(), place.root)
+    files = image_files.Files(json.dumps(listed, separators=(",", ":"), sort_keys=True).encode(), place.root)
     files.check(link)
     link.unlink()
     link.symlink_to("bentofile.yaml")
@@ -183,5 +183,5 @@ def test_links_are_compared_by_target(place: Place) -> None:
 @pytest.mark.parametrize("manifest", [b"", b"{}", b'{"files":[],"version":2}', b'{"files":[{}],"version":1}', b"[]"])
 def test_a_malformed_list_of_files_is_refused(manifest: bytes) -> None:
     with pytest.raises(HelixServeError) as caught:
-        readiness.Files(manifest, Path("/"))
+        image_files.Files(manifest, Path("/"))
     assert caught.value.where == "files.json"

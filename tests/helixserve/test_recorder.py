@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,13 +21,17 @@ def open_recorder(place: Place, log: Path | None = None) -> Recorder:
     return Recorder.open(log or place.log, verified, "x86-64-v3")
 
 
+def append(recorder: Recorder, predictions: Sequence[Prediction]) -> list[str]:
+    return asyncio.run(recorder.append_soon(predictions))
+
+
 def prediction(index: int = 0) -> Prediction:
     return Prediction(bytes(16), index, 1 + index, b"in", b"out", 7, "strict", 1, 2)
 
 
 def test_the_header_names_release_image_machine_and_libraries(place: Place) -> None:
     recorder = open_recorder(place)
-    ids = recorder.append([prediction(0), prediction(1)])
+    ids = append(recorder, [prediction(0), prediction(1)])
     recorder.close()
     shard = Log(place.log).shard(recorder.shard)
     assert ids == [f"{recorder.shard}.1", f"{recorder.shard}.2"]
@@ -44,13 +50,13 @@ def test_a_log_that_cannot_be_opened_takes_nothing_until_it_can(place: Place) ->
     recorder = open_recorder(place)
     assert recorder.failure is not None
     with pytest.raises(UnrecordedError):
-        recorder.append([prediction()])
+        append(recorder, [prediction()])
     recorder.mend()
     assert recorder.failure is not None
     place.log.unlink()
     recorder.mend()
     assert recorder.failure is None
-    assert recorder.append([prediction()]) == [f"{recorder.shard}.1"]
+    assert append(recorder, [prediction()]) == [f"{recorder.shard}.1"]
     recorder.close()
 
 
@@ -58,5 +64,5 @@ def test_a_shard_that_cannot_be_written_is_refused_and_remembered(place: Place) 
     recorder = open_recorder(place)
     recorder.close()
     with pytest.raises(UnrecordedError, match="withheld"):
-        recorder.append([prediction()])
+        append(recorder, [prediction()])
     assert recorder.failure is not None

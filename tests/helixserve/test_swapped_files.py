@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from helix_lineage.canonical import digest_bytes
-from helixserve import files, imports, readiness
+from helixserve import files, image_files, imports, readiness
 from helixserve.errors import NotReadyError
 from helixserve.settings import Settings
 from tests.helixserve import support
@@ -123,7 +123,7 @@ def test_a_server_that_hashes_and_then_reads_again_is_fooled(
 ) -> None:
     """The planted fault, and the canary: wrong weights are served, and the test above would see it."""
 
-    def twice(self: readiness.Files, path: Path) -> bytes:
+    def twice(self: image_files.Files, path: Path) -> bytes:
         checked = files.read(path, where="x", what="x", limit=1 << 20)
         self.compare(path, digest_bytes(checked))
         time.sleep(0.001)
@@ -131,7 +131,7 @@ def test_a_server_that_hashes_and_then_reads_again_is_fooled(
             return files.read(path, where="x", what="x", limit=1 << 20, follow=True)
         return checked
 
-    monkeypatch.setattr(readiness.Files, "read", twice)
+    monkeypatch.setattr(image_files.Files, "read", twice)
     monkeypatch.setattr(readiness, "check_artifact", lambda *_: None)
     wrong = digest_bytes(weights[1].read_bytes())
     with racing(*weights):
@@ -340,14 +340,14 @@ def test_a_reader_that_waits_for_a_pipe_is_caught(place: Place, monkeypatch: pyt
 def test_a_list_of_files_that_climbs_out_is_refused(place: Place, name: str) -> None:
     line = {"path": name, "digest": digest_bytes(b""), "size": 0, "mode": 420}
     with pytest.raises(NotReadyError, match="no path inside the image"):
-        readiness.Files(support.dumps({"version": 1, "files": [line]}), place.root)
+        image_files.Files(support.dumps({"version": 1, "files": [line]}), place.root)
 
 
 @pytest.mark.parametrize("size", [-1, "1", None, True])
 def test_a_list_of_files_with_a_size_that_is_none_is_refused(place: Place, size: object) -> None:
     line = {"path": "a", "digest": digest_bytes(b""), "size": size, "mode": 420}
     with pytest.raises(NotReadyError, match="the size"):
-        readiness.Files(support.dumps({"version": 1, "files": [line]}), place.root)  # type: ignore[dict-item]
+        image_files.Files(support.dumps({"version": 1, "files": [line]}), place.root)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("artifact", ["../../../secret", "/etc/hostname", "../model/model.toml"])

@@ -12,7 +12,7 @@ import tempfile
 from typing import NoReturn
 
 from helix_lineage.errors import LineageError
-from helixserve import imports, machine
+from helixserve import imports, look, machine
 from helixserve.errors import HelixServeError, NotReadyError
 from helixserve.settings import Settings
 
@@ -41,6 +41,7 @@ def serve(settings: Settings) -> int:
     socket on the loopback without a password, and a worker that outlives it. The container's
     runtime is the supervisor here.
     """
+    look.begin(settings)
     signal.signal(signal.SIGTERM, _leave)  # until the server takes over: process 1 would ignore TERM
     gc.disable()  # nothing that is imported becomes garbage; `Server.start` turns it on again
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")

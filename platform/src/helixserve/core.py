@@ -1,7 +1,7 @@
 """One compute thread: resolve, predict, record. An item's bits depend on its request alone: the strict lane.
 
 Doors hand in typed tensors and get an `Answer`, or a stream of items; either way an item is on
-disk before it is given. The compute thread leaves the event loop free; recording has threads of
+disk before it is given. The compute thread leaves the event loop free; the log has a thread of
 its own, so that requests share a group commit while the next one computes.
 
 A stream takes its turns item by item: while one is recorded and read, the next is computed, and no
@@ -38,7 +38,7 @@ T = TypeVar("T")
 class Log(Protocol):
     """What `Core` needs of a recorder."""
 
-    def append(self, predictions: Sequence[Prediction]) -> list[str]:
+    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
         """Prediction ids, once everything is on disk."""
 
 
@@ -90,7 +90,6 @@ class Core:
         self._log = log
         self._draw_seed = draw_seed or draw
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="helix-compute")
-        self._record = ThreadPoolExecutor(8, thread_name_prefix="helix-record")
         self._queue = self.contract.limits.get("queue", QUEUE)
         self._stopping = False
         self._left = asyncio.Event()
@@ -105,7 +104,7 @@ class Core:
         async with self._admitted():
             try:
                 made = await _on(self._compute, work.all)
-                ids = await _on(self._record, lambda: self._write(work, made))
+                ids = await self._write(work, made)
             finally:
                 work.cancel()
         return Answer(work.task, request_id.hex(), work.seed, tuple(computed.item for computed in made), tuple(ids))
@@ -124,7 +123,7 @@ class Core:
             try:
                 while (made := await ahead) is not None:
                     ahead = _on(self._compute, work.step)
-                    ids = await _on(self._record, lambda made=made: self._write(work, [made]))  # type: ignore[misc]  # mypy infers no default's type
+                    ids = await self._write(work, [made])
                     answer = Answer(work.task, request_id.hex(), work.seed, (made.item,), tuple(ids))
                     yield Item(answer, made.prediction.index, made.prediction.count)
             finally:
@@ -138,8 +137,7 @@ class Core:
         while self.inside:
             self._left.clear()
             await self._left.wait()
-        for pool in (self._compute, self._record):
-            await asyncio.to_thread(pool.shutdown)
+        await asyncio.to_thread(self._compute.shutdown)
 
     @contextlib.asynccontextmanager
     async def _admitted(self) -> AsyncIterator[None]:
@@ -154,9 +152,9 @@ class Core:
             self.inside -= 1
             self._left.set()
 
-    def _write(self, work: Work, made: Sequence[Computed]) -> list[str]:
+    async def _write(self, work: Work, made: Sequence[Computed]) -> list[str]:
         began = work.call.now()
-        ids = self._log.append([computed.prediction for computed in made])
+        ids = await self._log.append_soon([computed.prediction for computed in made])
         work.call.prediction_ids += ids
         work.call.spent("record", began, ids)
         return ids

@@ -8,6 +8,7 @@ failed sync), the shard ends and a new one begins.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import logging
 import platform
@@ -28,11 +29,14 @@ logger = logging.getLogger("helixserve.recorder")
 _COMPUTING = ("numpy", "onnxruntime", "gemmi", "safetensors")
 """Distributions whose code can change an answer's bits; the header names those that are installed."""
 
+_LOOP_BYTES = 256 * 1024
+"""More than this is hashed and compressed in a thread, not in the event loop: its milliseconds are everybody's."""
+
 Admit = Callable[[ShardWriter], None]
 
 
 class Recorder:
-    """The shard that is being written, and the next one when it must end. `append` may be called from several threads.
+    """The shard that is being written, and the next one when it must end.
 
     Args:
         create: opens a new shard. Raises LineageError or OSError.
@@ -106,13 +110,18 @@ class Recorder:
         files = [folder.journal, *folder.segments()]
         return writer.entries, sum(path.stat().st_size for path in files if path.exists())
 
-    def append(self, predictions: Sequence[Prediction]) -> list[str]:
-        """Prediction ids, once everything is on disk. Raises UnrecordedError when it cannot be."""
+    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
+        """Prediction ids, once everything is on disk. Raises UnrecordedError when it cannot be.
+
+        One that is cancelled is recorded all the same.
+        """
         writer = self._writer
         if writer is None or not self._admitted:
             raise self.failure or UnrecordedError("no shard is open", where="log")
         try:
-            return list(writer.append(predictions))
+            if sum(len(item.input) + len(item.output) for item in predictions) > _LOOP_BYTES:
+                return await asyncio.to_thread(writer.append, predictions)
+            return await writer.append_soon(predictions)
         except (LineageError, OSError) as error:
             logger.exception("the shard %s cannot be written", writer.shard_id)
             withheld = "the answer could not be recorded, so it is withheld"

@@ -219,6 +219,31 @@ def test_tiles_are_the_journals(world: World, shard: ShardFolder) -> None:
     assert finding.message == "tile/entries/000.p/8 is missing"
 
 
+@pytest.mark.parametrize(("path", "rule"), [("journal", "journal-damaged"), ("payload/000000.seg", "payload")])
+def test_zeros_stand_only_at_the_end_of_a_shard_that_has_not_ended(
+    world: World, shard: ShardFolder, path: str, rule: str
+) -> None:
+    assert (shard.root / path).read_bytes() != b""
+    with (shard.root / path).open("ab") as file:
+        file.write(bytes(100))
+    assert rule in {name for name, _ in _rules(audit(world.log, world.sources))}
+
+
+def test_a_process_that_died_leaves_zeros_and_no_finding(world: World) -> None:
+    with world.open() as writer:
+        writer.append(request(count=3))
+        copy = world.root / "copy"
+        shutil.copytree(writer.folder, copy)
+    shutil.rmtree(writer.folder)
+    copy.rename(writer.folder)
+    folder = ShardFolder(writer.folder)
+    assert folder.journal.read_bytes().endswith(bytes(1000))
+    assert folder.segment(0).read_bytes().endswith(bytes(1000))
+    assert audit(world.log, world.sources).findings == []
+    folder.segment(0).write_bytes(folder.segment(0).read_bytes() + b"x")
+    assert audit(world.log, world.sources).findings != []
+
+
 def test_files_that_do_not_belong_are_named(world: World, shard: ShardFolder) -> None:
     (shard.root / "notes.txt").write_text("x")
     (shard.tiles / "0" / "x").write_text("x")

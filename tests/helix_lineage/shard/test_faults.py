@@ -198,5 +198,8 @@ def test_a_shard_that_could_not_be_opened_is_let_go(patch: pytest.MonkeyPatch, r
             continue
         with suppress(ShardError):
             writer.close()
-        assert at > 10
+        if disk.failed:  # the file system had no room for the zeros ahead, which is no reason not to open
+            shutil.rmtree(ram / "disk")
+            continue
+        assert at > 20
         return

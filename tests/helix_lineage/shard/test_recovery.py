@@ -47,10 +47,13 @@ def test_a_restart_recovers_the_dead_shard_under_its_own_key(world: World, dead:
     assert audit(world.log, world.sources).findings == []
 
 
-def test_a_torn_tail_is_cut_off_kept_and_told(world: World, dead: ShardFolder) -> None:
-    whole = dead.journal.read_bytes()
+@pytest.mark.parametrize("laid", [0, 5000])
+def test_a_torn_tail_is_cut_off_kept_and_told(world: World, dead: ShardFolder, laid: int) -> None:
+    """Whether it ends the file or stands in the zeros that its writer had laid ahead."""
+    data = dead.journal.read_bytes()
+    whole = data[: journal.parse(data).intact]
     torn = journal.frame(journal.ENTRY, b"an entry without its checkpoint") + b"\x07"
-    dead.journal.write_bytes(whole + torn)
+    dead.journal.write_bytes(whole + torn + bytes(laid))
     before = audit(world.log, world.sources)
     assert [finding.rule for finding in before.findings] == ["journal-torn"]
     with world.open() as writer:
@@ -175,16 +178,16 @@ def dead_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World,
 def test_wherever_the_power_fails_recovery_keeps_whole_groups(
     dead_once: tuple[World, ShardFolder], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """The journal is cut anywhere after its header; nothing was published."""
+    """The journal is cut anywhere after its header, zeros may follow; nothing was published."""
     origin, folder = dead_once
     world = World(tmp_path_factory.mktemp("cut"), origin.chain, origin.signer)
     shutil.copytree(origin.log_dir, world.log_dir)
     copy = ShardFolder(world.log_dir / folder.id)
     whole = copy.journal.read_bytes()
     covered = journal.parse(whole).checkpoints
-    cut = data.draw(st.integers(covered[0].end, len(whole)))
+    cut = data.draw(st.integers(covered[0].end, covered[-1].end))
     junk = data.draw(st.binary(max_size=30))
-    copy.journal.write_bytes(whole[:cut] + junk)
+    copy.journal.write_bytes(whole[:cut] + junk + bytes(data.draw(st.integers(0, 300))))
     shutil.rmtree(copy.tiles)
     copy.checkpoint.unlink()
     with world.open() as writer:

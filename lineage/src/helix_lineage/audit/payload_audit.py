@@ -12,7 +12,7 @@ from helix_lineage.shard.payload_reader import PayloadReader, Place
 
 def audit_payload(shard: AuditedShard) -> None:
     """Add findings and notes to `shard`."""
-    quick = count_erased(shard.folder, shard.covered, shard.predictions)
+    quick = count_erased(shard.folder, shard.covered, shard.predictions, laid=shard.live or not shard.ended)
     if quick is None:
         _name_what_is_wrong(shard)
     elif quick:
@@ -83,9 +83,10 @@ def _scan(
     outputs: dict[int, Place] = {}
     inputs: dict[tuple[int, int], Place] = {}
     unentered = shard.live or not shard.ended
-    for number in reader.segments():
+    numbers = reader.segments()
+    for number in numbers:
         try:
-            for place in reader.scan(number):
+            for place in reader.scan(number, laid=unentered and number == numbers[-1]):
                 record = place.record
                 if record.sequence >= size and unentered:
                     return outputs, inputs, False  # written, but its entry never was, or is not yet

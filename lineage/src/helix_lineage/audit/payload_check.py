@@ -49,16 +49,20 @@ class _OddError(Exception):
     """Something needs a closer look."""
 
 
-def count_erased(folder: ShardFolder, entries: Sequence[bytes], predictions: array[int]) -> int | None:
+def count_erased(
+    folder: ShardFolder, entries: Sequence[bytes], predictions: array[int], *, laid: bool = False
+) -> int | None:
     """How many payloads were erased, when all others are kept and meet their commitments; None for a closer look.
 
     Args:
         entries: those of the journal.
         predictions: the sequences of the prediction entries.
+        laid: zeros may follow the last record; the shard has not ended.
     """
     reader = PayloadReader(folder)
     try:
-        parts = [part for number in reader.segments() for part in _cut(folder, number)]
+        numbers = reader.segments()
+        parts = [part for at in numbers for part in _cut(folder, at, laid=laid and at == numbers[-1])]
     except (ShardError, OSError, ValueError):
         return None
 
@@ -77,17 +81,27 @@ def count_erased(folder: ShardFolder, entries: Sequence[bytes], predictions: arr
     return sum(item.erased for item in seen if item is not None) if found == predictions else None
 
 
-def _cut(folder: ShardFolder, number: int) -> Iterator[_Part]:
+def _cut(folder: ShardFolder, number: int, *, laid: bool = False) -> Iterator[_Part]:
     """A segment in shares of about 16 MiB. Raises ShardError."""
     data = folder.segment(number).read_bytes()
     payload.parse_segment_head(data, folder.id)
     starts, wanted = [payload.SEGMENT_HEAD_BYTES], _PART_BYTES
+    if laid and data.endswith(b"\0"):
+        data = data[: _end(data)]
     if len(data) > _PART_BYTES:
         for kind, _, offset, _ in payload.spans(data, payload.SEGMENT_HEAD_BYTES, len(data)):
             if kind == payload.INPUT and offset >= wanted:
                 starts.append(offset)
                 wanted = offset + _PART_BYTES
     yield from (_Part(number, start, end) for start, end in pairwise([*starts, len(data)]))
+
+
+def _end(data: bytes) -> int:
+    """Where the last record ends that only zeros follow."""
+    end = payload.SEGMENT_HEAD_BYTES
+    for *_, end in payload.spans(data, payload.SEGMENT_HEAD_BYTES, len(data)):  # noqa: B007
+        pass
+    return end if payload.is_zero(data, end) else len(data)
 
 
 class _Look:

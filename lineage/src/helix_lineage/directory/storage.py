@@ -224,7 +224,7 @@ def _recover(folder: ShardFolder, origin: str, key: Ed25519PrivateKey) -> list[b
     if published > last.size:
         what = f"the journal ends at {last.size} entries, but {published} were published: rolled back, or damaged"
         raise DirectoryError(what, where=where, fix="restore the newest copy of the folder")
-    if found.tail:
+    if found.length > found.intact:
         replace_file(folder.torn, data[found.intact :], durable=True)
         cut_file(folder.journal, found.intact)
     for path in folder.root.glob(f"*{TEMPORARY}"):

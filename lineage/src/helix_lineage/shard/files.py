@@ -17,23 +17,35 @@ from helix_lineage.shard.layout import TEMPORARY
 
 
 class AppendFile:
-    """A new file that only grows, or is cut back to an earlier size. Raises OSError."""
+    """A new file that only grows, or is cut back to an earlier size. Raises OSError.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        ahead: bytes of zeros that are laid after what was written, now and then. What is written over them changes
+            neither the file's size nor its blocks, so a sync waits for the bytes alone, and not for the file system's
+            own journal: it takes half the time. `trim` takes them away; who reads the file meanwhile sees them.
+    """
+
+    def __init__(self, path: Path, *, ahead: int = 0) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        self._ahead = ahead
+        self._next = 0
         self.size = 0
+        """Bytes that were written; zeros may follow in the file."""
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
         """Go on with a file that is there, at its end."""
         file = cls.__new__(cls)
         file._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file._ahead = file._next = 0
         file.size = os.fstat(file._fd).st_size
         return file
 
     def write(self, data: bytes) -> None:
         """Append all of `data`; `size` moves only when everything was written."""
         self.size = _write_all(self._fd, data, self.size)
+        if self._ahead and self.size > self._next:
+            self._lay()
 
     def sync(self) -> None:
         """Return when the bytes are on the disk."""
@@ -42,7 +54,23 @@ class AppendFile:
     def cut(self, size: int) -> None:
         """Forget everything after `size`."""
         os.ftruncate(self._fd, size)
-        self.size = size
+        self.size = self._next = size
+
+    def trim(self) -> None:
+        """Take away, durably, the zeros that follow what was written; nothing is written after that."""
+        if self._next > self.size:
+            os.ftruncate(self._fd, self.size)
+            os.fsync(self._fd)
+            self._next = self.size
+
+    def _lay(self) -> None:
+        """Zeros ahead. They are a help and no promise: where they find no room, their place is tried later."""
+        self._next = self.size + self._ahead
+        try:
+            _write_all(self._fd, bytes(self._ahead), self.size)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self.size)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -40,6 +40,8 @@ class Journal:
     checkpoints: list[Covered] = field(default_factory=list)
     length: int = 0
     """Bytes of the file."""
+    laid: int = 0
+    """Zeros at its end: a writer that lives lays some ahead of what it writes."""
     damage: str | None = None
     """Why reading stopped before the end, with the offset."""
 
@@ -55,18 +57,20 @@ class Journal:
 
     @property
     def tail(self) -> int:
-        """Bytes after the last checkpoint."""
-        return self.length - self.intact
+        """Bytes after the last checkpoint, without the zeros at the end."""
+        return self.length - self.laid - self.intact
 
 
 def parse(data: bytes) -> Journal:
-    """Read frames until the end or the first damage. Never raises."""
+    """Read frames until the end, the zeros at the end, or the first damage. Never raises."""
     journal = Journal(length=len(data))
     if not data.startswith(MAGIC):
         journal.damage = "byte 0: no journal of version 1 starts like this"
         return journal
     position = _parse_plain(data, journal)
-    while position < len(data):
+    written = position + len(data[position:].rstrip(b"\0"))
+    journal.laid = len(data) - written
+    while position < written:
         damage, end = _check_frame(data, position)
         if damage:
             journal.damage = f"byte {position} (entry {len(journal.entries)}): {damage}"

@@ -166,15 +166,23 @@ def parse_record(data: bytes | memoryview, offset: int) -> tuple[PayloadRecord, 
 
 
 def spans(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """`(kind, sequence, offset, offset after it)` of whole records in `data[start:end]`, by their heads, unchecked."""
+    """`(kind, sequence, offset, offset after it)` of whole records in `data[start:end]`, by their heads, unchecked.
+
+    Ends at zeros, which no record begins with.
+    """
     look, around = _SHORT_HEAD.unpack_from, _HEAD.size + _CRC.size
     while start + _HEAD.size <= end:
         length, kind, _, _, sequence = look(data, start)
         after = start + around + length
-        if after > end:
-            return  # being written, or torn
+        if not kind or after > end:
+            return  # laid ahead; being written, or torn
         yield kind, sequence, start, after
         start = after
+
+
+def is_zero(data: bytes, start: int) -> bool:
+    """Is there nothing but zeros from `start` on?"""
+    return not any(data[start : start + 1]) and not data[start:].strip(b"\0")
 
 
 def parse_span(head: bytes) -> tuple[int, int, int] | None:

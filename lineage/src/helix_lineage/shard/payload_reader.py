@@ -56,7 +56,7 @@ class PayloadReader:
     def output(self, sequence: int) -> Place:
         """The output record of item `sequence`. Raises ShardError."""
         for number in self._candidates(sequence):
-            sequences, offsets = self._index(number)
+            sequences, offsets = self._index(number, sequence)
             at = bisect_left(sequences, sequence)
             if at < len(sequences) and sequences[at] == sequence:
                 return self.record(number, offsets[at], payload.OUTPUT)
@@ -81,14 +81,18 @@ class PayloadReader:
             raise ShardError(f"offset {offset}: the payload record is of kind {record.kind}", where=str(path))
         return Place(segment, offset, record)
 
-    def scan(self, segment: int) -> Iterator[Place]:
-        """Every record of a segment, checked. Raises ShardError at the first damage."""
+    def scan(self, segment: int, *, laid: bool = False) -> Iterator[Place]:
+        """Every record of a segment, checked. Raises ShardError at the first damage.
+
+        Args:
+            laid: zeros may follow the last record; the shard's writer lays some ahead of what it writes.
+        """
         path = self._folder.segment(segment)
         data = path.read_bytes()
         try:
             payload.parse_segment_head(data, self._folder.id)
             position = payload.SEGMENT_HEAD_BYTES
-            while position < len(data):
+            while position < len(data) and not (laid and payload.is_zero(data, position)):
                 record, end = payload.parse_record(memoryview(data), position)
                 yield Place(segment, position, record)
                 position = end
@@ -121,20 +125,25 @@ class PayloadReader:
         self._firsts[number] = payload.parse_segment_head(head, self._folder.id)
         return self._firsts[number]
 
-    def _index(self, number: int) -> tuple[array[int], array[int]]:
-        """Sequences and offsets of a segment's outputs; continued when the segment has grown."""
+    def _index(self, number: int, until: int) -> tuple[array[int], array[int]]:
+        """Sequences and offsets of a segment's outputs up to item `until`; continued from where it was.
+
+        Not further: what follows the last item that anybody knows of may be half written.
+        """
         done, sequences, offsets = self._outputs.get(number, (payload.SEGMENT_HEAD_BYTES, array("Q"), array("Q")))
         with self._folder.segment(number).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < done:  # cut by a recovery
                 done, sequences, offsets = payload.SEGMENT_HEAD_BYTES, array("Q"), array("Q")
-            if size > done:
+            if size > done and not (sequences and sequences[-1] >= until):
                 with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as data:
                     for kind, sequence, offset, after in payload.spans(data, done, size):
                         if kind == payload.OUTPUT:
                             sequences.append(sequence)
                             offsets.append(offset)
                         done = after
+                        if kind == payload.OUTPUT and sequence >= until:
+                            break
         self._outputs[number] = (done, sequences, offsets)
         return sequences, offsets
 

@@ -17,6 +17,8 @@ from helix_lineage.shard.files import AppendFile, make_folder, remove_file, sync
 from helix_lineage.shard.layout import ShardFolder
 
 _REMEMBERED_INPUTS = 256
+_AHEAD = 1024 * 1024
+"""Zeros that are laid ahead in a segment."""
 _SMALL = 4096
 """Bytes of a value that is compressed together with others of its group: alone, it takes less time
 than the interpreter takes to go from thread to thread, and compressing lets go of it."""
@@ -146,6 +148,11 @@ class PayloadWriter:
         if self._file is not None:
             self._file.close()
 
+    def trim(self) -> None:
+        """Take away, durably, what was laid ahead in the segment. Raises OSError."""
+        if self._file is not None:
+            self._file.trim()
+
     def _records(self, items: list[tuple[int, PreparedOutput]], offset: int) -> bytes:
         """What stands in the segment from `offset` on."""
         buffer, number = bytearray(), self._number
@@ -184,10 +191,14 @@ class PayloadWriter:
         """The current segment, or a new one that starts with item `sequence`."""
         if self._file is not None and self._file.size < payload.SEGMENT_BYTES:
             return self._file
+        try:
+            self.trim()  # only the last segment may have zeros at its end
+        except OSError as error:
+            raise ShardError(f"cannot end the segment: {error}", where=self._folder.id) from error
         make_folder(self._folder.payload)
         path = self._folder.segment(self._number + 1)
         remove_file(path)  # what a refused group left; nothing acknowledged lies in a number not yet taken
-        file = AppendFile(path)
+        file = AppendFile(path, ahead=_AHEAD)
         try:
             file.write(payload.segment_head(self._folder.id, sequence))
             file.sync()

@@ -50,6 +50,8 @@ from helix_lineage.shard.waiting import Pending
 
 _log = logging.getLogger(__name__)
 
+_AHEAD = 256 * 1024
+"""Zeros that are laid ahead in the journal."""
 MAX_GROUP_ITEMS = 1024
 PROBE_BYTES = 256 * 1024
 """More than a usual group and its tiles take. A request that needs more is refused by itself."""
@@ -144,7 +146,7 @@ class ShardWriter:
             for path, bundle in zip((new.release, new.promotion), bundles, strict=True):
                 if bundle is not None:
                     replace_file(path, bundle, durable=True)
-            file = AppendFile(new.journal)
+            file = AppendFile(new.journal, ahead=_AHEAD)
             undo.callback(file.close)
             file.write(journal.MAGIC)
             writer = cls(final, key, file, lock, now)
@@ -374,10 +376,12 @@ class ShardWriter:
         self._tiles.publish(self._note, durable=durable)
 
     def _finish(self) -> None:
-        """The close entry, and the last tiles."""
+        """The close entry, the ends of the files, and the last tiles."""
         try:
             if not self._broken:
                 self._append_group([Close(self._now()).to_bytes()])
+                self._payload.trim()
+                self._journal.trim()  # before the close entry is published: then nobody looks any more
                 self._publish(durable=True)
         except (OSError, ShardError) as error:
             self._break(str(error))

@@ -1,0 +1,73 @@
+"""Looks at every file of the image in a process of its own, while this one imports what it serves with.
+
+Both take a second of one core. A thread would not do: opening nine thousand files and importing
+are the interpreter's work, and it does one at a time. What the look found counts only for the list
+of files that the release names; without a look, or when it died, the files are looked at afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from helixserve.errors import NotReadyError
+from helixserve.image_files import Files, read_list
+from helixserve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    process: multiprocessing.process.BaseProcess
+    found: Connection
+
+
+_begun: list[_Look] = []
+
+
+def begin(settings: Settings) -> None:
+    """Start looking. The process must have no second thread yet."""
+    context = multiprocessing.get_context("fork")
+    found, tell = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(settings, tell), name="helix-look", daemon=True)
+    process.start()
+    tell.close()
+    _begun.append(_Look(process, found))
+
+
+def end(digest: str) -> Mapping[str, tuple[int, ...]] | None:
+    """Wait for the look. Gives `Files.seen`, or None when nobody looked by the list of that digest.
+
+    Raises NotReadyError for what the look found wrong.
+    """
+    if not _begun:
+        return None
+    look = _begun.pop()
+    try:
+        told = json.loads(look.found.recv_bytes())
+    except (EOFError, OSError):
+        return None
+    finally:
+        look.found.close()
+        look.process.join()
+    if told["digest"] != digest:
+        return None
+    if told["what"] is not None:
+        raise NotReadyError(told["what"], where=told["where"])
+    return {name: tuple(identity) for name, identity in told["seen"].items()}
+
+
+def _run(settings: Settings, tell: Connection) -> None:
+    """In the other process."""
+    try:
+        files = Files(read_list(settings.files), settings.root)
+    except NotReadyError:
+        return  # told better by the process that also knows the release
+    told = {"digest": files.digest, "seen": files.seen, "what": None, "where": None}
+    try:
+        files.check_tree(settings.home)
+    except NotReadyError as error:
+        told |= {"what": error.what, "where": error.where}
+    tell.send_bytes(json.dumps(told).encode())
