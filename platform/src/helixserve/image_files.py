@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,9 @@ from helixserve.errors import NotReadyError
 _SETTLED_NS = 2_000_000_000
 """A file that was changed within a tick of the file system's clock may change once more without showing it."""
 
+_NO_NAMES = frozenset(("", ".", ".."))
+"""What is no part of a listed path."""
+
 MANIFEST_BYTES = 256 * 1024 * 1024
 """Most bytes of files.json that are read at all: about a million files."""
 
@@ -26,23 +30,24 @@ class Files:
     Args:
         manifest: the bytes of files.json.
         root: the folder that its paths are relative to.
+        seen: what a look by a list of these very bytes gave (`look`): it has read them as canonical JSON already.
     """
 
-    def __init__(self, manifest: bytes, root: Path) -> None:
-        self.digest = digest_bytes(manifest)
-        self.seen: dict[str, tuple[int, ...]] = {}
+    def __init__(self, manifest: bytes, root: Path, seen: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        self.seen = dict(seen or {})
         """Name → what the file system said of the file before it was hashed and found unchanged."""
         self._root = root
-        self._entries = _entries(manifest)
+        self._prefix = f"{root.as_posix().rstrip('/')}/"
+        self._entries = _entries(manifest, canonical=seen is not None)
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: str | Path) -> bytes:
         """The bytes of a listed file, hashed as they were read. Raises NotReadyError naming the file."""
         return self._read(self._name(path))
 
     def check_tree(self, folder: Path) -> None:
         """Every file below `folder` is listed and unchanged, and none is missing. Raises NotReadyError."""
         # An image has about ten thousand files and a server waits for this: no path object a file.
-        prefix, above = folder.relative_to(self._root).as_posix() + "/", len(self._path(""))
+        prefix, above = folder.relative_to(self._root).as_posix() + "/", len(self._prefix)
         present = {path[above:] for path in _walk(folder)}
         listed = {name for name in self._entries if name.startswith(prefix)}
         own = f"{prefix}files.json"  # which can't list itself
@@ -53,11 +58,11 @@ class Files:
         for name in sorted(listed):
             self._check(name)
 
-    def check(self, path: Path) -> None:
+    def check(self, path: str | Path) -> None:
         """The file is listed and unchanged. Raises NotReadyError naming it."""
         self._check(self._name(path))
 
-    def compare(self, path: Path, digest: str) -> None:
+    def compare(self, path: str | Path, digest: str) -> None:
         """Bytes of that digest are what the release lists at this path. Raises NotReadyError naming it."""
         self._compare(self._name(path), digest)
 
@@ -89,13 +94,15 @@ class Files:
             raise NotReadyError(f"the file is {digest}, but the release lists {entry['digest']}", where=name)
 
     def _path(self, name: str) -> str:
-        return f"{self._root.as_posix().rstrip('/')}/{name}"
+        return self._prefix + name
 
-    def _name(self, path: Path) -> str:
+    def _name(self, path: str | Path) -> str:
         """The path as files.json has it. A path that could climb out has no name there."""
-        if ".." in path.parts or not path.is_relative_to(self._root):
-            raise NotReadyError("this path leads out of the image", where=str(path))
-        return path.relative_to(self._root).as_posix()
+        text = str(path)
+        name = text.removeprefix(self._prefix)
+        if name == text or not _NO_NAMES.isdisjoint(name.split("/")):
+            raise NotReadyError("this path leads out of the image", where=text)
+        return name
 
 
 def read_list(path: Path) -> bytes:
@@ -114,9 +121,9 @@ def _identity(path: str) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _entries(manifest: bytes) -> dict[str, dict[str, Any]]:
+def _entries(manifest: bytes, *, canonical: bool) -> dict[str, dict[str, Any]]:
     try:
-        document = loads(manifest)
+        document = json.loads(manifest) if canonical else loads(manifest)
         if document["version"] != 1:
             raise NotReadyError(f"files.json has version {document['version']!r}, not 1", where="files.json")
         return {_listed(entry): entry for entry in document["files"]}
@@ -127,7 +134,7 @@ def _entries(manifest: bytes) -> dict[str, dict[str, Any]]:
 def _listed(entry: Mapping[str, Any]) -> str:
     """The path of a line of files.json."""
     name = entry["path"]
-    if not isinstance(name, str) or not {"", ".", ".."}.isdisjoint(name.split("/")):
+    if not isinstance(name, str) or not _NO_NAMES.isdisjoint(name.split("/")):
         raise NotReadyError(f"files.json names {name!r}, which is no path inside the image", where="files.json")
     if "link" not in entry and (type(entry["size"]) is not int or entry["size"] < 0):
         raise NotReadyError(f"files.json gives {name} the size {entry['size']!r}", where="files.json")

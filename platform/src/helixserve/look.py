@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from helix_lineage.canonical import digest_bytes
 from helixserve.errors import NotReadyError
 from helixserve.image_files import Files, read_list
 from helixserve.settings import Settings
@@ -59,13 +60,23 @@ def end(digest: str) -> Mapping[str, tuple[int, ...]] | None:
     return {name: tuple(identity) for name, identity in told["seen"].items()}
 
 
+def forget() -> None:
+    """End a look that nobody waits for any more."""
+    while _begun:
+        look = _begun.pop()
+        look.found.close()
+        look.process.kill()
+        look.process.join()
+
+
 def _run(settings: Settings, tell: Connection) -> None:
     """In the other process."""
     try:
-        files = Files(read_list(settings.files), settings.root)
+        manifest = read_list(settings.files)
+        files = Files(manifest, settings.root)
     except NotReadyError:
         return  # told better by the process that also knows the release
-    told = {"digest": files.digest, "seen": files.seen, "what": None, "where": None}
+    told = {"digest": digest_bytes(manifest), "seen": files.seen, "what": None, "where": None}
     try:
         files.check_tree(settings.home)
     except NotReadyError as error:

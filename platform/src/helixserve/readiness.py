@@ -75,6 +75,13 @@ def verify(
 
 def load(settings: Settings, at: datetime) -> Verified:
     """Read and check everything that a server needs. Raises NotReadyError or ContractError naming what fails."""
+    try:
+        return _load(settings, at)
+    finally:
+        look.forget()
+
+
+def _load(settings: Settings, at: datetime) -> Verified:
     bundle = _read(settings.release, "HELIX_RELEASE", "the signed release")
     manifest = read_list(settings.files)
     try:
@@ -84,18 +91,16 @@ def load(settings: Settings, at: datetime) -> Verified:
     verified, served = verify(bundle, trust, manifest, settings.image_digest, at)
     promotion = promoted.load(settings, trust, verified, at)
     release = verified.release
-    files = Files(manifest, settings.root)
+    seen = look.end(digest_bytes(manifest))
+    files = Files(manifest, settings.root, seen)
     contract = Contract.parse(files.read(settings.model / "model.toml").decode())
     if contract.name != release.parameters["model"]:
         raise NotReadyError(f"the release is of {release.parameters['model']!r}", where="model.toml name")
     artifacts = {name: files.read(settings.artifacts / name) for name in contract.artifacts}
     for name, data in artifacts.items():
         check_artifact(served, name, digest_bytes(data))
-    seen = look.end(files.digest)
     if seen is None:
         files.check_tree(settings.home)
-    else:
-        files.seen.update(seen)
     return Verified(release, release.parameters["image"], bundle, contract, artifacts, trust, files, promotion)
 
 
@@ -120,13 +125,13 @@ def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None, files
     own, root = str(settings.files), f"{settings.root.as_posix().rstrip('/')}/"
     for path in sorted(set(loaded_files(real) if loaded is None else map(str, loaded))):
         if path.startswith(root) and path != own and os.path.isfile(path):
-            files.check(Path(path))
+            files.check(path)
     for name, digests in sorted(imports.read_so_far().items()):
         path = real(name)
         # Found in the image, it must lie in the image: a link that leads out of it escapes nobody's eye.
         if path.startswith(root) or name.startswith(root):
             for digest in digests:
-                files.compare(Path(path), digest)
+                files.compare(path, digest)
 
 
 def loaded_files(real: RealPaths) -> Iterator[str]:

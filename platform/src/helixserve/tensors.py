@@ -97,9 +97,13 @@ def from_value(name: str, datatype: str, value: object, rank: int = 1) -> Tensor
     return Tensor(name, datatype, shape, pack(name, datatype, flatten(nested)))
 
 
-def to_value(tensor: Tensor) -> Scalar | list[Any]:
-    """The plain value that `from_value` reads: a scalar for shape [1], else nested lists; BYTES as text."""
-    if tensor.shape == (1,):
+def to_value(tensor: Tensor, shape: Sequence[int] | None = None) -> Scalar | list[Any]:
+    """The plain value that `from_value` reads: a scalar for shape [1], else nested lists; BYTES as text.
+
+    Args:
+        shape: what the contract says, where a list may have one element by chance; the tensor's own when missing.
+    """
+    if (tensor.shape if shape is None else tuple(shape)) == (1,):
         return scalar(tensor)
     if isinstance(tensor.data, tuple):
         value: list[Any] = np.array(texts(tensor), dtype=object).reshape(tensor.shape).tolist()

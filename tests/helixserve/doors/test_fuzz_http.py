@@ -98,8 +98,14 @@ DOCUMENTS = (
     | st.dictionaries(st.sampled_from(["values", "seed", "repeats", "words", "pairs", "text"]), JSON, max_size=4)
     | JSON
 )
+GOOD = (
+    {"values": [1, 2]},
+    {"text": "a"},
+    {"inputs": [{"name": "values", "datatype": "FP32", "shape": [1], "data": [1]}]},
+)
 BODIES = (
     DOCUMENTS.map(lambda value: json.dumps(value).encode())
+    | st.sampled_from(GOOD).map(lambda value: json.dumps(value).encode())
     | st.binary(max_size=60)
     | st.sampled_from(
         [b"[" * 15000, b'{"a":' * 3000, b'{"values":[1],"values":[2]}', b"\x80\x04}.", b"\x1f\x8b\x08\0", b""]

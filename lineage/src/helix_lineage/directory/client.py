@@ -43,7 +43,7 @@ class DirectoryClient:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._url, self._trust, self._now = url.rstrip("/"), trust, now
-        self._http = client(timeout_s)
+        self._http = client(url, timeout_s)
         self.source = UrlSource(self._url, self._http)
         self.note = seen
         self.seen: checkpoint.Checkpoint | None = None if seen is None else checkpoint.parse(seen)

@@ -212,18 +212,28 @@ def parse(task: Task, body: bytes, nesting: int = NESTING) -> list[Tensor]:
                 fix=f"known inputs: {', '.join(task.inputs)}",
             )
         if given is not None:
-            found.append(plain.from_value(name, field.datatype, given, rank=len(field.shape)))
+            found.append(_tensor(field, given))
     return found
+
+
+def _tensor(field: TensorField, given: object) -> Tensor:
+    """A field as the schema describes it. Raises InvalidInputError."""
+    single = field.shape == (1,)
+    if isinstance(given, list) == single:
+        what = f"{field.name} must be {'one value' if single else 'a list'}"
+        raise InvalidInputError(what, where=field.name, fix="/docs.json describes the fields")
+    return plain.from_value(field.name, field.datatype, given, rank=len(field.shape))
 
 
 def render(given: Answer) -> dict[str, Any]:
     """The JSON of an answer."""
+    shapes = {name: field.shape for name, field in given.task.outputs.items()}
     return {
         "request_id": given.request_id,
         "seed": given.seed,
         "predictions": [
-            {"prediction_id": prediction, **{tensor.name: plain.to_value(tensor) for tensor in item}}
-            for prediction, item in zip(given.prediction_ids, given.items, strict=True)
+            {"prediction_id": prediction, **{item.name: plain.to_value(item, shapes[item.name]) for item in items}}
+            for prediction, items in zip(given.prediction_ids, given.items, strict=True)
         ],
     }
 
@@ -301,5 +311,7 @@ def _described(field: TensorField, *, optional: bool) -> tuple[Any, Any]:
             schema = {"type": "array", "items": schema}
     if optional:
         schema = {"anyOf": [schema, {"type": "null"}]}
-    default: Any = ... if not optional else (plain.to_value(field.default) if field.default is not None else None)
+    default: Any = ... if not optional else None
+    if optional and field.default is not None:
+        default = plain.to_value(field.default, field.shape)
     return Annotated[Any, WithJsonSchema(schema)], Field(default, description=field.summary)
