@@ -82,7 +82,7 @@ class ProteinMPNN(Model):
         file_format = str(typed.scalar(fields["format"])).lower() if "format" in fields else sniff_format(text)
         if file_format not in FORMATS:
             raise InvalidInputError(f"format is {file_format[:20]!r}", where="format", fix="use pdb or mmcif")
-        structure = self._structure(text, file_format)
+        structure, backbone = self._structure(text, file_format)
         names = typed.texts(fields["chains"]) if "chains" in fields else [chain.name for chain in structure.chains]
         fields["format"] = typed.from_texts("format", [file_format])
         fields["chains"] = typed.from_texts("chains", featurize.check_chains(structure, names))
@@ -94,7 +94,7 @@ class ProteinMPNN(Model):
         else:
             given = str(typed.scalar(fields["sequence"])) if "sequence" in fields else structure.sequence
             fields["sequence"] = typed.from_texts("sequence", [featurize.check_sequence(structure, given)])
-        if not self._read(fields, structure).free_l.any():
+        if not self._read(fields, structure, backbone).free_l.any():
             raise InvalidInputError(
                 f"no residue is left to {task}: all are fixed, in other chains, or without a whole backbone",
                 where="chains",
@@ -111,19 +111,17 @@ class ProteinMPNN(Model):
         """The task's outputs for each item, in order."""
         fields = {tensor.name: tensor for tensor in resolved}
         text, file_format = str(typed.scalar(fields["structure"])), str(typed.scalar(fields["format"]))
-        structure = self._structure(text, file_format)
-        request = self._read(fields, structure)
+        request = self._read(fields, *self._structure(text, file_format))
         encoded = self.decoder.encode(request.backbone)
         designs = (_design(request, item) for item in items)
         for decoded in decode_each(self.decoder, request.backbone, encoded, designs):
             yield _outputs(request, decoded)
 
-    def _structure(self, text: str, file_format: str) -> Structure:
+    def _structure(self, text: str, file_format: str) -> tuple[Structure, featurize.Backbone]:
         limits = self.contract.limits
         return _read_once(text, file_format, limits["residues"], FileLimits.of(limits))
 
-    def _read(self, fields: Mapping[str, Tensor], structure: Structure) -> _Request:
-        backbone = featurize.featurize(structure)
+    def _read(self, fields: Mapping[str, Tensor], structure: Structure, backbone: featurize.Backbone) -> _Request:
         fixed = typed.texts(fields["fixed_positions"]) if "fixed_positions" in fields else []
         return _Request(
             task=str(typed.scalar(fields["task"])),
@@ -145,9 +143,12 @@ class ProteinMPNN(Model):
 
 
 @lru_cache(maxsize=1)
-def _read_once(text: str, file_format: str, residue_limit: int, file_limits: FileLimits) -> Structure:
-    """The structure of a text: `predict` is asked for what `resolve` has just read; nobody changes it."""
-    return read_structure(text, file_format, residue_limit=residue_limit, file_limits=file_limits)
+def _read_once(
+    text: str, file_format: str, residue_limit: int, file_limits: FileLimits
+) -> tuple[Structure, featurize.Backbone]:
+    """A text's structure and its arrays: `predict` is asked for what `resolve` has just read; nobody changes them."""
+    structure = read_structure(text, file_format, residue_limit=residue_limit, file_limits=file_limits)
+    return structure, featurize.featurize(structure)
 
 
 def _check_omit(letters: str) -> str:
