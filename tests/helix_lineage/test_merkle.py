@@ -142,3 +142,13 @@ def test_a_subtree_that_was_asked_for_is_remembered() -> None:
 def test_an_empty_proof_shows_nothing_about_a_tree_between_powers_of_two() -> None:
     leaves = [merkle.leaf_hash(bytes([at])) for at in range(4)]
     assert not merkle.verify_consistency(3, 4, merkle.root(leaves[:3]), merkle.root(leaves), [])
+
+
+@given(st.integers(0, 700), st.integers(0, 50))
+def test_a_frontier_begun_anywhere_goes_on_as_one_begun_at_the_start(size: int, more: int) -> None:
+    leaves = [merkle.leaf_hash(at.to_bytes(2, "big")) for at in range(size + more)]
+    begun = merkle.Frontier.of(size, lambda start, end: merkle.root(leaves[start:end]))
+    assert begun.size == size
+    assert begun.root == merkle.root(leaves[:size])
+    begun.extend(leaves[size:])
+    assert begun.root == merkle.root(leaves)

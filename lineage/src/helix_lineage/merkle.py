@@ -36,6 +36,17 @@ class Frontier:
         self.size = 0
         self._stack: list[bytes] = []
 
+    @classmethod
+    def of(cls, size: int, subtree: Callable[[int, int], bytes]) -> Frontier:
+        """The frontier of the first `size` leaves; `subtree` gives the root over leaves `[start, end)`."""
+        made, start = cls(), 0
+        for level in reversed(range(size.bit_length())):
+            if size >> level & 1:
+                made._stack.append(subtree(start, start + (1 << level)))
+                start += 1 << level
+        made.size = size
+        return made
+
     def append(self, leaf: bytes) -> None:
         """Add a leaf hash."""
         self.extend((leaf,))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helix_lineage import merkle
-from helix_lineage.audit import RULES, Report, audit
+from helix_lineage.audit import RULES, Report, audit, shard_audit
 from helix_lineage.audit.findings import compare
 from helix_lineage.checkpoint import SHARD_ORIGIN, Checkpoint, sign
 from helix_lineage.releases import Sources
@@ -331,6 +331,15 @@ def test_a_living_shard_can_be_audited(world: World) -> None:
         report = audit(world.log, world.sources)
         assert report.findings == []
         assert report.predictions == 3
+
+
+@given(st.integers(1, 3000))
+def test_roots_by_tiles_are_the_roots_by_leaves(size: int) -> None:
+    entries = [at.to_bytes(2, "big") for at in range(size)]
+    leaves, nodes = shard_audit._hashes(entries, range(size))
+    shard = shard_audit.AuditedShard(ShardFolder(Path()), leaves=leaves, nodes=nodes)
+    for end in {0, 1, size // 2, size - size % 256, size}:
+        assert shard.root_at(end) == merkle.root([merkle.leaf_hash(entry) for entry in entries[:end]])
 
 
 def test_an_empty_log_holds(world: World) -> None:

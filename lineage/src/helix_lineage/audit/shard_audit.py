@@ -15,10 +15,10 @@ from helix_lineage.errors import ShardError, TrustError
 from helix_lineage.shard import entries, journal
 from helix_lineage.shard.files import is_locked
 from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.shard.layout import TEMPORARY, ShardFolder
+from helix_lineage.shard.layout import TEMPORARY, TILE_WIDTH, ShardFolder
 
 _PART = 65536
-"""Entries that a process looks at in one go."""
+"""Entries that a process looks at in one go; whole tiles."""
 _NOTES = 2048
 """Checkpoints that a process verifies in one go."""
 
@@ -34,6 +34,8 @@ class AuditedShard:
     """Entries under the last checkpoint of the journal."""
     leaves: list[bytes] = field(default_factory=list)
     """Their leaf hashes."""
+    nodes: list[bytes] = field(default_factory=list)
+    """Of each full tile of them the root."""
     others: dict[int, entries.Body] = field(default_factory=dict)
     """Entries after the header that are no predictions, and could be read."""
     predictions: array[int] = field(default_factory=lambda: array("Q"))
@@ -64,7 +66,16 @@ class AuditedShard:
 
     def root_at(self, size: int) -> bytes:
         """Root over the first `size` entries."""
-        return merkle.root(self.leaves[:size])
+        return self.root_of(0, size)
+
+    def root_of(self, start: int, end: int) -> bytes:
+        """Root over entries `[start, end)`, where a range longer than a tile starts with one."""
+        if end - start < TILE_WIDTH:
+            return merkle.root(self.leaves[start:end])
+        full, rest = end // TILE_WIDTH, end % TILE_WIDTH
+        # What is left over goes up as it is, level by level, until it meets a neighbour: as in `merkle.root`.
+        last = [merkle.root(self.leaves[end - rest : end])] if rest else []
+        return merkle.root([*self.nodes[start // TILE_WIDTH : full], *last])
 
 
 def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) -> AuditedShard:
@@ -79,8 +90,9 @@ def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) ->
     parsed = journal.parse(data)
     shard.covered = parsed.entries[: parsed.covered]
     progress(f"shard {shard.id}: {len(shard.covered)} entries")
-    leaves = spread(lambda part: _leaves(shard.covered, part), ranges(len(shard.covered), _PART))
-    shard.leaves = [leaf for part in leaves for leaf in part]
+    for leaves, nodes in spread(lambda part: _hashes(shard.covered, part), ranges(len(shard.covered), _PART)):
+        shard.leaves += leaves
+        shard.nodes += nodes
     if not _check_header(shard, parsed):
         return shard
     published = _check_published(shard, note)
@@ -90,7 +102,8 @@ def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) ->
     _decode(shard)
     progress(f"shard {shard.id}: tiles")
     unfinished = shard.live or not shard.ended
-    check_tiles(shard.folder, shard.covered, shard.leaves, published, live=unfinished, find=shard.find)
+    hashes = [shard.leaves, shard.nodes]
+    check_tiles(shard.folder, shard.covered, hashes, published, live=unfinished, find=shard.find)
     _check_files(shard)
     return shard
 
@@ -154,14 +167,12 @@ def _check_contents(shard: AuditedShard, parsed: journal.Journal, published: che
     """Every checkpoint of the journal against the entries; the first that fails is named, with what tells why."""
     if shard.header is None:
         return
-    frontier, done, before = merkle.Frontier(), 0, 0
-    for covered, signed in zip(parsed.checkpoints, _verify_all(shard, parsed.checkpoints), strict=True):
-        frontier.extend(shard.leaves[done : covered.size])
-        done = covered.size
+    before = 0
+    for covered, (signed, root) in zip(parsed.checkpoints, _verify_all(shard, parsed.checkpoints), strict=True):
         if isinstance(signed, str):
             shard.find("checkpoint", f"the journal's checkpoint after entry {covered.size - 1}: {signed}")
             continue
-        if (signed.size, signed.root) != (covered.size, frontier.root):
+        if (signed.size, signed.root) != (covered.size, root):
             _name_difference(shard, published, signed, covered.size, before)
             return
         before = signed.size
@@ -171,17 +182,21 @@ def _check_contents(shard: AuditedShard, parsed: journal.Journal, published: che
         shard.find("forked", f"the published checkpoint of size {published.size} is of another history")
 
 
-def _verify_all(shard: AuditedShard, notes: Sequence[journal.Covered]) -> list[checkpoint.Checkpoint | str]:
-    """What each signed note says, or why its signature does not hold."""
+def _verify_all(
+    shard: AuditedShard, notes: Sequence[journal.Covered]
+) -> list[tuple[checkpoint.Checkpoint | str, bytes]]:
+    """What each signed note says, or why its signature does not hold; and the root of the entries before it."""
     key = b"" if shard.header is None else shard.header.public_key
 
-    def verify(part: range) -> list[checkpoint.Checkpoint | str]:
-        found: list[checkpoint.Checkpoint | str] = []
+    def verify(part: range) -> list[tuple[checkpoint.Checkpoint | str, bytes]]:
+        found: list[tuple[checkpoint.Checkpoint | str, bytes]] = []
+        frontier = merkle.Frontier.of(notes[part.start - 1].size if part.start else 0, shard.root_of)
         for at in part:
+            frontier.extend(shard.leaves[frontier.size : notes[at].size])
             try:
-                found.append(checkpoint.verify(notes[at].note, shard.origin, key))
+                found.append((checkpoint.verify(notes[at].note, shard.origin, key), frontier.root))
             except TrustError as error:
-                found.append(error.what)
+                found.append((error.what, frontier.root))
         return found
 
     return [item for part in spread(verify, ranges(len(notes), _NOTES)) for item in part]
@@ -234,8 +249,11 @@ def _decode(shard: AuditedShard) -> None:
             closed_at = sequence
 
 
-def _leaves(covered: Sequence[bytes], part: range) -> list[bytes]:
-    return [merkle.leaf_hash(covered[at]) for at in part]
+def _hashes(covered: Sequence[bytes], part: range) -> tuple[list[bytes], list[bytes]]:
+    """Leaf hashes, and the root of each full tile of them."""
+    leaves = [merkle.leaf_hash(covered[at]) for at in part]
+    full = range(0, len(leaves) - TILE_WIDTH + 1, TILE_WIDTH)
+    return leaves, [merkle.root(leaves[at : at + TILE_WIDTH]) for at in full]
 
 
 def _odd(covered: Sequence[bytes], part: range) -> list[int]:

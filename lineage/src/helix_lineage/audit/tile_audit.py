@@ -29,7 +29,7 @@ class _Tile:
 def check_tiles(
     folder: ShardFolder,
     entries: Sequence[bytes],
-    leaves: Sequence[bytes],
+    hashes: Sequence[list[bytes]],
     published: Checkpoint | None,
     *,
     live: bool,
@@ -38,9 +38,10 @@ def check_tiles(
     """Report, with `find(rule, message)`, tiles that are missing, wrong or out of place.
 
     Args:
+        hashes: the entries' leaf hashes, and the roots of their full tiles.
         live: the writer may have gone on since the journal was read.
     """
-    levels, paths = _levels(leaves), _files(folder)
+    levels, paths = _levels(hashes), _files(folder)
     # A tile of entries that the journal lost is evidence, and the loss is reported by its own rule.
     lost = published is not None and published.size > len(entries)
 
@@ -87,9 +88,9 @@ def signed_leaves(folder: ShardFolder, published: Checkpoint) -> list[bytes] | N
     return leaves if len(leaves) == published.size and merkle.root(leaves) == published.root else None
 
 
-def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
-    """Per tile level, the hashes that its tiles hold."""
-    levels = [list(leaves)]
+def _levels(hashes: Sequence[list[bytes]]) -> list[list[bytes]]:
+    """Per tile level, the hashes that its tiles hold; the first two are given, the second may be empty."""
+    levels = [level for level in hashes if level] or [[]]
     while len(levels[-1]) >= TILE_WIDTH:
         nodes = levels[-1]
         full = len(nodes) // TILE_WIDTH
