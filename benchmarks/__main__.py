@@ -74,8 +74,10 @@ def _measure(name: str, quick: bool) -> tuple[dict[str, object], list[Row]]:
         # Where a figure is not reached, the profile that shows why goes with the result.
         short = not quick and any(row.short for row in rows) and hasattr(module, "profile")
         profile = {"profile": module.profile(here)} if short else {}
-    after = setting.describe_machine()["load_average"]
-    machine = {**before, "load_average_after": after}
+    after = setting.describe_machine()
+    (slow, fast), (slower, faster) = before["python_steps_per_us"], after["python_steps_per_us"]
+    steps = [min(slow, slower), max(fast, faster)]
+    machine = {**before, "load_average_after": after["load_average"], "python_steps_per_us": steps}
     return {"name": name, "machine": machine, "rows": [row.json() for row in rows], **profile}, rows
 
 

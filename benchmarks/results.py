@@ -43,10 +43,10 @@ def questions(name: str) -> list[str]:
 def table(results: Iterable[Mapping[str, Any]]) -> str:
     """The README's table, with the machine it is of."""
     results = list(results)
-    machine = results[0]["machine"] if results else {}
+    machines = sorted({_machine(result["machine"]) for result in results})
     lines = [
-        f"Measured on {machine.get('cores')} cores of {machine.get('processor')} ({machine.get('class')});"
-        " above 1 is better than the peer, or than what is promised. `make bench` measures again.",
+        f"Measured on {'; and on '.join(machines)}. Above 1 is better than the peer, or than what is promised."
+        " `make bench` measures again.",
         "",
         "| question | ours | peer | times | at least |",
         "|---|---|---|---|---|",
@@ -55,6 +55,11 @@ def table(results: Iterable[Mapping[str, Any]]) -> str:
     if missing := [name for name in NAMES if name not in {result["name"] for result in results}]:
         lines += ["", f"No result is committed yet of: {', '.join(missing)}."]
     return "\n".join(lines)
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    """A machine in words."""
+    return f"{machine['cores']} cores of {machine['processor']} ({machine['class']})"
 
 
 def _line(row: Row) -> str:
