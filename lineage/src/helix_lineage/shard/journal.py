@@ -7,6 +7,8 @@ import zlib
 from dataclasses import dataclass, field
 
 MAGIC = b"helix-journal-1\n"
+AHEAD = 256 * 1024
+"""Zeros that a writer lays ahead."""
 ENTRY = 1
 CHECKPOINT = 2
 

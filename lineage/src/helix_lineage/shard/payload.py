@@ -22,6 +22,8 @@ BODY_ERASED = 1
 SALT_ERASED = 2
 SEGMENT_BYTES = 64 * 2**20
 """A new segment starts with the first group after this many bytes."""
+AHEAD = 2**20
+"""Zeros that a writer lays ahead in a segment."""
 MAX_BODY_BYTES = 2**30
 """Largest typed value that a record may hold, uncompressed: no decompression bombs."""
 _LEVEL = 1

@@ -17,8 +17,6 @@ from helix_lineage.shard.files import AppendFile, make_folder, remove_file, sync
 from helix_lineage.shard.layout import ShardFolder
 
 _REMEMBERED_INPUTS = 256
-_AHEAD = 1024 * 1024
-"""Zeros that are laid ahead in a segment."""
 _SMALL = 4096
 """Bytes of a value that is compressed together with others of its group: alone, it takes less time
 than the interpreter takes to go from thread to thread, and compressing lets go of it."""
@@ -198,7 +196,7 @@ class PayloadWriter:
         make_folder(self._folder.payload)
         path = self._folder.segment(self._number + 1)
         remove_file(path)  # what a refused group left; nothing acknowledged lies in a number not yet taken
-        file = AppendFile(path, ahead=_AHEAD)
+        file = AppendFile(path, ahead=payload.AHEAD)
         try:
             file.write(payload.segment_head(self._folder.id, sequence))
             file.sync()

@@ -50,8 +50,6 @@ from helix_lineage.shard.waiting import Pending
 
 _log = logging.getLogger(__name__)
 
-_AHEAD = 256 * 1024
-"""Zeros that are laid ahead in the journal."""
 MAX_GROUP_ITEMS = 1024
 PROBE_BYTES = 256 * 1024
 """More than a usual group and its tiles take. A request that needs more is refused by itself."""
@@ -146,7 +144,7 @@ class ShardWriter:
             for path, bundle in zip((new.release, new.promotion), bundles, strict=True):
                 if bundle is not None:
                     replace_file(path, bundle, durable=True)
-            file = AppendFile(new.journal, ahead=_AHEAD)
+            file = AppendFile(new.journal, ahead=journal.AHEAD)
             undo.callback(file.close)
             file.write(journal.MAGIC)
             writer = cls(final, key, file, lock, now)
@@ -205,7 +203,9 @@ class ShardWriter:
         if already:
             return
         try:
-            self._close_files()
+            self._payload.close()
+            self._journal.close()
+            self._lock.release()
         except OSError as error:
             raise ShardError(f"cannot close the shard: {error}", where=self.shard_id) from error
         if self._broken:
@@ -385,11 +385,6 @@ class ShardWriter:
                 self._publish(durable=True)
         except (OSError, ShardError) as error:
             self._break(str(error))
-
-    def _close_files(self) -> None:
-        self._payload.close()
-        self._journal.close()
-        self._lock.release()
 
     def _recover(self, log_dir: Path) -> None:
         """Recover dead shards, and say so in this one."""
