@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helix_lineage import merkle
-from helix_lineage.audit import RULES, Report, audit, shard_audit
+from helix_lineage.audit import RULES, Report, audit
 from helix_lineage.audit.findings import compare
 from helix_lineage.checkpoint import SHARD_ORIGIN, Checkpoint, sign
 from helix_lineage.releases import Sources
@@ -219,31 +219,6 @@ def test_tiles_are_the_journals(world: World, shard: ShardFolder) -> None:
     assert finding.message == "tile/entries/000.p/8 is missing"
 
 
-@pytest.mark.parametrize(("path", "rule"), [("journal", "journal-damaged"), ("payload/000000.seg", "payload")])
-def test_zeros_stand_only_at_the_end_of_a_shard_that_has_not_ended(
-    world: World, shard: ShardFolder, path: str, rule: str
-) -> None:
-    assert (shard.root / path).read_bytes() != b""
-    with (shard.root / path).open("ab") as file:
-        file.write(bytes(100))
-    assert rule in {name for name, _ in _rules(audit(world.log, world.sources))}
-
-
-def test_a_process_that_died_leaves_zeros_and_no_finding(world: World) -> None:
-    with world.open() as writer:
-        writer.append(request(count=3))
-        copy = world.root / "copy"
-        shutil.copytree(writer.folder, copy)
-    shutil.rmtree(writer.folder)
-    copy.rename(writer.folder)
-    folder = ShardFolder(writer.folder)
-    assert folder.journal.read_bytes().endswith(bytes(1000))
-    assert folder.segment(0).read_bytes().endswith(bytes(1000))
-    assert audit(world.log, world.sources).findings == []
-    folder.segment(0).write_bytes(folder.segment(0).read_bytes() + b"x")
-    assert audit(world.log, world.sources).findings != []
-
-
 def test_files_that_do_not_belong_are_named(world: World, shard: ShardFolder) -> None:
     (shard.root / "notes.txt").write_text("x")
     (shard.tiles / "0" / "x").write_text("x")
@@ -331,15 +306,6 @@ def test_a_living_shard_can_be_audited(world: World) -> None:
         report = audit(world.log, world.sources)
         assert report.findings == []
         assert report.predictions == 3
-
-
-@given(st.integers(1, 3000))
-def test_roots_by_tiles_are_the_roots_by_leaves(size: int) -> None:
-    entries = [at.to_bytes(2, "big") for at in range(size)]
-    leaves, nodes = shard_audit._hashes(entries, range(size))
-    shard = shard_audit.AuditedShard(ShardFolder(Path()), leaves=leaves, nodes=nodes)
-    for end in {0, 1, size // 2, size - size % 256, size}:
-        assert shard.root_at(end) == merkle.root([merkle.leaf_hash(entry) for entry in entries[:end]])
 
 
 def test_an_empty_log_holds(world: World) -> None:
