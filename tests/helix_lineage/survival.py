@@ -13,7 +13,7 @@ import pytest
 from helix_lineage.audit import audit
 from helix_lineage.errors import ShardError
 from helix_lineage.releases import Sources
-from helix_lineage.shard import Prediction, ShardWriter, files, payload, writer
+from helix_lineage.shard import Prediction, ShardWriter, files, journal, payload, writer
 from helix_lineage.shard.reader import Log, Shard
 from tests.helix_lineage.disk import Disk
 from tests.helix_lineage.support import NOW_NS, header, request
@@ -38,6 +38,8 @@ def eager(patch: pytest.MonkeyPatch) -> None:
     """Make a writer take a new segment every few items, and, while it serves, publish after every group."""
     patch.setattr(writer, "PUBLISH_SECONDS", 9.0)
     patch.setattr(payload, "SEGMENT_BYTES", 900)
+    patch.setattr(payload, "AHEAD", 400)
+    patch.setattr(journal, "AHEAD", 1000)
     patch.setattr(files, "os", _Volatile())
 
 

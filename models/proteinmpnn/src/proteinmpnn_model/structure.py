@@ -29,6 +29,8 @@ _CODES = {
     "TYR": "Y", "VAL": "V", "MSE": "M",
 }  # fmt: skip
 
+_BLANKS = " \t\r"
+"""Around a number. Python's own strip() also takes control characters away, before which gemmi reads no number."""
 _COORDINATE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _RESIDUE_NUMBER = re.compile(r"-?\d+|[A-Z][0-9A-Z]{3}|[a-z][0-9a-z]{3}", re.ASCII)
 """Decimal, or hybrid-36 for numbers above 9999."""
@@ -261,10 +263,10 @@ def _pdb_records(text: str, most_atoms: int | None) -> str:
 def _check_pdb_columns(number: int, line: str) -> None:
     if not line.isascii():  # gemmi counts bytes, and would cut a letter in two
         raise InvalidInputError(f"line {number} holds letters beyond ASCII", where="structure")
-    if not _RESIDUE_NUMBER.fullmatch(line[22:26].strip()):
+    if not _RESIDUE_NUMBER.fullmatch(line[22:26].strip(_BLANKS)):
         raise InvalidInputError(f"line {number}: columns 23-26 hold no residue number", where="structure")
     for start in (30, 38, 46):
-        if not _COORDINATE.fullmatch(line[start : start + 8].strip()):
+        if not _COORDINATE.fullmatch(line[start : start + 8].strip(_BLANKS)):
             raise InvalidInputError(
                 f"line {number}: the coordinate in columns {start + 1}-{start + 8} is no finite number",
                 where="structure",
