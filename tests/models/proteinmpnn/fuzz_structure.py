@@ -70,7 +70,7 @@ def check(found: structure.Structure) -> None:
     if featurize.check_sequence(found, found.sequence) != found.sequence:
         raise Broken("the structure's own sequence does not fit it")
     if all(re.fullmatch(r"[ -~]*", label) for label in labels):
-        featurize.check_positions(found, [label for label in labels if label[-1].isdigit()])
+        featurize.check_positions(found, labels)
 
 
 def check_pdb_numbers(text: str) -> None:

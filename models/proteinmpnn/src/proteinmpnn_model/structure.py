@@ -34,6 +34,7 @@ _BLANKS = " \t\r"
 _COORDINATE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _RESIDUE_NUMBER = re.compile(r"-?\d+|[A-Z][0-9A-Z]{3}|[a-z][0-9a-z]{3}", re.ASCII)
 """Decimal, or hybrid-36 for numbers above 9999."""
+_INSERTION = re.compile("[A-Za-z]")
 _LARGEST_COORDINATE_ANGSTROM = 1e5
 """Beyond it float32 no longer resolves a bond; a PDB file cannot hold more either."""
 
@@ -279,6 +280,11 @@ def _add(residues: dict[tuple[int, str], Residue], chain: str, group: gemmi.Resi
     if number is None:
         raise InvalidInputError(f"chain {chain!r} has a residue {group.name!r} without a number", where="structure")
     insertion = group.seqid.icode.strip()
+    if insertion and not _INSERTION.fullmatch(insertion):
+        # A digit would make `A:03` both residue 0 with insertion 3 and residue 3.
+        raise InvalidInputError(
+            f"chain {chain!r}: the insertion code {insertion!r} of residue {number} is no letter", where="structure"
+        )
     residue = residues.setdefault((number, insertion), Residue(number, insertion, _CODES.get(group.name, "X")))
     for atom in group:
         if atom.name in BACKBONE and atom.name not in residue.atoms:
