@@ -3,19 +3,24 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from helix_lineage.canonical import digest_bytes
-from helixserve import look, readiness
+from helixserve import image_files, look, readiness
 from helixserve.errors import NotReadyError
-from helixserve.image_files import Files
 from helixserve.settings import Settings
 from tests.helixserve.support import Place
 
 NOW = datetime.now(UTC)
+READ = {"opt/helix/model/model.toml", "opt/helix/artifacts/tiny.onnx"}
+"""What a server reads itself, whoever looked."""
 
 
 @pytest.fixture
@@ -24,35 +29,54 @@ def settings(place: Place) -> Settings:
 
 
 @pytest.fixture
-def looked_here(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> list[Path]:
-    """The folders that this process looks at itself, with nothing found."""
-    look.begin(settings)  # before this process stops looking
-    folders: list[Path] = []
-    monkeypatch.setattr(Files, "check_tree", lambda _, folder: folders.append(folder))
-    return folders
+def module(place: Place) -> Path:
+    return place.home / "model" / "src" / "tiny_model" / "model.py"
 
 
-def test_what_the_look_has_seen_is_not_looked_at_again(settings: Settings, looked_here: list[Path]) -> None:
-    verified = readiness.load(settings, NOW)
-    assert looked_here == []
+@pytest.fixture
+def hashed_here(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> set[str]:
+    """A look has begun; what this process hashes from now on. Files are old enough to be known again."""
+    monkeypatch.setattr(image_files, "_SETTLED_NS", -1)
+    look.begin(settings)
+    names: set[str] = set()
+    real = image_files.Files._read
+
+    def read(self: image_files.Files, name: str) -> bytes:
+        names.add(name)
+        return real(self, name)
+
+    monkeypatch.setattr(image_files.Files, "_read", read)
+    return names
+
+
+def test_what_the_look_has_hashed_is_not_hashed_again(settings: Settings, hashed_here: set[str]) -> None:
+    readiness.load(settings, NOW)
+    assert hashed_here == READ
     assert multiprocessing.active_children() == [], "the process that looked is gone"
     readiness.load(settings, NOW)
-    assert looked_here == [settings.home], "a look counts once"
-    assert verified.files.seen == {}, "files of the last two seconds are hashed again"
+    assert hashed_here > READ, "a look counts once"
 
 
-def test_what_the_look_finds_wrong_is_said(place: Place, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = place.home / "model" / "src" / "tiny_model" / "model.py"
+def test_what_changes_after_the_look_is_seen(settings: Settings, hashed_here: set[str], module: Path) -> None:
+    time.sleep(1)  # the look is over
+    module.write_bytes(module.read_bytes()[:-1] + b"#")
+    with pytest.raises(NotReadyError, match="the release lists") as caught:
+        readiness.load(settings, NOW)
+    assert caught.value.where == "opt/helix/model/src/tiny_model/model.py"
+    assert hashed_here == {*READ, caught.value.where}
+
+
+def test_what_the_look_finds_wrong_is_said(settings: Settings, module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module.write_bytes(module.read_bytes() + b"#")
     look.begin(settings)
-    monkeypatch.setattr(Files, "check_tree", lambda *_: None)
+    monkeypatch.setattr(image_files.Files, "check_tree", lambda *_: None)
     with pytest.raises(NotReadyError, match="bytes") as caught:
         readiness.load(settings, NOW)
     assert caught.value.where == "opt/helix/model/src/tiny_model/model.py"
     readiness.load(settings, NOW)  # the planted fault: nobody looks, and nothing is found
 
 
-def test_after_a_look_that_died_this_process_looks(settings: Settings, looked_here: list[Path]) -> None:
+def test_after_a_look_that_died_this_process_looks(settings: Settings, hashed_here: set[str]) -> None:
     (process,) = multiprocessing.active_children()
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
@@ -60,12 +84,22 @@ def test_after_a_look_that_died_this_process_looks(settings: Settings, looked_he
     look._begun[0].found.close()
     os.kill(process.pid, signal.SIGKILL)
     readiness.load(settings, NOW)
-    assert looked_here == [settings.home]
+    assert hashed_here > READ
 
 
-def test_a_look_by_another_list_counts_for_nothing(settings: Settings, looked_here: list[Path]) -> None:
+def test_where_no_process_may_be_made_this_one_looks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    look.begin(settings)
+    assert look.end("") is None
+    readiness.load(settings, NOW)
+
+
+def test_a_look_by_another_list_counts_for_nothing(settings: Settings) -> None:
+    look.begin(settings)
     assert look.end(digest_bytes(b"another list")) is None
-    assert looked_here == []
 
 
 def test_a_list_that_cannot_be_read_is_told_by_who_knows_the_release(place: Place, settings: Settings) -> None:
@@ -75,3 +109,24 @@ def test_a_list_that_cannot_be_read_is_told_by_who_knows_the_release(place: Plac
         readiness.load(settings, NOW)
     assert caught.value.where == "files.json"
     assert multiprocessing.active_children() == []
+
+
+def test_a_look_whose_server_was_killed_ends(place: Place) -> None:
+    """Also when it has more to tell than a pipe holds."""
+    code = (
+        "import json, os, signal, time\n"
+        "from helixserve import look\n"
+        "from helixserve.settings import Settings\n"
+        "real = json.dumps\n"
+        "look.json.dumps = lambda told: real(told) + ' ' * 10**6\n"
+        "look.begin(Settings.read())\n"
+        "print(look._begun[0].process.pid, flush=True)\n"
+        "time.sleep(1)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=place.environment(), capture_output=True, text=True, timeout=20, check=False
+    )  # its own end of standard output is open until it ends, too
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    look_pid = int(done.stdout)
+    assert not psutil.pid_exists(look_pid) or psutil.Process(look_pid).status() == psutil.STATUS_ZOMBIE

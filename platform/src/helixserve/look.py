@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -32,14 +33,18 @@ def begin(settings: Settings) -> None:
     """Start looking. The process must have no second thread yet."""
     context = multiprocessing.get_context("fork")
     found, tell = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(settings, tell), name="helix-look", daemon=True)
-    process.start()
+    process = context.Process(target=_run, args=(settings, found, tell), name="helix-look", daemon=True)
+    try:
+        process.start()
+    except OSError:  # no process is allowed or left: this one looks itself
+        found.close()
+    else:
+        _begun.append(_Look(process, found))
     tell.close()
-    _begun.append(_Look(process, found))
 
 
 def end(digest: str) -> Mapping[str, tuple[int, ...]] | None:
-    """Wait for the look. Gives `Files.seen`, or None when nobody looked by the list of that digest.
+    """Wait for the look. Gives what `Files` takes as `seen`, or None when nobody looked by the list of that digest.
 
     Raises NotReadyError for what the look found wrong.
     """
@@ -69,8 +74,9 @@ def forget() -> None:
         look.process.join()
 
 
-def _run(settings: Settings, tell: Connection) -> None:
+def _run(settings: Settings, found: Connection, tell: Connection) -> None:
     """In the other process."""
+    found.close()  # else nobody would tell it that there is nobody any more to tell
     try:
         manifest = read_list(settings.files)
         files = Files(manifest, settings.root)
@@ -81,4 +87,5 @@ def _run(settings: Settings, tell: Connection) -> None:
         files.check_tree(settings.home)
     except NotReadyError as error:
         told |= {"what": error.what, "where": error.where}
-    tell.send_bytes(json.dumps(told).encode())
+    with suppress(BrokenPipeError):
+        tell.send_bytes(json.dumps(told).encode())

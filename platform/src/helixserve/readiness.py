@@ -99,8 +99,7 @@ def _load(settings: Settings, at: datetime) -> Verified:
     artifacts = {name: files.read(settings.artifacts / name) for name in contract.artifacts}
     for name, data in artifacts.items():
         check_artifact(served, name, digest_bytes(data))
-    if seen is None:
-        files.check_tree(settings.home)
+    files.check_tree(settings.home)  # of what was looked at, whether it is still what it was then
     return Verified(release, release.parameters["image"], bundle, contract, artifacts, trust, files, promotion)
 
 

@@ -15,6 +15,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -51,6 +52,7 @@ class Recorder:
         self._writer: ShardWriter | None = None
         self._admitted = False
         self._closed = False
+        self._large = ThreadPoolExecutor(2, thread_name_prefix="helix-record")
         self._lock = threading.Lock()  # of what `mend` and `close` change
         self.failure: HelixServeError | None = UnrecordedError("no shard is open yet", where="log")
         """Why nothing can be recorded now; None while all is well."""
@@ -102,7 +104,7 @@ class Recorder:
         return None if writer is None else str(writer.shard_id)
 
     def measure(self) -> tuple[int, int]:
-        """Entries of the shard, and bytes of its journal and payload."""
+        """Entries of the shard, and bytes of its journal and payload with the zeros that are laid ahead."""
         writer = self._writer
         if writer is None:
             return 0, 0
@@ -113,14 +115,14 @@ class Recorder:
     async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
         """Prediction ids, once everything is on disk. Raises UnrecordedError when it cannot be.
 
-        One that is cancelled is recorded all the same.
+        What is cancelled once it has begun is recorded all the same, and its ids are told to nobody.
         """
         writer = self._writer
         if writer is None or not self._admitted:
             raise self.failure or UnrecordedError("no shard is open", where="log")
         try:
             if sum(len(item.input) + len(item.output) for item in predictions) > _LOOP_BYTES:
-                return await asyncio.to_thread(writer.append, predictions)
+                return await asyncio.get_running_loop().run_in_executor(self._large, writer.append, predictions)
             return await writer.append_soon(predictions)
         except (LineageError, OSError) as error:
             logger.exception("the shard %s cannot be written", writer.shard_id)
@@ -150,6 +152,7 @@ class Recorder:
 
     def close(self) -> None:
         """End the shard with its close entry. What cannot be written now is recovered at the next start."""
+        self._large.shutdown()
         with self._lock:
             self._closed = True
             if self._writer is not None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from helix_lineage import merkle
 from helix_lineage.audit import audit, shard_audit
+from helix_lineage.errors import ShardError
 from helix_lineage.shard.layout import ShardFolder
 from tests.helix_lineage.support import World, request
 
@@ -47,3 +48,23 @@ def test_roots_by_tiles_are_the_roots_by_leaves(size: int) -> None:
     shard = shard_audit.AuditedShard(ShardFolder(Path()), leaves=leaves, nodes=nodes)
     for end in {0, 1, size // 2, size - size % 256, size}:
         assert shard.root_at(end) == merkle.root([merkle.leaf_hash(entry) for entry in entries[:end]])
+
+
+def test_a_process_that_dies_after_its_close_entry_leaves_no_finding(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = world.open()
+    writer.append(request(count=3))
+
+    def die(*, durable: bool) -> None:
+        assert durable
+        raise OSError("the power fails")
+
+    monkeypatch.setattr(writer, "_publish", die)
+    with pytest.raises(ShardError):
+        writer.close()
+    folder = ShardFolder(writer.folder)
+    assert not folder.journal.read_bytes().endswith(bytes(9))
+    assert not folder.segment(0).read_bytes().endswith(bytes(9))
+    rules = {finding.rule for finding in audit(world.log, world.sources).findings}
+    assert not rules & {"journal-damaged", "journal-torn", "payload"}

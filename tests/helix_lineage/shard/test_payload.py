@@ -111,3 +111,13 @@ def test_a_segment_belongs_to_its_shard() -> None:
             payload.parse_segment_head(bytes(changed), "ab" * 16)
     with pytest.raises(ShardError, match="cut short"):
         payload.parse_segment_head(head[:-1], "ab" * 16)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_damaged_kind_hides_no_other_record(bit: int) -> None:
+    """Only a head of zeros ends a segment: what is laid ahead, and not what was damaged."""
+    records = [PayloadRecord(payload.OUTPUT, at, bytes([at]) * 32, compress(b"x")).to_bytes() for at in (1, 2, 3)]
+    data = bytearray(b"".join(records) + bytes(1000))
+    data[len(records[0]) + 4] ^= 1 << bit
+    found = [sequence for _, sequence, _, _ in payload.spans(bytes(data), 0, len(data))]
+    assert found == [1, 2, 3]

@@ -82,6 +82,8 @@ def test_data_may_be_nested_or_flat_and_the_version_in_the_path(tiny: Serving) -
 
 
 BAD: list[tuple[Any, int, str]] = [
+    ({"parameters": {"text": "a", "binary_data_output": []}}, 400, "binary_data_output"),
+    ({"inputs": [], "outputs": [{"name": "label", "parameters": {"binary_data": 1}}]}, 400, "binary_data"),
     ([], 400, "body"),
     ({}, 400, "values"),
     ({"inputs": {}}, 400, "inputs"),

@@ -30,6 +30,8 @@ class AuditedShard:
     folder: ShardFolder
     header: ShardHeader | None = None
     live: bool = False
+    recovered: bool = False
+    """Whether it was, when its files began to be read: a server that starts meanwhile cuts them."""
     covered: list[bytes] = field(default_factory=list)
     """Entries under the last checkpoint of the journal."""
     leaves: list[bytes] = field(default_factory=list)
@@ -56,9 +58,7 @@ class AuditedShard:
     @property
     def ended(self) -> bool:
         """Was the shard closed, or recovered?"""
-        if self.folder.recovered.exists():
-            return True
-        return bool(self.covered) and entries.is_close(self.covered[-1])
+        return self.recovered or (bool(self.covered) and entries.is_close(self.covered[-1]))
 
     def find(self, rule: str, message: str, sequence: int | None = None) -> None:
         """Report."""
@@ -81,6 +81,7 @@ class AuditedShard:
 def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) -> AuditedShard:
     """Header, journal, checkpoints, entries and tiles of the shard in a folder. Never raises LineageError."""
     shard = AuditedShard(ShardFolder(path))
+    shard.recovered = shard.folder.recovered.exists()
     shard.live = is_locked(shard.folder.lock)
     # The published checkpoint first: a living writer only ever moves ahead of it.
     note = _read(shard, shard.folder.checkpoint, "checkpoint", "the published checkpoint is missing")

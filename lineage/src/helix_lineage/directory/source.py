@@ -135,7 +135,7 @@ def client(url: str, timeout_s: float) -> httpx.Client:
         import httpx  # noqa: PLC0415
     except ImportError as error:
         raise DirectoryError("httpx is not installed", fix="pip install 'helix-lineage[directory]'") from error
-    # The system's certificates take a tenth of a second to load; where there is no TLS, none is trusted.
+    # Certificates take a tenth of a second to load; where there is no TLS, none is trusted.
     verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.startswith("http://") else True
     # No proxy and no redirect: what the environment or the other side says must not choose whom we believe to talk to.
     return httpx.Client(verify=verify, timeout=timeout_s, trust_env=False, follow_redirects=False)

@@ -57,7 +57,8 @@ class AppendFile:
         self.size = self._next = size
 
     def trim(self) -> None:
-        """Take away, durably, the zeros that follow what was written; nothing is written after that."""
+        """Take away, durably, the zeros that follow what was written, and lay no more."""
+        self._ahead = 0
         if self._next > self.size:
             os.ftruncate(self._fd, self.size)
             os.fsync(self._fd)

@@ -72,18 +72,8 @@ def parse(data: bytes) -> Journal:
     position = _parse_plain(data, journal)
     written = position + len(data[position:].rstrip(b"\0"))
     journal.laid = len(data) - written
-    while position < written:
-        damage, end = _check_frame(data, position)
-        if damage:
-            journal.damage = f"byte {position} (entry {len(journal.entries)}): {damage}"
-            return journal
-        kind = data[position + 4]
-        body = data[position + _HEAD.size : end - _CRC.size]
-        if kind == ENTRY:
-            journal.entries.append(body)
-        else:
-            journal.checkpoints.append(Covered(len(journal.entries), body, end))
-        position = end
+    if position < written:
+        journal.damage = f"byte {position} (entry {len(journal.entries)}): {_damage(data, position)}"
     return journal
 
 
@@ -106,17 +96,15 @@ def _parse_plain(data: bytes, journal: Journal) -> int:
     return position
 
 
-def _check_frame(data: bytes, position: int) -> tuple[str | None, int]:
-    """What is wrong with the frame at `position`, and where it ends."""
+def _damage(data: bytes, position: int) -> str:
+    """What is wrong with the frame at `position`."""
     if position + _HEAD.size > len(data):
-        return "the frame is cut short", 0
+        return "the frame is cut short"
     length, kind = _HEAD.unpack_from(data, position)
     end = position + _HEAD.size + length + _CRC.size
     if end > len(data):
-        return "the frame is cut short", 0
+        return "the frame is cut short"
     (crc,) = _CRC.unpack_from(data, end - _CRC.size)
     if zlib.crc32(memoryview(data)[position : end - _CRC.size]) != crc:
-        return "the frame's checksum does not match", 0
-    if kind not in (ENTRY, CHECKPOINT):
-        return f"unknown frame type {kind}", 0
-    return None, end
+        return "the frame's checksum does not match"
+    return f"unknown frame type {kind}"

@@ -176,15 +176,15 @@ def spans(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, i
     while start + _HEAD.size <= end:
         length, kind, _, _, sequence = look(data, start)
         after = start + around + length
-        if not kind or after > end:
-            return  # laid ahead; being written, or torn
+        if after > end or not (length or kind or sequence):
+            return  # being written, or torn; laid ahead
         yield kind, sequence, start, after
         start = after
 
 
 def is_zero(data: bytes, start: int) -> bool:
     """Is there nothing but zeros from `start` on?"""
-    return not any(data[start : start + 1]) and not data[start:].strip(b"\0")
+    return not any(data[start : start + _HEAD.size]) and not data[start:].strip(b"\0")
 
 
 def parse_span(head: bytes) -> tuple[int, int, int] | None:

@@ -131,21 +131,31 @@ class PayloadReader:
         Not further: what follows the last item that anybody knows of may be half written.
         """
         done, sequences, offsets = self._outputs.get(number, (payload.SEGMENT_HEAD_BYTES, array("Q"), array("Q")))
+        try:
+            found = self._continued(number, until, done, sequences, offsets)
+        except (OSError, ValueError) as error:
+            raise ShardError(f"cannot read the payload: {error}", where=self._folder.id) from error
+        self._outputs[number] = found
+        return found[1:]
+
+    def _continued(
+        self, number: int, until: int, done: int, sequences: array[int], offsets: array[int]
+    ) -> tuple[int, array[int], array[int]]:
         with self._folder.segment(number).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < done:  # cut by a recovery
                 done, sequences, offsets = payload.SEGMENT_HEAD_BYTES, array("Q"), array("Q")
             if size > done and not (sequences and sequences[-1] >= until):
-                with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as data:
-                    for kind, sequence, offset, after in payload.spans(data, done, size):
+                # As long as it is now: its writer may just have taken zeros away.
+                with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+                    for kind, sequence, offset, after in payload.spans(data, done, len(data)):
                         if kind == payload.OUTPUT:
                             sequences.append(sequence)
                             offsets.append(offset)
                         done = after
                         if kind == payload.OUTPUT and sequence >= until:
                             break
-        self._outputs[number] = (done, sequences, offsets)
-        return sequences, offsets
+        return done, sequences, offsets
 
 
 def erase(folder: ShardFolder, sequence: int, *, link: bool = False) -> None:

@@ -376,12 +376,12 @@ class ShardWriter:
         self._tiles.publish(self._note, durable=durable)
 
     def _finish(self) -> None:
-        """The close entry, the ends of the files, and the last tiles."""
+        """The ends of the files, the close entry, and the last tiles."""
         try:
             if not self._broken:
-                self._append_group([Close(self._now()).to_bytes()])
                 self._payload.trim()
-                self._journal.trim()  # before the close entry is published: then nobody looks any more
+                self._journal.trim()  # a shard with a close entry has no zeros, whenever its process dies
+                self._append_group([Close(self._now()).to_bytes()])
                 self._publish(durable=True)
         except (OSError, ShardError) as error:
             self._break(str(error))

@@ -130,10 +130,11 @@ def parse(task: Task, body: bytes, header_length: str | None, nesting: int = NES
     if raw.left:
         raise InvalidInputError(f"{raw.left} bytes follow the JSON that no tensor claims", where="binary_data_size")
     parameters = dict(_parameters(document))
-    all_binary = parameters.pop("binary_data_output", False) is True
+    all_binary = _flag(parameters, "binary_data_output", default=False)
+    parameters.pop("binary_data_output", None)
     requested = {}
     for entry in _objects(document, "outputs"):
-        requested[_name(entry, "outputs")] = _parameters(entry).get("binary_data", all_binary) is True
+        requested[_name(entry, "outputs")] = _flag(_parameters(entry), "binary_data", default=all_binary)
     outputs = protocol.wanted_outputs(task, list(requested))
     return InferRequest(
         id=_id(document),
@@ -207,6 +208,13 @@ def _tensor(entry: Mapping[str, Any], raw: _Raw) -> Tensor:
     if "data" in entry:
         raise InvalidInputError(f"{name} has data and binary_data_size; send one of them", where=name)
     return protocol.from_raw(name, datatype, shape, raw.take(_size(name, size, raw.left)))
+
+
+def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"the parameter {name} is true or false", where=name)
+    return value
 
 
 def _header_length(request: Request) -> str | None:

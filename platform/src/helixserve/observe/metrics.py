@@ -114,7 +114,11 @@ class Metrics(Collector):
         yield GaugeMetricFamily("helix_ready", "Whether requests should be sent here.", value=state.ready)
         yield GaugeMetricFamily("helix_queue_depth", "Requests that wait or run.", value=state.waiting)
         yield CounterMetricFamily("helix_recorded_entries", "Entries of the shard.", value=state.entries)
-        yield GaugeMetricFamily("helix_shard_bytes", "The shard's journal and payload.", value=state.shard_bytes)
+        yield GaugeMetricFamily(
+            "helix_shard_bytes",
+            "The shard's journal and payload on the disk, with the zeros laid ahead.",
+            value=state.shard_bytes,
+        )
         yield InfoMetricFamily("helix_release", "What is served.", value=dict(state.info))
 
 
