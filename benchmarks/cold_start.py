@@ -39,7 +39,7 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     peer = _peer_command(setting, state)
     ours, theirs = [], []
     with log_folder() as log, directory.running(state, log.with_name("directory")):  # it runs before any server does
-        for turn in range(1 if quick else 5):
+        for turn in range(1 if quick else 9):
             ours.append(_ours(state, log.with_name(f"log-{turn}")))
             theirs.append(_theirs(peer))
     found = (statistics.median(ours), statistics.median(theirs))
