@@ -93,13 +93,16 @@ def test_where_no_process_may_be_made_this_one_looks(settings: Settings, monkeyp
 
     monkeypatch.setattr(os, "fork", fork)
     look.begin(settings)
-    assert look.end("") is None
+    assert look.end() is None
     readiness.load(settings, NOW)
 
 
 def test_a_look_by_another_list_counts_for_nothing(settings: Settings) -> None:
     look.begin(settings)
-    assert look.end(digest_bytes(b"another list")) is None
+    found = look.end()
+    assert found is not None
+    assert found.by(found.digest) is found.seen
+    assert found.by(digest_bytes(b"another list")) is None
 
 
 def test_a_list_that_cannot_be_read_is_told_by_who_knows_the_release(place: Place, settings: Settings) -> None:

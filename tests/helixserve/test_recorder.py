@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from helix_lineage.shard import Prediction
+from helix_lineage.shard import Prediction, ShardWriter
 from helix_lineage.shard.reader import Log
 from helixserve import readiness
 from helixserve.errors import UnrecordedError
-from helixserve.recorder import Recorder, libraries
+from helixserve.recorder import _LOOP_BYTES, Recorder, libraries
 from helixserve.settings import Settings
 from tests.helixserve.support import IMAGE, Place
 
@@ -66,3 +69,21 @@ def test_a_shard_that_cannot_be_written_is_refused_and_remembered(place: Place) 
     with pytest.raises(UnrecordedError, match="withheld"):
         append(recorder, [prediction()])
     assert recorder.failure is not None
+
+
+def test_a_large_answer_is_recorded_beside_the_event_loop(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = open_recorder(place)
+    large = Prediction(bytes(16), 0, 1, os.urandom(_LOOP_BYTES), b"out", 7, "strict", 1, 2)
+    threads: list[str] = []
+    prepare = ShardWriter._prepare
+
+    def spied(*given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return prepare(*given)
+
+    monkeypatch.setattr(ShardWriter, "_prepare", spied)
+    names = [*append(recorder, [large]), *append(recorder, [prediction()])]
+    recorder.close()
+    shard, sequence = Log(place.log).find(names[0])
+    assert shard.payload(sequence).input == large.input
+    assert [name.startswith("helix-record") for name in threads] == [True, False]

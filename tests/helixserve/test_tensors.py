@@ -101,3 +101,8 @@ def test_lists_nested_beyond_reason_are_flattened() -> None:
         nested = [nested]
     assert tensors.flatten(nested) == [1]
     assert tensors.flatten([[1, 2], [], [3]]) == [1, 2, 3]
+
+
+def test_a_list_of_one_is_a_list_where_the_contract_has_one() -> None:
+    one = tensors.from_value("x", "INT64", [7])
+    assert (tensors.to_value(one), tensors.to_value(one, (1,)), tensors.to_value(one, (-1,))) == (7, 7, [7])

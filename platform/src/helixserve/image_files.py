@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ class Files:
         seen: what a look by a list of these very bytes gave (`look`): it has read them as canonical JSON already.
     """
 
-    def __init__(self, manifest: bytes, root: Path, seen: Mapping[str, tuple[int, ...]] | None = None) -> None:
-        self.seen = dict(seen or {})
+    def __init__(self, manifest: bytes, root: Path, seen: Mapping[str, Sequence[int]] | None = None) -> None:
+        self.seen = {name: tuple(identity) for name, identity in (seen or {}).items()}
         """Name → what the file system said of the file before it was hashed and found unchanged."""
         self._root = root
         self._prefix = f"{root.as_posix().rstrip('/')}/"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -18,6 +18,27 @@ from helix_lineage.canonical import digest_bytes
 from helixserve.errors import NotReadyError
 from helixserve.image_files import Files, read_list
 from helixserve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look found. It counts for its own list of files alone."""
+
+    digest: str
+    """Of the list."""
+    seen: Mapping[str, Sequence[int]]
+    """What `Files` takes as `seen`."""
+    what: str | None
+    """What is wrong; None when nothing is."""
+    where: str | None
+
+    def by(self, digest: str) -> Mapping[str, Sequence[int]] | None:
+        """`seen`, if the list is the one of that digest, else None. Raises NotReadyError for what is wrong."""
+        if self.digest != digest:
+            return None
+        if self.what is not None:
+            raise NotReadyError(self.what, where=self.where)
+        return self.seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +64,17 @@ def begin(settings: Settings) -> None:
     tell.close()
 
 
-def end(digest: str) -> Mapping[str, tuple[int, ...]] | None:
-    """Wait for the look. Gives what `Files` takes as `seen`, or None when nobody looked by the list of that digest.
-
-    Raises NotReadyError for what the look found wrong.
-    """
+def end() -> Found | None:
+    """Wait for the look, and take what it found; None when nobody looked to the end."""
     if not _begun:
         return None
     look = _begun.pop()
     try:
-        told = json.loads(look.found.recv_bytes())
+        return Found(**json.loads(look.found.recv_bytes()))
     except (EOFError, OSError):
         return None
     finally:
         look.found.close()
-        look.process.join()
-    if told["digest"] != digest:
-        return None
-    if told["what"] is not None:
-        raise NotReadyError(told["what"], where=told["where"])
-    return {name: tuple(identity) for name, identity in told["seen"].items()}
-
-
-def forget() -> None:
-    """End a look that nobody waits for any more."""
-    while _begun:
-        look = _begun.pop()
-        look.found.close()
-        look.process.kill()
         look.process.join()
 
 

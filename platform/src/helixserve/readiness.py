@@ -75,13 +75,7 @@ def verify(
 
 def load(settings: Settings, at: datetime) -> Verified:
     """Read and check everything that a server needs. Raises NotReadyError or ContractError naming what fails."""
-    try:
-        return _load(settings, at)
-    finally:
-        look.forget()
-
-
-def _load(settings: Settings, at: datetime) -> Verified:
+    looked = look.end()  # taken whatever follows, so that its process is gone
     bundle = _read(settings.release, "HELIX_RELEASE", "the signed release")
     manifest = read_list(settings.files)
     try:
@@ -91,8 +85,7 @@ def _load(settings: Settings, at: datetime) -> Verified:
     verified, served = verify(bundle, trust, manifest, settings.image_digest, at)
     promotion = promoted.load(settings, trust, verified, at)
     release = verified.release
-    seen = look.end(digest_bytes(manifest))
-    files = Files(manifest, settings.root, seen)
+    files = Files(manifest, settings.root, looked.by(digest_bytes(manifest)) if looked else None)
     contract = Contract.parse(files.read(settings.model / "model.toml").decode())
     if contract.name != release.parameters["model"]:
         raise NotReadyError(f"the release is of {release.parameters['model']!r}", where="model.toml name")

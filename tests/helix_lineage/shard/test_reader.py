@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
+from helix_lineage.shard import payload
 from helix_lineage.shard.layout import ShardFolder
-from helix_lineage.shard.payload_reader import erase
+from helix_lineage.shard.payload_reader import PayloadReader, erase
 from helix_lineage.shard.reader import Log, Shard
 from tests.helix_lineage.support import World, request
 
@@ -124,3 +125,18 @@ def test_a_damaged_payload_is_an_error(world: World) -> None:
     path.unlink()
     with pytest.raises(ShardError, match="no payload"):
         world.log.shard(shard.id).payload(1)
+
+
+def test_a_record_that_is_half_written_misleads_no_later_look(world: World) -> None:
+    """In the zeros that are laid ahead no file size tells how far a record has come."""
+    with world.open() as writer:
+        writer.append(request())
+        folder = ShardFolder(writer.folder)
+        reader = PayloadReader(folder)
+        end = payload.written(folder.segment(0).read_bytes())
+        with folder.segment(0).open("r+b") as file:
+            file.seek(end)
+            file.write(b"\x01\0\0\0\x02")  # of a longer record the first bytes: by them, it would be a short one
+        assert reader.read(1).output is not None
+        writer.append(request())
+        assert reader.read(2).output is not None

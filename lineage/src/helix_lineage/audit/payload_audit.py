@@ -12,7 +12,7 @@ from helix_lineage.shard.payload_reader import PayloadReader, Place
 
 def audit_payload(shard: AuditedShard) -> None:
     """Add findings and notes to `shard`."""
-    quick = count_erased(shard.folder, shard.covered, shard.predictions, laid=shard.live or not shard.ended)
+    quick = count_erased(shard.folder, shard.covered, shard.predictions, laid=shard.unfinished)
     if quick is None:
         _name_what_is_wrong(shard)
     elif quick:
@@ -82,13 +82,12 @@ def _scan(
     """Output records by sequence, input records by place; whether damage cut this short. Of entries below `size`."""
     outputs: dict[int, Place] = {}
     inputs: dict[tuple[int, int], Place] = {}
-    unentered = shard.live or not shard.ended
     numbers = reader.segments()
     for number in numbers:
         try:
-            for place in reader.scan(number, laid=unentered and number == numbers[-1]):
+            for place in reader.scan(number, laid=shard.unfinished and number == numbers[-1]):
                 record = place.record
-                if record.sequence >= size and unentered:
+                if record.sequence >= size and shard.unfinished:
                     return outputs, inputs, False  # written, but its entry never was, or is not yet
                 if record.kind == payload.INPUT:
                     inputs[number, place.offset] = place

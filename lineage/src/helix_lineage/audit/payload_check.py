@@ -86,22 +86,14 @@ def _cut(folder: ShardFolder, number: int, *, laid: bool = False) -> Iterator[_P
     data = folder.segment(number).read_bytes()
     payload.parse_segment_head(data, folder.id)
     starts, wanted = [payload.SEGMENT_HEAD_BYTES], _PART_BYTES
-    if laid and data.endswith(b"\0"):
-        data = data[: _end(data)]
+    if laid:
+        data = data[: payload.written(data)]
     if len(data) > _PART_BYTES:
         for kind, _, offset, _ in payload.spans(data, payload.SEGMENT_HEAD_BYTES, len(data)):
             if kind == payload.INPUT and offset >= wanted:
                 starts.append(offset)
                 wanted = offset + _PART_BYTES
     yield from (_Part(number, start, end) for start, end in pairwise([*starts, len(data)]))
-
-
-def _end(data: bytes) -> int:
-    """Where the last record ends that only zeros follow."""
-    end = payload.SEGMENT_HEAD_BYTES
-    for *_, end in payload.spans(data, payload.SEGMENT_HEAD_BYTES, len(data)):  # noqa: B007
-        pass
-    return end if payload.is_zero(data, end) else len(data)
 
 
 class _Look:

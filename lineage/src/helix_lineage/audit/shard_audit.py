@@ -60,6 +60,11 @@ class AuditedShard:
         """Was the shard closed, or recovered?"""
         return self.recovered or (bool(self.covered) and entries.is_close(self.covered[-1]))
 
+    @property
+    def unfinished(self) -> bool:
+        """May its files still change: does its process live, or is a recovery due?"""
+        return self.live or not self.ended
+
     def find(self, rule: str, message: str, sequence: int | None = None) -> None:
         """Report."""
         self.findings.append(Finding(rule, self.id, message, sequence))
@@ -80,9 +85,8 @@ class AuditedShard:
 
 def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) -> AuditedShard:
     """Header, journal, checkpoints, entries and tiles of the shard in a folder. Never raises LineageError."""
-    shard = AuditedShard(ShardFolder(path))
-    shard.recovered = shard.folder.recovered.exists()
-    shard.live = is_locked(shard.folder.lock)
+    folder = ShardFolder(path)
+    shard = AuditedShard(folder, recovered=folder.recovered.exists(), live=is_locked(folder.lock))
     # The published checkpoint first: a living writer only ever moves ahead of it.
     note = _read(shard, shard.folder.checkpoint, "checkpoint", "the published checkpoint is missing")
     data = _read(shard, shard.folder.journal, "journal-damaged", "the journal is missing")
@@ -102,9 +106,8 @@ def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) ->
     _check_contents(shard, parsed, published)
     _decode(shard)
     progress(f"shard {shard.id}: tiles")
-    unfinished = shard.live or not shard.ended
     hashes = [shard.leaves, shard.nodes]
-    check_tiles(shard.folder, shard.covered, hashes, published, live=unfinished, find=shard.find)
+    check_tiles(shard.folder, shard.covered, hashes, published, live=shard.unfinished, find=shard.find)
     _check_files(shard)
     return shard
 
@@ -150,7 +153,7 @@ def _check_tail(shard: AuditedShard, parsed: journal.Journal, published: checkpo
         what = f"the journal's checkpoints cover {covered} entries, but {published.size} were published"
         shard.find("truncated", f"{what} ({parsed.damage})" if parsed.damage else what, covered)
         return
-    if parsed.laid and shard.ended and not shard.live:
+    if parsed.laid and not shard.unfinished:
         shard.find("journal-damaged", f"{parsed.laid} zeros follow the end of the journal", covered)
     if not parsed.tail:
         return
@@ -278,7 +281,7 @@ def _check_files(shard: AuditedShard) -> None:
     segments = {folder.segment(number) for number in range(len(folder.segments()))}
     for path in sorted(_files_but_tiles(folder)):
         ours = path in known or path in segments
-        if not ours and not (path.suffix == TEMPORARY and (shard.live or not shard.ended)):
+        if not ours and not (path.suffix == TEMPORARY and shard.unfinished):
             shard.find("file", f"{path.relative_to(folder.root)} does not belong to a shard")
 
 

@@ -182,9 +182,12 @@ def spans(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, i
         start = after
 
 
-def is_zero(data: bytes, start: int) -> bool:
-    """Is there nothing but zeros from `start` on?"""
-    return not any(data[start : start + _HEAD.size]) and not data[start:].strip(b"\0")
+def written(data: bytes) -> int:
+    """Where the records of a segment end that only zeros follow; its whole length when something else does."""
+    end = SEGMENT_HEAD_BYTES
+    for *_, after in spans(data, end, len(data)):
+        end = after
+    return len(data) if data[end:].strip(b"\0") else end
 
 
 def parse_span(head: bytes) -> tuple[int, int, int] | None:

@@ -91,8 +91,8 @@ class PayloadReader:
         data = path.read_bytes()
         try:
             payload.parse_segment_head(data, self._folder.id)
-            position = payload.SEGMENT_HEAD_BYTES
-            while position < len(data) and not (laid and payload.is_zero(data, position)):
+            position, size = payload.SEGMENT_HEAD_BYTES, payload.written(data) if laid else len(data)
+            while position < size:
                 record, end = payload.parse_record(memoryview(data), position)
                 yield Place(segment, position, record)
                 position = end

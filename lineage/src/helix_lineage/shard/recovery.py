@@ -78,7 +78,7 @@ def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
     except LineageError as error:
         return Recovery(folder.id, None, str(error))
     if found.tail:
-        replace_file(folder.torn, data[found.intact :][: found.tail], durable=True)
+        replace_file(folder.torn, data[found.intact : found.intact + found.tail], durable=True)
     if found.length > found.intact:
         cut_file(folder.journal, found.intact)
     covered = found.entries[: found.covered]

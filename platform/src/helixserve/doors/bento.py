@@ -311,7 +311,7 @@ def _described(field: TensorField, *, optional: bool) -> tuple[Any, Any]:
             schema = {"type": "array", "items": schema}
     if optional:
         schema = {"anyOf": [schema, {"type": "null"}]}
-    default: Any = ... if not optional else None
-    if optional and field.default is not None:
+    default: Any = None if optional else ...
+    if field.default is not None:
         default = plain.to_value(field.default, field.shape)
     return Annotated[Any, WithJsonSchema(schema)], Field(default, description=field.summary)

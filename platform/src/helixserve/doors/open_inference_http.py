@@ -130,11 +130,10 @@ def parse(task: Task, body: bytes, header_length: str | None, nesting: int = NES
     if raw.left:
         raise InvalidInputError(f"{raw.left} bytes follow the JSON that no tensor claims", where="binary_data_size")
     parameters = dict(_parameters(document))
-    all_binary = _flag(parameters, "binary_data_output", default=False)
-    parameters.pop("binary_data_output", None)
+    all_binary = _flag("binary_data_output", parameters.pop("binary_data_output", False))
     requested = {}
     for entry in _objects(document, "outputs"):
-        requested[_name(entry, "outputs")] = _flag(_parameters(entry), "binary_data", default=all_binary)
+        requested[_name(entry, "outputs")] = _flag("binary_data", _parameters(entry).get("binary_data", all_binary))
     outputs = protocol.wanted_outputs(task, list(requested))
     return InferRequest(
         id=_id(document),
@@ -210,8 +209,7 @@ def _tensor(entry: Mapping[str, Any], raw: _Raw) -> Tensor:
     return protocol.from_raw(name, datatype, shape, raw.take(_size(name, size, raw.left)))
 
 
-def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = parameters.get(name, default)
+def _flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidInputError(f"the parameter {name} is true or false", where=name)
     return value
