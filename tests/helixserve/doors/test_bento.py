@@ -12,6 +12,10 @@ import pytest
 from bentoml.exceptions import BentoMLException
 
 from helix_lineage.shard.reader import Log
+from helixserve.contract import Contract
+from helixserve.core import Answer
+from helixserve.doors.bento import render
+from helixserve.tensors import from_value
 from tests.helixserve.support import Serving
 
 GOOD = {"values": [1, 2.5, -3], "seed": 5}
@@ -19,6 +23,12 @@ GOOD = {"values": [1, 2.5, -3], "seed": 5}
 
 def post(server: Serving, path: str, **more: Any) -> httpx.Response:
     return httpx.post(server.url + path, timeout=60, **more)
+
+
+def test_a_list_is_answered_as_a_list_whatever_its_length(contract: Contract) -> None:
+    item = (from_value("projected", "FP32", [1.5]), from_value("total", "FP64", 2.5))
+    answer = Answer(contract.task("project"), "id", 5, (item,), ("shard.1",))
+    assert render(answer)["predictions"] == [{"prediction_id": "shard.1", "projected": [1.5], "total": 2.5}]
 
 
 def test_the_stock_client_knows_the_fields_and_gets_items(tiny: Serving) -> None:
