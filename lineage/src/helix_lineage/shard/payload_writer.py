@@ -17,9 +17,6 @@ from helix_lineage.shard.files import AppendFile, make_folder, remove_file, sync
 from helix_lineage.shard.layout import ShardFolder
 
 _REMEMBERED_INPUTS = 256
-_SMALL = 4096
-"""Bytes of a value that is compressed together with others of its group: alone, it takes less time
-than the interpreter takes to go from thread to thread, and compressing lets go of it."""
 
 
 @dataclass(slots=True)
@@ -28,10 +25,7 @@ class PreparedInput:
 
     salt: bytes
     commitment: bytes
-    value: bytes
-    """A small value, which the committer compresses."""
     body: bytes
-    """A large value, compressed by its caller's thread."""
     at: tuple[int, int] | None = None
     """Segment and offset, once written; only the committer touches it."""
 
@@ -43,7 +37,6 @@ class PreparedOutput:
     given: PreparedInput
     salt: bytes
     commitment: bytes
-    value: bytes
     body: bytes
 
 
@@ -100,7 +93,7 @@ class PayloadWriter:
         salt = self._salts.draw()
         digest = hashlib.sha256(given).digest()
         shared = self._make_input(given, digest) if alone else self._shared_input(request_id, given, digest)
-        return PreparedOutput(shared, salt, commitment(salt, answer), *_value_and_body(answer))
+        return PreparedOutput(shared, salt, commitment(salt, answer), payload.compress(answer))
 
     def write(self, items: Iterable[tuple[int, PreparedOutput]]) -> Mark:
         """Write `(sequence, item)`s; gives the place that `undo` goes back to.
@@ -129,7 +122,7 @@ class PayloadWriter:
     def settle(self) -> None:
         """The last group was acknowledged: its inputs' bodies need not be kept in memory."""
         for item in self._group.written:
-            item.value = item.body = b""
+            item.body = b""
         self._group = _Group()
 
     def undo(self, mark: Mark) -> None:
@@ -154,15 +147,13 @@ class PayloadWriter:
     def _records(self, items: list[tuple[int, PreparedOutput]], offset: int) -> bytes:
         """What stands in the segment from `offset` on."""
         buffer, number = bytearray(), self._number
-        bodies = _compressed(items)
         for sequence, item in items:
             given = item.given
             if given.at is None:
                 given.at = (number, offset + len(buffer))
                 self._group.written.append(given)
-                buffer += payload.pack_record(payload.INPUT, sequence, given.salt, given.body or bodies[given.value])
-            body = item.body or bodies[item.value]
-            buffer += payload.pack_record(payload.OUTPUT, sequence, item.salt, body, at=given.at)
+                buffer += payload.pack_record(payload.INPUT, sequence, given.salt, given.body)
+            buffer += payload.pack_record(payload.OUTPUT, sequence, item.salt, item.body, at=given.at)
         return bytes(buffer)
 
     def _shared_input(self, request_id: bytes, given: bytes, digest: bytes) -> PreparedInput:
@@ -183,7 +174,7 @@ class PayloadWriter:
 
     def _make_input(self, given: bytes, digest: bytes) -> PreparedInput:
         salt = self._salts.draw()
-        return PreparedInput(salt, commitment_to(salt, digest), *_value_and_body(given))
+        return PreparedInput(salt, commitment_to(salt, digest), payload.compress(given))
 
     def _segment_for(self, sequence: int) -> AppendFile:
         """The current segment, or a new one that starts with item `sequence`."""
@@ -210,16 +201,3 @@ class PayloadWriter:
             self._file.close()
         self._file, self._number = file, self._number + 1
         return file
-
-
-def _value_and_body(value: bytes) -> tuple[bytes, bytes]:
-    """A small value as it is, and a large one compressed. Raises ShardError for what is too large."""
-    return (value, b"") if len(value) < _SMALL else (b"", payload.compress(value))
-
-
-def _compressed(items: list[tuple[int, PreparedOutput]]) -> dict[bytes, bytes]:
-    """Small value → body. Equal values are compressed once."""
-    values = {item.value for _, item in items if not item.body}
-    values |= {item.given.value for _, item in items if item.given.at is None and not item.given.body}
-    distinct = list(values)
-    return dict(zip(distinct, payload.compress_all(distinct), strict=True))

@@ -168,7 +168,8 @@ class ShardWriter:
         if not predictions:
             return []
         pending = self._prepare(predictions, None)
-        self._enqueue(pending)
+        if self._enqueue(pending):
+            self._call()
         return self._ids(pending.wait(), len(predictions))
 
     async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
@@ -178,8 +179,10 @@ class ShardWriter:
         """
         if not predictions:
             return []
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._enqueue(self._prepare(predictions, answer))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[int] = loop.create_future()
+        if self._enqueue(self._prepare(predictions, answer)):
+            loop.call_soon(self._call)  # after the others whose turn it is: they share one commit
         return self._ids(await answer, len(predictions))
 
     @property
@@ -227,14 +230,18 @@ class ShardWriter:
     def _ids(self, first: int, count: int) -> list[str]:
         return [prediction_id(self.shard_id, sequence) for sequence in range(first, first + count)]
 
-    def _enqueue(self, pending: Pending) -> None:
-        """Hand over to the committer. Raises ShardError when there is none."""
+    def _enqueue(self, pending: Pending) -> bool:
+        """Hand over to the committer; gives whether it is still to be called. Raises ShardError when there is none."""
         with self._wake:
             if self._closing or self._broken:
                 raise ShardError(f"the shard takes no entries: {self._broken or 'closed'}", where=self.shard_id)
             self._queue.append(pending)
-            if len(self._queue) == 1:  # else the committer knows already
-                self._wake.notify_all()
+            return len(self._queue) == 1  # else the committer knows already
+
+    def _call(self) -> None:
+        """Tell the committer that something waits."""
+        with self._wake:
+            self._wake.notify_all()
 
     def _run(self) -> None:
         """The committer thread."""
@@ -395,5 +402,6 @@ class ShardWriter:
                 continue
             told = Pending([recovery.entry.to_bytes()], None)
             self._enqueue(told)
+            self._call()
             sequence = told.wait()
             mark_recovered(ShardFolder(log_dir / recovery.shard), prediction_id(self.shard_id, sequence))
