@@ -234,6 +234,35 @@ def test_an_event_loop_that_is_gone_does_not_stop_the_committer(world: World) ->
         assert len(writer.append(request())) == 1
 
 
+@pytest.mark.parametrize("thread", [True, False])
+def test_an_event_loop_that_ends_before_it_calls_the_committer_leaves_that_to_others(
+    world: World, thread: bool
+) -> None:
+    loop = asyncio.new_event_loop()
+    with world.open() as writer:
+        asyncio._set_running_loop(loop)
+        abandoned = writer.append_soon(request())
+        abandoned.send(None)
+        asyncio._set_running_loop(None)
+        loop.close()
+        assert writer.entries == 1
+        ids = writer.append(request()) if thread else asyncio.run(asyncio.wait_for(writer.append_soon(request()), 20))
+        assert ids == [f"{writer.shard_id}.2"]
+        with suppress(StopIteration, asyncio.CancelledError):
+            abandoned.throw(asyncio.CancelledError)
+
+
+def test_coroutines_that_append_in_one_turn_share_a_commit(world: World) -> None:
+    async def together(writer: ShardWriter) -> list[list[str]]:
+        return await asyncio.gather(*(writer.append_soon(request()) for _ in range(20)))
+
+    with world.open() as writer:
+        syncs: list[float] = []
+        writer.on_sync = syncs.append
+        asyncio.run(together(writer))
+        assert len(syncs) == 2
+
+
 def test_small_and_large_values_stand_in_the_payload_as_they_are(world: World) -> None:
     large = [replace(request()[0], input=os.urandom(9000), output=os.urandom(5000))]
     mixed = [replace(request()[0], input=b"", output=os.urandom(5000))]

@@ -149,10 +149,18 @@ def prediction_bytes(  # noqa: PLR0917  # called for every item: names would be 
 
     Raises ShardError.
     """
-    fields = (request_id, index, count, input_commitment, output_commitment, seed, lane)
-    if not _plain(*fields, started_ns, finished_ns):
-        return PredictionEntry(*fields, None, None, started_ns, finished_ns).to_bytes()  # says what is wrong
-    return dump([VERSION, PredictionEntry.KIND, *fields[:6], LANES.index(lane), None, None, started_ns, finished_ns])
+    if not _plain(
+        request_id, index, count, input_commitment, output_commitment, seed, lane, started_ns, finished_ns
+    ):  # says what is wrong
+        return PredictionEntry(
+            request_id, index, count, input_commitment, output_commitment, seed, lane, None, None, started_ns,
+            finished_ns,
+        ).to_bytes()  # fmt: skip
+    # What has neither maps nor floats is canonical anyway.
+    return cbor2.dumps([
+        VERSION, PredictionEntry.KIND, request_id, index, count, input_commitment, output_commitment, seed,
+        LANES.index(lane), None, None, started_ns, finished_ns,
+    ])  # fmt: skip
 
 
 def _plain(  # noqa: PLR0917  # as above

@@ -127,7 +127,7 @@ def decompress(body: bytes) -> bytes:
         data = frame.decompress(body) + frame.flush()
     except zstandard.ZstdError as error:
         raise ShardError(str(error)) from error
-    if frame.unused_data or data:
+    if not frame.eof or frame.unused_data or data:
         raise ShardError("not exactly one zstd frame")
     return data
 

@@ -13,6 +13,29 @@ from helix_lineage.shard import journal
 from helix_lineage.shard.payload_writer import PreparedOutput
 
 
+class Bell:
+    """Calls who waits for `wake`: at once, or at the end of an event loop's turn.
+
+    Coroutines whose turn it is share one commit so: called at the first of them, the committer would
+    take the interpreter from the others, and commit that one alone.
+    """
+
+    def __init__(self, wake: threading.Condition) -> None:
+        self._wake = wake
+        self._promised: asyncio.AbstractEventLoop | None = None
+        """The loop that is to ring; one that is closed before keeps no other from ringing."""
+
+    def ring(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """At once, or when the callbacks of `loop` that are ready now have run; in that loop's thread."""
+        if loop is None:
+            with self._wake:
+                self._promised = None
+                self._wake.notify_all()
+        elif self._promised is not loop:
+            self._promised = loop
+            loop.call_soon(self.ring)
+
+
 class Pending:
     """Entries of one caller, with all that can be made of them before their place is known.
 
@@ -32,9 +55,10 @@ class Pending:
         self._first = 0
         self._failure: ShardError | None = None
         self._future = future
-        # A bare lock: a concurrent.futures.Future makes three of them and takes ten times as long.
-        self._done = threading.Lock()
-        self._done.acquire()
+        if future is None:
+            # A bare lock: a concurrent.futures.Future makes three of them and takes ten times as long.
+            self._done = threading.Lock()
+            self._done.acquire()
 
     def wait(self) -> int:
         """The sequence of the first entry, once everything is on the disk. Raises ShardError when it is not."""

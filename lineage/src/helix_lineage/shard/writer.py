@@ -46,7 +46,7 @@ from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutp
 from helix_lineage.shard.prediction import Prediction, entry_of
 from helix_lineage.shard.recovery import Recovery, mark_recovered, recover_others
 from helix_lineage.shard.tile_writer import TileWriter
-from helix_lineage.shard.waiting import Pending
+from helix_lineage.shard.waiting import Bell, Pending
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class ShardWriter:
         self._published_at = 0.0
         self._queue: list[Pending] = []
         self._wake = threading.Condition()
+        self._bell = Bell(self._wake)
         self._closing = False
         self._broken: str | None = None
         self._thread = threading.Thread(target=self._run, name=f"shard-{folder.id[:8]}", daemon=True)
@@ -168,8 +169,7 @@ class ShardWriter:
         if not predictions:
             return []
         pending = self._prepare(predictions, None)
-        if self._enqueue(pending):
-            self._call()
+        self._enqueue(pending)
         return self._ids(pending.wait(), len(predictions))
 
     async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
@@ -181,8 +181,7 @@ class ShardWriter:
             return []
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[int] = loop.create_future()
-        if self._enqueue(self._prepare(predictions, answer)):
-            loop.call_soon(self._call)  # after the others whose turn it is: they share one commit
+        self._enqueue(self._prepare(predictions, answer), loop)
         return self._ids(await answer, len(predictions))
 
     @property
@@ -230,18 +229,13 @@ class ShardWriter:
     def _ids(self, first: int, count: int) -> list[str]:
         return [prediction_id(self.shard_id, sequence) for sequence in range(first, first + count)]
 
-    def _enqueue(self, pending: Pending) -> bool:
-        """Hand over to the committer; gives whether it is still to be called. Raises ShardError when there is none."""
+    def _enqueue(self, pending: Pending, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Hand over to the committer, called now or after the turn of a loop. Raises ShardError when there is none."""
         with self._wake:
             if self._closing or self._broken:
                 raise ShardError(f"the shard takes no entries: {self._broken or 'closed'}", where=self.shard_id)
             self._queue.append(pending)
-            return len(self._queue) == 1  # else the committer knows already
-
-    def _call(self) -> None:
-        """Tell the committer that something waits."""
-        with self._wake:
-            self._wake.notify_all()
+        self._bell.ring(loop)
 
     def _run(self) -> None:
         """The committer thread."""
@@ -402,6 +396,5 @@ class ShardWriter:
                 continue
             told = Pending([recovery.entry.to_bytes()], None)
             self._enqueue(told)
-            self._call()
             sequence = told.wait()
             mark_recovered(ShardFolder(log_dir / recovery.shard), prediction_id(self.shard_id, sequence))
