@@ -28,10 +28,11 @@ def asking(server: Served) -> Iterator[dict[str, Callable[[], object]]]:
     with ExitStack() as stack:
 
         def post(path: str, body: bytes, headers: Mapping[str, str]) -> Callable[[], object]:
-            host, _, port = server.http.removeprefix("http://").partition(":")
+            address = server.http.removeprefix("http://")
+            host, _, port = address.partition(":")
             connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            head = {"Host": server.http.removeprefix("http://"), **headers, "Content-Length": str(len(body))}
+            head = {"Host": address, **headers, "Content-Length": str(len(body))}
             lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
             request = "\r\n".join(lines).encode("ascii") + body
             return lambda: _ask(connection, request)

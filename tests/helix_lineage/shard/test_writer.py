@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from helix_lineage.errors import ShardError
 from helix_lineage.releases import Sources
 from helix_lineage.shard import ShardWriter, entries, payload
 from helix_lineage.shard.entries import commitment
+from helix_lineage.shard.payload_writer import PreparedOutput
 from helix_lineage.shard.reader import Log
 from tests.helix_lineage.support import NOW_NS, World, header, request
 
@@ -252,13 +254,33 @@ def test_an_event_loop_that_ends_before_it_calls_the_committer_leaves_that_to_ot
             abandoned.throw(asyncio.CancelledError)
 
 
-def test_coroutines_that_append_in_one_turn_share_a_commit(world: World) -> None:
+def test_a_loop_calls_a_committer_that_sleeps_each_time(world: World) -> None:
+    async def now_and_then(writer: ShardWriter) -> None:
+        for _ in range(3):
+            await asyncio.wait_for(writer.append_soon(request()), 20)
+            while writer._tiles.published < writer._tiles.size:  # until then it wakes by itself
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+
+    with world.open() as writer:
+        asyncio.run(now_and_then(writer))
+        assert writer.entries == 4
+
+
+def test_coroutines_that_append_in_one_turn_share_a_commit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def together(writer: ShardWriter) -> list[list[str]]:
         return await asyncio.gather(*(writer.append_soon(request()) for _ in range(20)))
 
     with world.open() as writer:
         syncs: list[float] = []
         writer.on_sync = syncs.append
+        prepare = writer._payload.prepare
+
+        def slowly(*args: Any, **kwargs: Any) -> PreparedOutput:
+            time.sleep(0.002)  # a committer that was called too early takes what is there
+            return prepare(*args, **kwargs)
+
+        monkeypatch.setattr(writer._payload, "prepare", slowly)
         asyncio.run(together(writer))
         assert len(syncs) == 2
 
