@@ -43,11 +43,11 @@ def test_a_stream_holds_the_predictions_of_the_whole_answer(tiny: Serving, log: 
 
 
 def test_each_line_comes_when_its_item_is_ready(tiny: Serving) -> None:
-    body = {"values": [1], "repeats": 4, "pause": 0.2}
+    body = {"values": [1], "repeats": 3, "pause": 1.0}
     with httpx.stream("POST", f"{tiny.url}/project/stream", json=body, timeout=60) as response:
         came = [time.monotonic() for _ in response.iter_lines()]
-    assert len(came) == 4
-    assert came[-1] - came[0] >= 0.5
+    assert len(came) == 3
+    # Held back, they come together; a machine that halts for half a second does not look like that.
     assert all(later - earlier >= 0.1 for earlier, later in pairwise(came))
 
 
