@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from helix_lineage.shard import files
-from helix_lineage.shard.files import AppendFile
+from helix_lineage.errors import ShardError
+from helix_lineage.shard import ShardWriter, files
+from helix_lineage.shard.files import AppendFile, FolderLock, lock_new_folder
+from helix_lineage.shard.layout import NEW_PREFIX
+from helix_lineage.shard.recovery import recover_others
 from tests.helix_lineage.disk import FailingDisk
+from tests.helix_lineage.support import header
 
 
 def test_zeros_are_laid_ahead_now_and_then_and_taken_away(tmp_path: Path) -> None:
@@ -61,3 +66,62 @@ def test_a_failed_trim_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(synced) == 1
     file.trim()
     assert len(synced) == 1
+
+
+class _Removers:
+    """A kernel in whose `flock` other processes start, `times` times, before or after they find the lock taken."""
+
+    def __init__(self, log: Path, times: int, *, after: bool) -> None:
+        self.log, self.left, self.after, self.busy = log, times, after, False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(fcntl, name)
+
+    def flock(self, fd: int, operation: int) -> None:
+        if self.busy or not self.left:
+            fcntl.flock(fd, operation)
+            return
+        self.busy, self.left = True, self.left - 1
+        assert list(recover_others(self.log, "", lambda: 0)) == []
+        self.busy = False
+        if self.after:
+            raise BlockingIOError(errno.EWOULDBLOCK, "the remover has it")
+        fcntl.flock(fd, operation)  # of a file that is gone
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_new_folder_that_another_start_removed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    folder = tmp_path / f"{NEW_PREFIX}{'ab' * 16}"
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "fcntl", _Removers(tmp_path, 3, after=after))
+        lock = lock_new_folder(folder, folder / "lock")
+    assert list(recover_others(tmp_path, "", lambda: 0)) == []
+    assert folder.is_dir(), "it is taken now"
+    with pytest.raises(BlockingIOError):
+        FolderLock(folder / "lock")
+    lock.release()
+
+
+def test_a_new_folder_may_be_gone_before_its_lock_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, made, make = tmp_path / "new", 0, files.make_folder
+
+    def make_and_lose(path: Path) -> None:
+        nonlocal made
+        make(path)
+        if path == folder:
+            made += 1
+            if made < 3:
+                path.rmdir()
+
+    monkeypatch.setattr(files, "make_folder", make_and_lose)
+    lock_new_folder(folder, folder / "lock").release()
+    assert made == 3
+
+
+def test_a_new_folder_that_is_always_removed_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "fcntl", _Removers(tmp_path, 1000, after=False))
+    monkeypatch.setattr(files, "_PAUSE_SECONDS", 0)
+    with pytest.raises(ShardError, match="others keep removing the new folder"):
+        ShardWriter.create(tmp_path, header())

@@ -87,17 +87,29 @@ def test_values_survive_compression(value: bytes) -> None:
     assert PayloadRecord(payload.OUTPUT, 1, bytes(32), compress(value)).value == value
 
 
-@pytest.mark.parametrize("size", [0, 1, 255, 256, 511, 512, 513, 5000])
+_SIZES = [0, 1, 255, 256, 511, 512, 513, 5000]
+
+
+@pytest.mark.parametrize("size", _SIZES)
 def test_a_value_of_any_size_is_one_frame_that_tells_its_size(size: int) -> None:
     """Small ones are raw blocks, made by hand: zstd itself must read them, and nothing must be added or missing."""
     value = bytes(at % 251 for at in range(size))
     body = compress(value)
     assert zstandard.frame_content_size(body) == size
-    assert payload.decompress(body) == value
+    assert payload.decompress(body) == zstandard.ZstdDecompressor().decompress(body) == value
     assert (value in body[6:]) == (size < 512)
     for damaged in (body[:-1], body + b"\0"):
         with pytest.raises(ShardError):
             payload.decompress(damaged)
+
+
+@pytest.mark.parametrize("size", _SIZES)
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_frame_may_be_spelt_as_zstd_spells_it(size: int, checksum: bool) -> None:
+    """Records of other writers, and of earlier versions, hold small values that are compressed."""
+    value = bytes(at % 251 for at in range(size))
+    body = zstandard.ZstdCompressor(write_checksum=checksum).compress(value)
+    assert payload.decompress(body) == value
 
 
 @pytest.mark.parametrize("after", [b"y", compress(b""), compress(b"x")])

@@ -6,14 +6,19 @@ simulated disk in its place, which fails, tears, reorders and forgets.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from helix_lineage.errors import ShardError
 from helix_lineage.shard.layout import TEMPORARY
+
+_TRIES, _PAUSE_SECONDS = 100, 0.01
+"""Who removes a folder holds its lock for about a millisecond; each process does so once, when it starts."""
 
 
 class AppendFile:
@@ -92,11 +97,35 @@ class FolderLock:
             os.close(self._fd)
             raise
 
+    def lies_at(self, path: Path) -> bool:
+        """Is it the lock of the file that is there now, and not of one that was removed?"""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(path))
+        except FileNotFoundError:
+            return False
+
     def release(self) -> None:
         """Let others take the lock."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def lock_new_folder(path: Path, lock: Path) -> FolderLock:
+    """Make a folder and take the lock in it.
+
+    A process that starts between the two may take the folder for a dead one's, and remove it: then again.
+    Raises OSError, and ShardError as `make_folder` does.
+    """
+    for _ in range(_TRIES):
+        make_folder(path)
+        with suppress(FileNotFoundError, BlockingIOError):
+            taken = FolderLock(lock)
+            if taken.lies_at(lock):
+                return taken
+            taken.release()
+        time.sleep(_PAUSE_SECONDS)
+    raise OSError(errno.EBUSY, "others keep removing the new folder", str(path))
 
 
 def is_locked(path: Path) -> bool:

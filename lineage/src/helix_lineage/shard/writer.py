@@ -33,6 +33,7 @@ from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close
 from helix_lineage.shard.files import (
     AppendFile,
     FolderLock,
+    lock_new_folder,
     make_folder,
     probe_room,
     remove_tree,
@@ -136,11 +137,10 @@ class ShardWriter:
         make_folder(log_dir)
         final = ShardFolder(log_dir / shard_id(entry))
         new = ShardFolder(log_dir / (NEW_PREFIX + final.id))
-        make_folder(new.root)
         with ExitStack() as undo:
             # Tried again and again on a full disk, it must not fill it further. What has its name already is recovered.
             undo.callback(remove_tree, new.root)
-            lock = FolderLock(new.lock)
+            lock = lock_new_folder(new.root, new.lock)
             undo.callback(lock.release)
             for path, bundle in zip((new.release, new.promotion), bundles, strict=True):
                 if bundle is not None:
