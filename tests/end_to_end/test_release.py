@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from helix_lineage.store import Store
 from tests.end_to_end.conftest import HELIX, MODEL, Released, Serving, clone, command, git
@@ -50,8 +53,15 @@ def test_the_release_names_the_commit_and_every_step(released: Released) -> None
     }
 
 
-def test_a_readme_only_commit_changes_no_digest_up_to_the_image(released: Released, tmp_path: Path) -> None:
-    folder = clone(tmp_path / "again")
+@pytest.fixture
+def another_commit(released: Released, tmp_path: Path) -> Iterator[Path]:
+    """A clone whose releases are, in the end, not the machine's latest: other tests serve that one."""
+    yield clone(tmp_path / "again")
+    released.helix("run", "release", MODEL)
+
+
+def test_a_readme_only_commit_changes_no_digest_up_to_the_image(released: Released, another_commit: Path) -> None:
+    folder = another_commit
     for name in ("README.md", f"models/{MODEL}/README.md", "lineage/FORMAT.md"):
         path = folder / name
         path.write_text(path.read_text() + "\nOne more line.\n")

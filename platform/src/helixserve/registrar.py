@@ -144,10 +144,10 @@ class Registrar:
     def _adopt(self, log: Path) -> None:
         """Follow shards of earlier processes until the directory knows their ends."""
         own = {shard.folder.name for shard in self._followed}
-        earlier = sorted(Log(log).root.iterdir(), key=lambda path: path.stat().st_mtime)[-_ADOPTED:]
-        names = set(Log(log).shard_ids())
-        for path in earlier:
-            if path.name not in names or path.name in own:
+        # Shards only: what else lies there (a folder that another process is making) may be gone when it is looked at.
+        shards = [log / name for name in Log(log).shard_ids()]
+        for path in sorted(shards, key=lambda path: path.stat().st_mtime)[-_ADOPTED:]:
+            if path.name in own:
                 continue
             try:
                 known = self._client.state(path.name)

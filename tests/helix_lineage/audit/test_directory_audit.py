@@ -69,7 +69,7 @@ class Town:
         return view.load(FolderSource(self.office.folder), self.office.trust(), now(), audited=True)
 
     def found(self, **options: bool) -> list[tuple[str, str]]:
-        report = audit(Log(self.log), Sources(trust=self.office.trust()), directory=self.view(), **options)
+        report = audit(Log(self.log), Sources(trust=self.office.trust()), directory=self.view, **options)
         self.notes = report.notes
         return [(item.rule, item.message) for item in report.findings]
 
@@ -105,6 +105,29 @@ def test_a_dropped_shard_is_named(town: Town) -> None:
     assert town.found(whole=False) == []
     assert any(folder.name in note and "not here" in note for note in town.notes)
     assert kept.exists()
+
+
+def test_a_shard_that_is_registered_after_the_directory_was_read_is_no_stranger(town: Town) -> None:
+    views = []
+
+    def look() -> view.View:
+        views.append(town.view())
+        if len(views) == 1:
+            town.shard()
+        return views[-1]
+
+    assert audit(Log(town.log), Sources(trust=town.office.trust()), directory=look).findings == []
+    assert len(views) == 2
+
+
+def test_a_directory_that_nobody_can_believe_is_a_finding(town: Town) -> None:
+    town.shard()
+
+    def look() -> view.View:
+        raise TrustError("its key is another")
+
+    (finding,) = audit(Log(town.log), Sources(trust=town.office.trust()), directory=look).findings
+    assert (finding.rule, finding.message) == ("directory", "its key is another")
 
 
 def test_a_truncated_shard_is_named(town: Town) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from helix_lineage import merkle
 from helix_lineage.audit import audit, shard_audit
 from helix_lineage.errors import ShardError
+from helix_lineage.shard import payload, writer
 from helix_lineage.shard.layout import ShardFolder
 from tests.helix_lineage.support import World, request
 
@@ -27,18 +28,25 @@ def test_zeros_stand_only_at_the_end_of_a_shard_that_has_not_ended(world: World,
 
 
 def test_a_process_that_died_leaves_zeros_and_no_finding(world: World) -> None:
-    with world.open() as writer:
-        writer.append(request(count=3))
+    with world.open() as living:
+        living.append(request(count=3))
         copy = world.root / "copy"
-        shutil.copytree(writer.folder, copy)
-    shutil.rmtree(writer.folder)
-    copy.rename(writer.folder)
-    folder = ShardFolder(writer.folder)
+        shutil.copytree(living.folder, copy)
+    shutil.rmtree(living.folder)
+    copy.rename(living.folder)
+    folder = ShardFolder(living.folder)
     assert folder.journal.read_bytes().endswith(bytes(1000))
     assert folder.segment(0).read_bytes().endswith(bytes(1000))
     assert audit(world.log, world.sources).findings == []
-    folder.segment(0).write_bytes(folder.segment(0).read_bytes() + b"x")
-    assert audit(world.log, world.sources).findings != []
+    whole = folder.segment(0).read_bytes()
+    folder.segment(0).write_bytes(whole + b"x")
+    assert [finding.rule for finding in audit(world.log, world.sources).findings] == ["payload-torn"]
+    folder.segment(0).write_bytes(whole[: payload.written(whole)])
+    folder.segment(1).write_bytes(b"helix-pay")
+    assert [finding.rule for finding in audit(world.log, world.sources).findings] == ["payload-torn"]
+    with world.open():
+        assert not folder.segment(1).exists()
+    assert audit(world.log, world.sources).findings == []
 
 
 @given(st.integers(1, 3000))
@@ -53,18 +61,64 @@ def test_roots_by_tiles_are_the_roots_by_leaves(size: int) -> None:
 def test_a_process_that_dies_after_its_close_entry_leaves_no_finding(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = world.open()
-    writer.append(request(count=3))
+    living = world.open()
+    living.append(request(count=3))
 
     def die(*, durable: bool) -> None:
         assert durable
         raise OSError("the power fails")
 
-    monkeypatch.setattr(writer, "_publish", die)
+    monkeypatch.setattr(living, "_publish", die)
     with pytest.raises(ShardError):
-        writer.close()
-    folder = ShardFolder(writer.folder)
+        living.close()
+    folder = ShardFolder(living.folder)
     assert not folder.journal.read_bytes().endswith(bytes(9))
     assert not folder.segment(0).read_bytes().endswith(bytes(9))
     rules = {finding.rule for finding in audit(world.log, world.sources).findings}
-    assert not rules & {"journal-damaged", "journal-torn", "payload"}
+    assert not rules & {"journal-damaged", "journal-torn", "payload", "payload-torn"}
+
+
+def test_a_shard_is_whole_as_soon_as_it_has_its_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks while a process starts, or after it died there, finds nothing wrong."""
+    found: list[str] = []
+    rename = writer.rename_folder
+
+    def rename_and_die(path: Path, to: Path) -> None:
+        rename(path, to)
+        found.extend(str(finding) for finding in audit(world.log, world.sources).findings)
+        raise OSError("the power fails")
+
+    monkeypatch.setattr(writer, "rename_folder", rename_and_die)
+    with pytest.raises(ShardError, match="the power fails"):
+        world.open()
+    assert len(world.log.shard_ids()) == 1
+    assert found == []
+    assert audit(world.log, world.sources).findings == []
+    monkeypatch.undo()
+    with world.open() as following:
+        assert len(following.recovered) == 1
+    assert audit(world.log, world.sources).findings == []
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_segment_that_comes_or_goes_while_files_are_listed_is_no_stranger(
+    world: World, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    with world.open() as living:
+        living.append(request())
+        folder = ShardFolder(living.folder)
+        list_files = shard_audit._files_but_tiles
+
+        def change_and_list(of: ShardFolder) -> list[Path]:
+            if begun:
+                folder.segment(1).write_bytes(b"")
+            listed = [*list_files(of), *([] if begun else [folder.segment(1)])]
+            monkeypatch.undo()
+            return listed
+
+        monkeypatch.setattr(shard_audit, "_files_but_tiles", change_and_list)
+        assert [finding for finding in audit(world.log, world.sources).findings if finding.rule == "file"] == []
+        folder.segment(1).unlink(missing_ok=True)
+        folder.segment(2).write_bytes(b"")
+        assert "file" in {finding.rule for finding in audit(world.log, world.sources).findings}
+        folder.segment(2).unlink()

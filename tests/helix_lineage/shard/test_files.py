@@ -82,7 +82,7 @@ class _Removers:
             fcntl.flock(fd, operation)
             return
         self.busy, self.left = True, self.left - 1
-        assert list(recover_others(self.log, "", lambda: 0)) == []
+        assert list(recover_others(self.log, "", lambda: 0, bytes.hex)) == []
         self.busy = False
         if self.after:
             raise BlockingIOError(errno.EWOULDBLOCK, "the remover has it")
@@ -97,7 +97,7 @@ def test_a_new_folder_that_another_start_removed_is_made_again(
     with monkeypatch.context() as patch:
         patch.setattr(files, "fcntl", _Removers(tmp_path, 3, after=after))
         lock = lock_new_folder(folder, folder / "lock")
-    assert list(recover_others(tmp_path, "", lambda: 0)) == []
+    assert list(recover_others(tmp_path, "", lambda: 0, bytes.hex)) == []
     assert folder.is_dir(), "it is taken now"
     with pytest.raises(BlockingIOError):
         FolderLock(folder / "lock")

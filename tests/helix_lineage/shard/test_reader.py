@@ -4,7 +4,7 @@ import pytest
 
 from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
 from helix_lineage.shard import payload
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.shard.layout import ENTRIES, ShardFolder
 from helix_lineage.shard.payload_reader import PayloadReader, erase
 from helix_lineage.shard.reader import Log, Shard
 from tests.helix_lineage.support import World, request
@@ -27,6 +27,24 @@ def test_entries_that_are_not_published_yet_come_from_the_journal(world: World) 
     assert again.entry(2) == shard.entry(2)
     assert again.inclusion(2).holds
     assert again.size == 5
+
+
+@pytest.mark.parametrize("wider", [7, 200, 256])
+def test_a_partial_tile_may_have_made_room_for_a_wider_one(world: World, wider: int) -> None:
+    names = world.shard([request(count=3)])
+    shard = world.log.shard(names[0].partition(".")[0])
+    assert shard.published[1].size == 5
+    entries, proof = [shard.entry(at) for at in range(5)], shard.inclusion(3)
+    for kind, more in ((ENTRIES, b"\0\1x" * (wider - 5)), ("0", bytes(32 * (wider - 5)))):
+        narrow, wide = shard.folder.tile(kind, 0, 5), shard.folder.tile(kind, 0, wider)
+        wide.write_bytes(narrow.read_bytes() + more)
+        narrow.unlink()
+    again = world.log.shard(shard.id)
+    assert [again.entry(at) for at in range(5)] == entries
+    assert again.inclusion(3) == proof
+    wide.unlink()
+    with pytest.raises(ShardError, match=r"a tile is missing .*tile/0/000.p/5"):
+        world.log.shard(shard.id).inclusion(3)
 
 
 def test_what_is_not_there_is_said(world: World) -> None:

@@ -3,13 +3,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helix_lineage.audit import audit
-from helix_lineage.shard import entries, journal
+from helix_lineage.shard import ShardWriter, entries, journal, recovery
+from helix_lineage.shard import writer as shard_writer
 from helix_lineage.shard.files import FolderLock
 from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.reader import Log
@@ -38,13 +40,58 @@ def dead(world: World) -> ShardFolder:
 
 def test_a_restart_recovers_the_dead_shard_under_its_own_key(world: World, dead: ShardFolder) -> None:
     with world.open() as writer:
-        (recovery,) = writer.recovered
-    assert recovery.entry is not None
-    assert (recovery.shard, recovery.entry.size, recovery.entry.torn_bytes) == (dead.id, 7, 0)
+        (found,) = writer.recovered
+    assert found.entry is not None
+    assert (found.shard, found.entry.size, found.entry.torn_bytes) == (dead.id, 7, 0)
     told = entries.decode(world.log.shard(writer.shard_id).entry(1))
-    assert told == recovery.entry
+    assert told == found.entry
     assert dead.recovered.read_text() == f"{writer.shard_id}.1\n"
     assert audit(world.log, world.sources).findings == []
+
+
+def test_who_starts_while_a_shard_is_recovered_leaves_it_alone(
+    world: World, dead: ShardFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell, others = ShardWriter._tell, []
+
+    def start_another_and_tell(writer: ShardWriter, entry: bytes) -> str:
+        monkeypatch.undo()
+        with world.open() as other:
+            others.append(other.recovered)
+        return tell(writer, entry)
+
+    monkeypatch.setattr(ShardWriter, "_tell", start_another_and_tell)
+    with world.open() as writer:
+        assert [found.shard for found in writer.recovered] == [dead.id]
+    assert others == [()]
+    assert dead.recovered.read_text() == f"{writer.shard_id}.1\n"
+    assert audit(world.log, world.sources).findings == []
+
+
+def test_who_reads_while_a_shard_is_recovered_finds_tiles_for_its_checkpoint(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is there is of a tile that goes, because the journal came further."""
+    monkeypatch.setattr(shard_writer, "PUBLISH_SECONDS", 1000)
+    dead = _die(world, publish=False)
+    published, found = dead.checkpoint.read_bytes(), list[str]()
+    remove = recovery.remove_tree
+
+    def look() -> None:
+        assert dead.checkpoint.read_bytes() == published
+        found.extend(str(item) for item in audit(world.log, world.sources).findings)
+
+    def remove_and_look(path: Path, **how: Any) -> None:
+        look()
+        remove(path, **how)
+        look()
+
+    assert dead.bundle(0, 1).exists()
+    monkeypatch.setattr(recovery, "remove_tree", remove_and_look)
+    with world.open() as writer:
+        assert [told.shard for told in writer.recovered] == [dead.id]
+    assert not dead.bundle(0, 1).exists()
+    assert found == []
 
 
 @pytest.mark.parametrize("laid", [0, 5000])
@@ -57,9 +104,9 @@ def test_a_torn_tail_is_cut_off_kept_and_told(world: World, dead: ShardFolder, l
     before = audit(world.log, world.sources)
     assert [finding.rule for finding in before.findings] == ["journal-torn"]
     with world.open() as writer:
-        (recovery,) = writer.recovered
-    assert recovery.entry is not None
-    assert recovery.entry.torn_bytes == len(torn)
+        (found,) = writer.recovered
+    assert found.entry is not None
+    assert found.entry.torn_bytes == len(torn)
     assert dead.journal.read_bytes() == whole
     assert dead.torn.read_bytes() == torn
     assert audit(world.log, world.sources).findings == []
@@ -86,9 +133,9 @@ def test_payload_that_no_entry_tells_of_is_cut_off(world: World, dead: ShardFold
     shutil.rmtree(dead.tiles)
     dead.checkpoint.unlink()
     with world.open() as writer:
-        (recovery,) = writer.recovered
-    assert recovery.entry is not None
-    assert recovery.entry.size == 5
+        (found,) = writer.recovered
+    assert found.entry is not None
+    assert found.entry.size == 5
     assert whole.startswith(dead.segment(0).read_bytes())
     assert len(dead.segment(0).read_bytes()) < len(whole)
     assert audit(world.log, world.sources).findings == []
@@ -100,8 +147,8 @@ def test_a_published_checkpoint_that_a_power_cut_tore_is_made_again(
 ) -> None:
     dead.checkpoint.write_bytes(torn)
     with world.open() as writer:
-        (recovery,) = writer.recovered
-    assert recovery.entry is not None
+        (found,) = writer.recovered
+    assert found.entry is not None
     assert world.log.shard(dead.id).published[1].size == 7
     assert audit(world.log, world.sources).findings == []
 
@@ -121,10 +168,10 @@ def test_a_damaged_journal_is_left_alone_and_named(world: World, dead: ShardFold
     data[journal.parse(bytes(data)).checkpoints[1].end + 20] ^= 1
     dead.journal.write_bytes(data)
     with world.open() as writer:
-        (recovery,) = writer.recovered
-    assert recovery.entry is None
-    assert recovery.problem is not None
-    assert "7 entries were published" in recovery.problem
+        (found,) = writer.recovered
+    assert found.entry is None
+    assert found.problem is not None
+    assert "7 entries were published" in found.problem
     assert dead.journal.read_bytes() == data
     assert {finding.shard for finding in audit(world.log, world.sources).findings} == {dead.id}
 
@@ -143,7 +190,7 @@ def test_living_and_closed_shards_are_left_alone(world: World, dead: ShardFolder
         assert writer.recovered == ()
     lock.release()
     with world.open() as writer:
-        assert [recovery.shard for recovery in writer.recovered] == [dead.id]
+        assert [told.shard for told in writer.recovered] == [dead.id]
     assert not ShardFolder(world.log_dir / closed[0].partition(".")[0]).recovered.exists()
 
 
@@ -191,9 +238,9 @@ def test_wherever_the_power_fails_recovery_keeps_whole_groups(
     shutil.rmtree(copy.tiles)
     copy.checkpoint.unlink()
     with world.open() as writer:
-        (recovery,) = writer.recovered
-    assert recovery.entry is not None
-    assert recovery.entry.size == max(item.size for item in covered if item.end <= cut)
+        (found,) = writer.recovered
+    assert found.entry is not None
+    assert found.entry.size == max(item.size for item in covered if item.end <= cut)
     assert audit(Log(world.log_dir), world.sources).findings == []
     shutil.rmtree(world.root, ignore_errors=True)
 

@@ -7,10 +7,11 @@ that the trust root does not know. Reads only. Findings are facts, not exception
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from helix_lineage import checkpoint
+from helix_lineage.audit.changes import state_of
 from helix_lineage.audit.directory_audit import audit_directory
 from helix_lineage.audit.findings import RULES, Finding, Report
 from helix_lineage.audit.payload_audit import audit_payload
@@ -29,47 +30,79 @@ from helix_lineage.shard.reader import Log, Shard
 __all__ = ["RULES", "Finding", "Report", "audit"]
 
 
+_LOOKS = 3
+"""So often a log is read that changes meanwhile, before what does not hold together in it is believed."""
+
+
 def audit(
     log: Log,
     sources: Sources,
     *,
     checkpoints: Iterable[tuple[str, bytes]] = (),
-    directory: View | None = None,
+    directory: Callable[[], View | None] | None = None,
     whole: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Audit every shard of a log.
 
+    Servers may start, write, recover one another and stop meanwhile: where something is found and the log
+    has changed, it is looked at again.
+
     Args:
         checkpoints: `(name, signed note)` of checkpoints that were kept elsewhere.
-        directory: what a directory holds, to compare with.
+        directory: gives what a directory holds now, to compare with; a TrustError of it is a finding.
         whole: whether all shards of that directory should be here.
         progress: told what comes next, with the shard's id.
     """
+    kept, shards, looks = list(checkpoints), dict[str, AuditedShard](), 0
+    while True:
+        looks += 1
+        before = state_of(log)
+        try:
+            view, distrust = directory() if directory is not None else None, []
+        except TrustError as error:
+            view, distrust = None, [Finding("directory", "", str(error))]
+        # What has ended, and holds, stays as it is.
+        done = {name: shard for name, shard in shards.items() if not shard.unfinished and not shard.findings}
+        shards = {name: done.get(name) or _read(log, name, sources, progress) for name in log.shard_ids()}
+        report = _judge(log, shards, kept, view, whole=whole)
+        report.findings[:0] = distrust
+        if not report.findings or looks == _LOOKS or state_of(log) == before:
+            return report
+        progress("changed while it was read: again")
+
+
+def _read(log: Log, name: str, sources: Sources, progress: Callable[[str], None]) -> AuditedShard:
+    """A shard, and what can be said of it alone."""
+    progress(f"shard {name}")
+    with collector_resting():
+        shard = audit_shard(log.root / name, progress)
+        if shard.header is not None:
+            progress(f"shard {name}: payloads")
+            audit_payload(shard)
+            _check_release(shard, sources, log)
+    return shard
+
+
+def _judge(
+    log: Log, read: Mapping[str, AuditedShard], kept: Iterable[tuple[str, bytes]], view: View | None, *, whole: bool
+) -> Report:
+    """The shards against each other, against what was kept elsewhere, and against a directory."""
     report = Report()
-    shards: dict[str, AuditedShard] = {}
-    for name in log.shard_ids():
-        progress(f"shard {name}")
-        with collector_resting():
-            shard = audit_shard(log.root / name, progress)
-            if shard.header is not None:
-                progress(f"shard {name}: payloads")
-                audit_payload(shard)
-                _check_release(shard, sources, log)
-        shards[name] = shard
+    shards = {name: replace(shard, findings=[*shard.findings], notes=[*shard.notes]) for name, shard in read.items()}
     for shard in shards.values():
         _check_recoveries(shard, shards)
         _check_mark(shard, shards)
     if log.root.is_dir():
         unborn = sorted(path.name for path in log.root.iterdir() if path.name.startswith(NEW_PREFIX))
         report.notes += [f"{name}: a shard that was never opened; nothing was acknowledged from it" for name in unborn]
-    for name, note in checkpoints:
+    for name, note in kept:
         report.checkpoints += 1
         report.findings += [replace(item, message=f"{name}: {item.message}") for item in _check_kept(note, shards)]
-    if directory is not None:
-        found, notes = audit_directory(directory, shards, whole=whole)
+    if view is not None:
+        found, notes = audit_directory(view, shards, whole=whole)
         report.findings, report.notes = report.findings + found, report.notes + notes
-        report.directory = directory.checkpoint.size
+        report.directory = view.checkpoint.size
     for shard in shards.values():
         report.findings += shard.findings
         report.notes += shard.notes

@@ -42,6 +42,7 @@ RULES = {
     "shard-missing": "a shard that somebody knows is not there",
     "tile": "a tile is missing, or does not hold what the journal holds",
     "payload": "a payload is missing, damaged, or does not meet its commitment",
+    "payload-torn": "what follows the last payload of a dead shard that nobody recovered cannot be read",
     "recovery": "the mark of a recovery does not hold",
     "rolled-back": "an older state of the shard was put back",
     "unregistered": "the shard served, and the directory does not know it",

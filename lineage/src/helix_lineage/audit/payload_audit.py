@@ -96,10 +96,12 @@ def _scan(
                 else:
                     outputs[record.sequence] = place
         except (ShardError, OSError) as error:
-            if shard.live and number == reader.segments()[-1] and not _missing(shard, outputs):
-                return outputs, inputs, False  # being written
-            shard.find("payload", str(error))
-            return outputs, inputs, True
+            if not shard.unfinished or number != reader.segments()[-1] or _missing(shard, outputs):
+                shard.find("payload", str(error))
+                return outputs, inputs, True
+            if not shard.live:
+                shard.find("payload-torn", f"{error}: torn, or damaged; starting a server here recovers it")
+            return outputs, inputs, False  # being written
     return outputs, inputs, False
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from helix_lineage import checkpoint, merkle
+from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.findings import Finding, compare
 from helix_lineage.audit.tile_audit import check_tiles, signed_leaves
 from helix_lineage.audit.workers import ranges, spread
@@ -278,16 +280,18 @@ def _check_files(shard: AuditedShard) -> None:
     folder = shard.folder
     known = {folder.lock, folder.journal, folder.torn, folder.recovered, folder.checkpoint}
     known |= {folder.release, folder.promotion}
+    there = sorted(_files_but_tiles(folder))
+    # Listed after the files: a living process may begin a segment between the two, and a recovery take one away.
     segments = {folder.segment(number) for number in range(len(folder.segments()))}
-    for path in sorted(_files_but_tiles(folder)):
+    for path in there:
         ours = path in known or path in segments
-        if not ours and not (path.suffix == TEMPORARY and shard.unfinished):
+        if not ours and not (shard.unfinished and (path.suffix == TEMPORARY or not os.path.lexists(path))):
             shard.find("file", f"{path.relative_to(folder.root)} does not belong to a shard")
 
 
 def _files_but_tiles(folder: ShardFolder) -> Iterator[Path]:
     for top in folder.root.iterdir():
-        if top != folder.tiles or top.is_symlink() or not top.is_dir():
-            for path in (top, *top.rglob("*")):
-                if not path.is_dir() or path.is_symlink():
-                    yield path
+        if top.is_symlink() or not top.is_dir():
+            yield top
+        elif top != folder.tiles:
+            yield from files_below(top)

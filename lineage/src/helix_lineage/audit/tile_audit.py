@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helix_lineage import merkle
+from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.workers import ranges, spread
 from helix_lineage.checkpoint import Checkpoint
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import tiles
-from helix_lineage.shard.layout import TEMPORARY, TILE_WIDTH, ShardFolder, tile_name
+from helix_lineage.shard.layout import ENTRIES, TEMPORARY, TILE_WIDTH, ShardFolder, tile_name
 
-_ENTRIES = "entries"
 _FILES = 1024
 """Files that a process looks at in one go."""
 
@@ -41,7 +41,7 @@ def check_tiles(
         hashes: the entries' leaf hashes, and the roots of their full tiles.
         live: the writer may have gone on since the journal was read.
     """
-    levels, paths = _levels(hashes), _files(folder)
+    levels, paths = _levels(hashes), sorted(files_below(folder.tiles))
     # A tile of entries that the journal lost is evidence, and the loss is reported by its own rule.
     lost = published is not None and published.size > len(entries)
 
@@ -56,8 +56,7 @@ def check_tiles(
     for tile, path in _needed(folder, min(published.size, len(entries)) if published else 0):
         if path in there:
             continue
-        full = folder.bundle(tile.index) if tile.kind == _ENTRIES else folder.hash_tile(int(tile.kind), tile.index)
-        if not path.exists() and not full.exists():
+        if not any(other.exists() for other in folder.as_wide(tile.kind, tile.index, tile.width)):
             find("tile", f"{path.relative_to(folder.root)} is missing")
 
 
@@ -101,7 +100,7 @@ def _levels(hashes: Sequence[list[bytes]]) -> list[list[bytes]]:
 def _expected(tile: _Tile, entries: Sequence[bytes], levels: list[list[bytes]]) -> bytes | None:
     """What the tile holds; None when the log does not reach that far."""
     start, end = tile.index * TILE_WIDTH, tile.index * TILE_WIDTH + tile.width
-    if tile.kind == _ENTRIES:
+    if tile.kind == ENTRIES:
         return tiles.encode_bundle(entries[start:end]) if end <= len(entries) else None
     level = int(tile.kind)
     return b"".join(levels[level][start:end]) if level < len(levels) and end <= len(levels[level]) else None
@@ -111,11 +110,7 @@ def _needed(folder: ShardFolder, size: int) -> Iterator[tuple[_Tile, Path]]:
     for level, index, width in tiles.widths(size):
         yield _Tile(str(level), index, width), folder.hash_tile(level, index, width)
         if level == 0:
-            yield _Tile(_ENTRIES, index, width), folder.bundle(index, width)
-
-
-def _files(folder: ShardFolder) -> list[Path]:
-    return sorted(path for path in folder.tiles.rglob("*") if not path.is_dir() or path.is_symlink())
+            yield _Tile(ENTRIES, index, width), folder.bundle(index, width)
 
 
 def _parse(name: Path) -> _Tile | None:
@@ -127,7 +122,7 @@ def _parse(name: Path) -> _Tile | None:
             return None
         width, rest = int(rest[-1]), [*rest[:-2], rest[-2].removesuffix(".p")]
     digits = "".join(part.removeprefix("x") for part in rest)
-    known = kind == _ENTRIES or (kind.isdigit() and str(int(kind)) == kind)
+    known = kind == ENTRIES or (kind.isdigit() and str(int(kind)) == kind)
     if not known or not digits.isascii() or not digits.isdigit() or tile_name(int(digits)) != "/".join(rest):
         return None
     return _Tile(kind, int(digits), width)
@@ -144,12 +139,12 @@ def _read(path: Path) -> bytes | None:
 def _first(tile: _Tile, found: bytes, expected: bytes) -> str:
     """The first differing entry, in words."""
     try:
-        split = tiles.decode_bundle if tile.kind == _ENTRIES else _hashes
+        split = tiles.decode_bundle if tile.kind == ENTRIES else _hashes
         left, right = split(found), split(expected)
     except ShardError as error:
         return f": {error.what}"
     first = next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
-    what = "entry" if tile.kind in (_ENTRIES, "0") else "hash"
+    what = "entry" if tile.kind in (ENTRIES, "0") else "hash"
     return f", from {what} {tile.index * TILE_WIDTH + first} on"
 
 

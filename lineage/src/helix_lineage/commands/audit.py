@@ -9,11 +9,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from helix_lineage.audit import Finding, Report
+from helix_lineage.audit import Report
 from helix_lineage.audit import audit as audit_log
 from helix_lineage.commands import options
-from helix_lineage.directory.view import View
-from helix_lineage.errors import LineageError, TrustError
+from helix_lineage.errors import LineageError
 
 
 def audit(
@@ -50,18 +49,15 @@ def audit(
     """
     kept = [(str(path), _read(path)) for path in checkpoint or ()]
     console = Console(stderr=True, highlight=False)
-    view, problem = _directory(directory, trust)
     with console.status("reading") as status:
         report = audit_log(
             options.open_log(log),
             options.sources(trust, store, release),
             checkpoints=kept,
-            directory=view,
+            directory=None if directory is None else lambda: options.open_directory(directory, trust, audited=True),
             whole=not part,
             progress=status.update,
         )
-    if problem is not None:
-        report.findings.insert(0, Finding("directory", "", problem))
     if as_json:
         options.print_json(report.to_json())
     else:
@@ -81,14 +77,6 @@ def _print(report: Report) -> None:
     kept += "" if report.directory is None else f", a directory of {report.directory} entries"
     verdict = "[green]everything holds[/green]" if report.passed else f"[red]{len(report.findings)} findings[/red]"
     console.print(f"{verdict}: {counts}{kept}")
-
-
-def _directory(place: str | None, trust: Path | None) -> tuple[View | None, str | None]:
-    """What the directory holds; or why it does not hold, which is a finding."""
-    try:
-        return options.open_directory(place, trust, audited=True), None
-    except TrustError as error:
-        return None, str(error)
 
 
 def _read(path: Path) -> bytes:

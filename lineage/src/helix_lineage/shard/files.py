@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -193,12 +194,13 @@ def remove_file(path: Path) -> None:
         os.unlink(path)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a folder and all that is in it, as far as that goes."""
+def remove_tree(path: Path, *, but: Container[Path] = ()) -> None:
+    """Remove a folder and all that is in it, as far as that goes; `but` these files and the folders above them."""
     for folder, folders, names in os.walk(path, topdown=False):
-        for name in names:
-            with suppress(OSError):
-                os.unlink(Path(folder, name))
+        for file in [Path(folder, name) for name in names]:
+            if file not in but:
+                with suppress(OSError):
+                    os.unlink(file)
         for name in folders:
             with suppress(OSError):
                 os.rmdir(Path(folder, name))

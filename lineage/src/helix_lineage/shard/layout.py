@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 TILE_WIDTH = 256
 TILE_HEIGHT = 8
 """A hash tile spans this many levels of the tree."""
+
+ENTRIES = "entries"
+"""Stands in the paths of entry bundles for the tile level."""
 
 TEMPORARY = ".tmp"
 """Ends the names of files that are being written; renamed when they are whole."""
@@ -83,13 +87,18 @@ class ShardFolder:
 
     def hash_tile(self, level: int, index: int, width: int = TILE_WIDTH) -> Path:
         """Hash tile `index` of tile level `level`, partial when narrower than 256."""
-        return self._tile(str(level), index, width)
+        return self.tile(str(level), index, width)
 
     def bundle(self, index: int, width: int = TILE_WIDTH) -> Path:
         """Entry bundle `index`, partial when narrower than 256."""
-        return self._tile("entries", index, width)
+        return self.tile(ENTRIES, index, width)
 
-    def _tile(self, kind: str, index: int, width: int) -> Path:
+    def as_wide(self, kind: str, index: int, width: int) -> Iterator[Path]:
+        """Where what a tile holds may lie: in itself, in the full one, or, after a recovery, in a wider one."""
+        return (self.tile(kind, index, at) for at in (width, *range(TILE_WIDTH, width, -1)))
+
+    def tile(self, kind: str, index: int, width: int) -> Path:
+        """Tile `index` of a tile level (in digits) or of ENTRIES."""
         name = tile_name(index)
         return self.tiles / kind / (name if width == TILE_WIDTH else f"{name}.p/{width}")
 

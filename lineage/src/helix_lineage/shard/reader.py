@@ -17,7 +17,7 @@ from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
 from helix_lineage.shard import entries, journal, tiles
 from helix_lineage.shard.files import is_locked
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id, shard_id
-from helix_lineage.shard.layout import TILE_WIDTH, ShardFolder, is_shard_id
+from helix_lineage.shard.layout import ENTRIES, TILE_WIDTH, ShardFolder, is_shard_id
 from helix_lineage.shard.payload_reader import Payload, PayloadReader
 
 
@@ -99,7 +99,7 @@ class Shard:
         if sequence < self._published_size():
             index, row = divmod(sequence, TILE_WIDTH)
             width = min(TILE_WIDTH, self._published_size() - index * TILE_WIDTH)
-            entry = tiles.entry_of(self._read_tile("entries", index, width), row)
+            entry = tiles.entry_of(self._read_tile(ENTRIES, index, width), row)
             if entry is not None:
                 return entry
         if sequence < self.size:
@@ -152,7 +152,7 @@ class Shard:
     def _first_entry(self) -> bytes:
         try:
             size = checkpoint.parse(_read(self.folder.checkpoint)).size
-            first = tiles.entry_of(self._read_tile("entries", 0, min(size, TILE_WIDTH)), 0)
+            first = tiles.entry_of(self._read_tile(ENTRIES, 0, min(size, TILE_WIDTH)), 0)
             if first is not None and shard_id(first) == self.id:
                 return first
         except LineageError:
@@ -169,14 +169,12 @@ class Shard:
         return self._read_tile(str(level), index, width)[: 32 * width]
 
     def _read_tile(self, kind: str, index: int, width: int) -> bytes:
-        """A tile of at least that width: the writer may have completed a partial one meanwhile."""
-
-        def path(of_width: int) -> Path:
-            if kind == "entries":
-                return self.folder.bundle(index, of_width)
-            return self.folder.hash_tile(int(kind), index, of_width)
-
-        return _read(path(width)) if path(width).exists() else _read(path(TILE_WIDTH))
+        """A tile of at least that width: the partial one may have made room for a wider one meanwhile."""
+        for path in self.folder.as_wide(kind, index, width):
+            found = _read_if_there(path)
+            if found is not None:
+                return found
+        raise ShardError("cannot read the shard: a tile is missing", where=str(self.folder.tile(kind, index, width)))
 
 
 class Log:
@@ -207,9 +205,18 @@ class Log:
 
 
 def _read(path: Path) -> bytes:
+    found = _read_if_there(path)
+    if found is None:
+        raise ShardError("cannot read the shard: the file is missing", where=str(path))
+    return found
+
+
+def _read_if_there(path: Path) -> bytes | None:
     if path.exists() and not path.is_file():
         raise ShardError("cannot read the shard: this is no regular file", where=str(path))  # a pipe would wait
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise ShardError(f"cannot read the shard: {error.strerror}", where=str(path)) from error

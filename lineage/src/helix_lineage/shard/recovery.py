@@ -6,6 +6,7 @@ and what is cut off is kept beside the journal.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,22 @@ from helix_lineage import checkpoint, merkle
 from helix_lineage.errors import LineageError, ShardError, TrustError
 from helix_lineage.shard import entries, journal
 from helix_lineage.shard.entries import VERSION, PredictionEntry, version_and_kind
-from helix_lineage.shard.files import FolderLock, cut_file, remove_file, remove_tree, replace_file, sync_if_there
+from helix_lineage.shard.files import (
+    FolderLock,
+    cut_file,
+    remove_file,
+    remove_tree,
+    replace_file,
+    sync_folder,
+    sync_if_there,
+)
 from helix_lineage.shard.header import ShardHeader, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, TILE_WIDTH, ShardFolder, is_shard_id
 from helix_lineage.shard.payload_reader import PayloadReader
 from helix_lineage.shard.tile_writer import TileWriter
-from helix_lineage.shard.tiles import decode_bundle
+from helix_lineage.shard.tiles import decode_bundle, widths
+
+_log = logging.getLogger(__name__)
 
 _PREDICTION = (VERSION, PredictionEntry.KIND)
 
@@ -35,8 +46,15 @@ class Recovery:
     """Why it was left alone."""
 
 
-def recover_others(log_dir: Path, own: str, now: Callable[[], int]) -> Iterator[Recovery]:
-    """Recover every dead shard under `log_dir` but `own`. Raises ShardError when a folder cannot be written."""
+def recover_others(
+    log_dir: Path, own: str, now: Callable[[], int], record: Callable[[bytes], str]
+) -> Iterator[Recovery]:
+    """Recover every dead shard under `log_dir` but `own`. Raises ShardError when a folder cannot be written.
+
+    Args:
+        record: writes an entry into the own shard, and gives its id when it is on the disk. Until that is noted in the
+            recovered shard, nobody else that starts may recover it.
+    """
     for path in _paths(log_dir):
         folder = ShardFolder(path)
         if path.name.startswith(NEW_PREFIX) and path.is_dir() and not path.is_symlink():
@@ -47,26 +65,21 @@ def recover_others(log_dir: Path, own: str, now: Callable[[], int]) -> Iterator[
         try:
             lock = FolderLock(folder.lock)
         except BlockingIOError:
-            continue  # its process lives
+            continue  # its process lives, or another one recovers it
         except OSError as error:
             raise ShardError(f"cannot lock the shard: {error}", where=str(path)) from error
         try:
-            if not _is_closed(folder) and not folder.recovered.exists():
-                found = _recover(folder, now)
-                if found is not None:
-                    yield found
+            found = None if _is_closed(folder) or folder.recovered.exists() else _recover(folder, now)
+            if found is not None and found.entry is not None:
+                replace_file(folder.recovered, f"{record(found.entry.to_bytes())}\n".encode(), durable=True)
         except OSError as error:
             raise ShardError(f"cannot recover the shard: {error}", where=str(path)) from error
         finally:
             lock.release()
-
-
-def mark_recovered(folder: ShardFolder, where: str) -> None:
-    """Name, in the recovered shard, the entry that tells of it. Raises ShardError."""
-    try:
-        replace_file(folder.recovered, f"{where}\n".encode(), durable=True)
-    except OSError as error:
-        raise ShardError(f"cannot mark the shard as recovered: {error}", where=str(folder.root)) from error
+        if found is not None:
+            if found.entry is None:
+                _log.error("shard %s is damaged and was left alone: %s", found.shard, found.problem)
+            yield found
 
 
 def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
@@ -85,10 +98,12 @@ def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
     _cut_payload(folder, covered)
     for path in folder.root.glob(f"*{TEMPORARY}"):
         remove_file(path)
-    remove_tree(folder.tiles)
     tiles = TileWriter(folder)
     for entry in covered:
         tiles.add(entry, merkle.leaf_hash(entry))
+    # In this order whoever reads meanwhile finds tiles for the checkpoint that he finds, and no other ones in the end.
+    tiles.lay(durable=True)
+    _remove_other_tiles(folder, last.size)
     tiles.publish(found.checkpoints[-1].note, durable=True)
     if isinstance(entries.decode(covered[-1]), entries.Close):
         return None
@@ -134,6 +149,16 @@ def _is_closed(folder: ShardFolder) -> bool:
         return isinstance(entries.decode(bundle[rest]), entries.Close)
     except (OSError, LineageError, IndexError):
         return False
+
+
+def _remove_other_tiles(folder: ShardFolder, size: int) -> None:
+    """Leave, durably, the tiles of so many entries alone."""
+    hashes = widths(size)
+    wanted = {folder.hash_tile(level, index, width) for level, index, width in hashes}
+    wanted |= {folder.bundle(index, width) for level, index, width in hashes if level == 0}
+    remove_tree(folder.tiles, but=wanted)
+    for path in sorted({parent for tile in wanted for parent in tile.parents if parent.is_relative_to(folder.tiles)}):
+        sync_folder(path)
 
 
 def _cut_payload(folder: ShardFolder, covered: list[bytes]) -> None:

@@ -16,7 +16,8 @@ class TileWriter:
     """Collects entries, and publishes tiles and the checkpoint that they are for."""
 
     def __init__(self, folder: ShardFolder) -> None:
-        self._folder = folder
+        self.folder = folder
+        """May be renamed while nothing waits to be published."""
         self._bundle: list[bytes] = []
         self._levels: list[list[bytes]] = []
         self._full: deque[tuple[Path, bytes]] = deque()
@@ -31,13 +32,19 @@ class TileWriter:
         """Take a synced entry."""
         self._bundle.append(entry)
         if len(self._bundle) == TILE_WIDTH:
-            self._full.append((self._folder.bundle(self.size // TILE_WIDTH), encode_bundle(self._bundle)))
+            self._full.append((self.folder.bundle(self.size // TILE_WIDTH), encode_bundle(self._bundle)))
             self._bundle = []
         self._add_hash(0, leaf, self.size)
         self.size += 1
 
     def publish(self, note: bytes, *, durable: bool) -> None:
         """Write what is new, then the checkpoint `note` of the current size. Raises OSError; may be tried again."""
+        self.lay(durable=durable)
+        replace_file(self.folder.checkpoint, note, durable=durable)
+        self.published = self.size
+
+    def lay(self, *, durable: bool) -> None:
+        """Write what is new, and no checkpoint yet. Raises OSError; may be tried again."""
         while self._full:
             path, data = self._full[0]
             replace_file(path, data, durable=durable)
@@ -53,17 +60,15 @@ class TileWriter:
             for path in sorted(self._unsynced):
                 sync_if_there(path)
             self._unsynced.clear()
-        replace_file(self._folder.checkpoint, note, durable=durable)
-        self.published = self.size
 
     def _partial(self) -> Iterator[tuple[Path, bytes]]:
         """The tiles at the right edge of the tree."""
         if self._bundle:
-            yield self._folder.bundle(self.size // TILE_WIDTH, len(self._bundle)), encode_bundle(self._bundle)
+            yield self.folder.bundle(self.size // TILE_WIDTH, len(self._bundle)), encode_bundle(self._bundle)
         nodes = self.size
         for level, hashes in enumerate(self._levels):
             if hashes:
-                yield self._folder.hash_tile(level, nodes // TILE_WIDTH, len(hashes)), b"".join(hashes)
+                yield self.folder.hash_tile(level, nodes // TILE_WIDTH, len(hashes)), b"".join(hashes)
             nodes //= TILE_WIDTH
 
     def _add_hash(self, level: int, node: bytes, index: int) -> None:
@@ -73,6 +78,6 @@ class TileWriter:
         hashes.append(node)
         if len(hashes) == TILE_WIDTH:
             tile = index // TILE_WIDTH
-            self._full.append((self._folder.hash_tile(level, tile), b"".join(hashes)))
+            self._full.append((self.folder.hash_tile(level, tile), b"".join(hashes)))
             self._levels[level] = []
             self._add_hash(level + 1, merkle.root(hashes), tile)

@@ -45,7 +45,7 @@ from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, ShardFolder
 from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
 from helix_lineage.shard.prediction import Prediction, entry_of
-from helix_lineage.shard.recovery import Recovery, mark_recovered, recover_others
+from helix_lineage.shard.recovery import Recovery, recover_others
 from helix_lineage.shard.tile_writer import TileWriter
 from helix_lineage.shard.waiting import Bell, Pending
 
@@ -103,8 +103,7 @@ class ShardWriter:
 
         Args:
             now: nanoseconds since 1970.
-            release: the release bundle that the server verified; a copy stays with the shard.
-            promotion: the same of the promotion bundle.
+            release, promotion: the bundles that the server verified; copies stay with the shard.
         """
         key = Ed25519PrivateKey.generate()
         header = replace(header, public_key=raw_public_key(key), started_ns=now())
@@ -117,7 +116,7 @@ class ShardWriter:
             raise ShardError(f"cannot open a shard: {error}", where=str(log_dir)) from error
         writer._thread.start()
         try:
-            writer._recover(log_dir)
+            writer.recovered = tuple(recover_others(log_dir, writer.shard_id, now, writer._tell))
         except BaseException:
             with suppress(ShardError):
                 writer.close()
@@ -148,11 +147,13 @@ class ShardWriter:
             file = AppendFile(new.journal, ahead=journal.AHEAD)
             undo.callback(file.close)
             file.write(journal.MAGIC)
-            writer = cls(final, key, file, lock, now)
+            writer = cls(new, key, file, lock, now)
             writer._append_group([entry])
+            writer._publish(durable=True)  # whoever sees a shard sees its checkpoint
             sync_folder(new.root)
             rename_folder(new.root, final.root)
-            writer._publish(durable=True)
+            writer._folder = writer._tiles.folder = final
+            writer._payload = PayloadWriter(final)
             undo.pop_all()
         return writer
 
@@ -325,10 +326,9 @@ class ShardWriter:
         for pending in group:
             frontier.extend(pending.leaves)
         note = self._signer.sign(frontier.size, frontier.root)
-        frames = b"".join([pending.frames for pending in group])
-        before = self._journal.size
+        before, frames = self._journal.size, [pending.frames for pending in group]
         try:
-            self._journal.write(frames + journal.frame(journal.CHECKPOINT, note))
+            self._journal.write(b"".join([*frames, journal.frame(journal.CHECKPOINT, note)]))
         except OSError:
             try:
                 self._journal.cut(before)
@@ -387,14 +387,8 @@ class ShardWriter:
         except (OSError, ShardError) as error:
             self._break(str(error))
 
-    def _recover(self, log_dir: Path) -> None:
-        """Recover dead shards, and say so in this one."""
-        self.recovered = tuple(recover_others(log_dir, self.shard_id, self._now))
-        for recovery in self.recovered:
-            if recovery.entry is None:
-                _log.error("shard %s is damaged and was left alone: %s", recovery.shard, recovery.problem)
-                continue
-            told = Pending([recovery.entry.to_bytes()], None)
-            self._enqueue(told)
-            sequence = told.wait()
-            mark_recovered(ShardFolder(log_dir / recovery.shard), prediction_id(self.shard_id, sequence))
+    def _tell(self, entry: bytes) -> str:
+        """Record what was found of another shard; gives the entry's id."""
+        told = Pending([entry], None)
+        self._enqueue(told)
+        return prediction_id(self.shard_id, told.wait())

@@ -1,0 +1,100 @@
+"""A log that changes while it is audited: what does not hold together because of that is no finding."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import helix_lineage.audit as audits
+from helix_lineage.audit import audit
+from helix_lineage.audit.shard_audit import AuditedShard
+from helix_lineage.shard import ShardWriter
+from helix_lineage.shard.layout import ShardFolder
+from tests.helix_lineage.support import World, request
+
+Read = Callable[..., AuditedShard]
+
+
+class Looks:
+    """What is read of which shard, and what happens right after."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, after: Callable[[str], None] = lambda _: None) -> None:
+        self.read: list[str] = []
+        self._after, self._really = after, audits._read
+        patch.setattr(audits, "_read", self._note)
+
+    def _note(self, log: object, name: str, *others: object) -> AuditedShard:
+        found = self._really(log, name, *others)  # type: ignore[arg-type]
+        self.read.append(name)
+        self._after(name)
+        return found
+
+
+def die(writer: ShardWriter) -> ShardFolder:
+    """As the files lie when a process ends without a word."""
+    folder = ShardFolder(writer.folder)
+    copy = folder.root.with_name(f"{folder.id}.copy")
+    shutil.copytree(folder.root, copy)
+    writer.close()
+    shutil.rmtree(folder.root)
+    copy.rename(folder.root)
+    return folder
+
+
+def test_a_recovery_by_a_process_that_started_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = world.shard([request()])[0].partition(".")[0]
+    living = world.open()
+    living.append(request())
+
+    def go_on_and_recover(name: str) -> None:
+        if name == living.shard_id and not ShardFolder(living.folder).recovered.exists():
+            living.append(request(count=3))
+            die(living)
+            with world.open() as other:
+                assert [found.shard for found in other.recovered] == [living.shard_id]
+
+    looks = Looks(monkeypatch, go_on_and_recover)
+    report = audit(world.log, world.sources)
+    assert report.findings == []
+    assert (report.shards, report.predictions) == (3, 5)
+    assert looks.read.count(ended) == 1, "what has ended, and holds, is not read again"
+    assert looks.read.count(living.shard_id) == 2
+
+
+def test_what_is_wrong_in_a_log_that_rests_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = world.log_dir / world.shard([request()])[0].partition(".")[0]
+    (folder / "stranger").write_text("x")
+    looks = Looks(monkeypatch)
+    assert [found.rule for found in audit(world.log, world.sources).findings] == ["file"]
+    assert looks.read == [folder.name]
+
+
+def test_what_is_wrong_in_a_log_that_never_rests_is_believed_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    with world.open() as living:
+        (Path(living.folder) / "stranger").write_text("x")
+        looks = Looks(monkeypatch, lambda _: void(living.append(request())))
+        report = audit(world.log, world.sources, progress=told.append)
+        assert [found.rule for found in report.findings] == ["file"]
+    assert looks.read == [living.shard_id] * 3
+    assert sum("changed while it was read" in text for text in told) == 2
+
+
+def test_a_shard_that_is_erased_in_meanwhile_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended shards change in one way."""
+    name = world.shard([request()])[0]
+    segment = ShardFolder(world.log_dir / name.partition(".")[0]).segment(0)
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:-3] + b"xyz")  # as an eraser's write that has not ended
+    looks = Looks(monkeypatch, lambda _: void(segment.write_bytes(whole)))
+    assert audit(world.log, world.sources).findings == []
+    assert len(looks.read) == 2
+
+
+def void(_: object) -> None:
+    """Forget a result."""

@@ -1,0 +1,116 @@
+"""An audit of a log whose processes start, write, recover one another, close and die meanwhile accuses nobody."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from helix_lineage.audit import audit
+from helix_lineage.releases import Sources
+from helix_lineage.shard import ShardWriter
+from helix_lineage.shard.reader import Log
+from tests.helix_lineage.support import NOW_NS, header, request
+
+ROOT = Path(__file__).parents[3]
+PROCESSES = 3
+UNFINISHED = ("journal-torn", "payload-torn")
+"""What a killed process left is told, until another start recovers it: that accuses nobody."""
+
+_LIVING = """
+import os, sys, threading
+from pathlib import Path
+from helix_lineage.shard import ShardWriter, payload, writer
+from tests.helix_lineage.support import header, request
+payload.SEGMENT_BYTES, payload.AHEAD, writer.PUBLISH_SECONDS = 5_000, 2_000, 0.005
+stop = threading.Event()
+def client():
+    at = 0
+    while not stop.wait(0.002):
+        at += 1
+        shard.append(request(seed=at, count=1 + at % 4, request_id=os.urandom(16)))
+print("imported", flush=True)
+sys.stdin.readline()
+with ShardWriter.create(Path(sys.argv[1]), header()) as shard:
+    threads = [threading.Thread(target=client) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    sys.stdin.read()
+    stop.set()
+    for thread in threads:
+        thread.join()
+"""
+
+
+class Living:
+    """A process that writes until it is told to end, or is killed."""
+
+    def __init__(self, log_dir: Path, rng: random.Random) -> None:
+        command = [sys.executable, "-c", _LIVING, str(log_dir)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        self.until = time.monotonic() + rng.uniform(0.1, 1.5)
+        self._killed = rng.random() < 0.5
+
+    def start(self) -> None:
+        """Begin a shard, once everything is imported: so that all begin at about the same time."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "imported\n"
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        """By a signal, or in order."""
+        if self._killed:
+            self.process.kill()
+        self.process.communicate()
+        assert self.process.returncode == (-9 if self._killed else 0)
+
+
+def _audits(log_dir: Path, rng: random.Random) -> int:
+    """Audits of one log, as long as its processes live; gives how many."""
+    living = [Living(log_dir, rng) for _ in range(PROCESSES)]
+    for process in living:
+        process.start()
+    made = 0
+    try:
+        while living:
+            found = audit(Log(log_dir), Sources()).findings
+            assert [str(item) for item in found if item.rule not in UNFINISHED] == []
+            made += 1
+            for process in [item for item in living if item.until < time.monotonic()]:
+                living.remove(process)
+                process.end()
+    finally:
+        for process in living:
+            process.process.kill()
+            process.process.communicate()
+    return made
+
+
+def _accuses_nobody(folder: Path, rounds: int, seed: int) -> None:
+    rng, made = random.Random(seed), 0
+    for number in range(rounds):
+        log_dir = folder / str(number)
+        log_dir.mkdir()
+        made += _audits(log_dir, rng)
+        with ShardWriter.create(log_dir, header(), now=lambda: NOW_NS) as last:
+            last.append(request())
+        assert audit(Log(log_dir), Sources()).findings == []
+    assert made > rounds
+
+
+def test_an_audit_of_a_living_log_accuses_nobody(tmp_path: Path) -> None:
+    """Five logs, of three processes each."""
+    _accuses_nobody(tmp_path, 5, seed=1)
+
+
+@pytest.mark.long
+def test_many_audits_of_living_logs_accuse_nobody(tmp_path: Path) -> None:
+    """A hundred logs."""
+    _accuses_nobody(tmp_path, 100, seed=2)
