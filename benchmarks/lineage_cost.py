@@ -65,28 +65,34 @@ def _throughput(quick: bool) -> Iterator[Row]:
     with unrecorded(state) as off, serving(state) as on:
         rates = asyncio.run(_pairs((on.grpc, off.grpc), fewest, most))
     recorded, plain = (statistics.median(column) for column in zip(*rates, strict=True))
-    losses = _losses(rates)
-    mean, half = statistics.mean(losses), _half_width(losses)
+    ratios = _logs(rates)
+    mean, half = statistics.mean(ratios), _half_width(ratios)
+    loss, low, high = (_lost(value) for value in (mean, mean + half, mean - half))
     method = (
         f"designs of 1UBI by gRPC, {AT_ONCE} at once, {len(rates)} alternating pairs of {SHORT_PAIR_DESIGNS} designs of"
-        f" each, until the mean was known to {WANTED_PERCENT} % or {most} were made: loss {mean:.2f} %, 95 % interval"
-        f" {mean - half:.2f} to {mean + half:.2f} %, median {statistics.median(losses):.2f} %;"
+        f" each, until the mean was known to {WANTED_PERCENT} % or {most} were made: loss {loss:.2f} %, 95 % interval"
+        f" {low:.2f} to {high:.2f} %, median {_lost(statistics.median(ratios)):.2f} %;"
         f" recorded {recorded:.1f}/s, not recorded {plain:.1f}/s"
     )
     yield promise_row(
-        "throughput lost at concurrency 8, upper bound", max(mean + half, 0.001), PROMISED_PERCENT, "%",
+        "throughput lost at concurrency 8, upper bound", max(high, 0.001), PROMISED_PERCENT, "%",
         method=method, repeats=len(rates),
     )  # fmt: skip
 
 
-def _losses(rates: Sequence[tuple[float, float]]) -> list[float]:
-    """Percent of the throughput that recording took, by pair."""
-    return [(1 - recorded / plain) * 100 for recorded, plain in rates]
+def _logs(rates: Sequence[tuple[float, float]]) -> list[float]:
+    """Logarithms of the ratios: the mean of the ratios themselves would flatter us, the more the noise."""
+    return [math.log(recorded / plain) for recorded, plain in rates]
 
 
-def _half_width(losses: Sequence[float]) -> float:
+def _lost(logarithm: float) -> float:
+    """Percent of the throughput."""
+    return (1 - math.exp(logarithm)) * 100
+
+
+def _half_width(ratios: Sequence[float]) -> float:
     """Of the 95 % interval of their mean."""
-    return _Z_95 * statistics.stdev(losses) / math.sqrt(len(losses))
+    return _Z_95 * statistics.stdev(ratios) / math.sqrt(len(ratios))
 
 
 async def _processor_microseconds(setting: Setting, items: int, requests: int) -> list[float]:
@@ -138,7 +144,7 @@ async def _pairs(addresses: tuple[str, str], fewest: int, most: int) -> list[tup
         calls = {address: channel.unary_unary(CALL) for address, channel in zip(addresses, (one, other), strict=True)}
         for call in calls.values():
             await _rate(call)  # the first ones do not count
-        while len(found) < fewest or (len(found) < most and _half_width(_losses(found)) > WANTED_PERCENT):
+        while len(found) < fewest or (len(found) < most and _half_width(_logs(found)) > WANTED_PERCENT / 100):
             order = addresses[::-1] if len(found) % 2 else addresses
             rates = {address: await _rate(calls[address]) for address in order}
             found.append((rates[addresses[0]], rates[addresses[1]]))

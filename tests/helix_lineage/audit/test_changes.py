@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import helix_lineage.audit as audits
 from helix_lineage.audit import audit
 from helix_lineage.audit.shard_audit import AuditedShard
-from helix_lineage.shard import ShardWriter
+from helix_lineage.shard import ShardWriter, payload
 from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.shard.payload_reader import PayloadReader, Place
 from tests.helix_lineage.support import World, request
 
 Read = Callable[..., AuditedShard]
@@ -68,8 +70,10 @@ def test_what_is_wrong_in_a_log_that_rests_is_read_once(world: World, monkeypatc
     folder = world.log_dir / world.shard([request()])[0].partition(".")[0]
     (folder / "stranger").write_text("x")
     looks = Looks(monkeypatch)
-    assert [found.rule for found in audit(world.log, world.sources).findings] == ["file"]
+    report = audit(world.log, world.sources)
+    assert [found.rule for found in report.findings] == ["file"]
     assert looks.read == [folder.name]
+    assert not any("times over" in note for note in report.notes)
 
 
 def test_what_is_wrong_in_a_log_that_never_rests_is_believed_in_the_end(
@@ -83,6 +87,7 @@ def test_what_is_wrong_in_a_log_that_never_rests_is_believed_in_the_end(
         assert [found.rule for found in report.findings] == ["file"]
     assert looks.read == [living.shard_id] * 3
     assert sum("changed while it was read" in text for text in told) == 2
+    assert any("3 times over" in note for note in report.notes)
 
 
 def test_a_shard_that_is_erased_in_meanwhile_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +99,27 @@ def test_a_shard_that_is_erased_in_meanwhile_is_read_again(world: World, monkeyp
     looks = Looks(monkeypatch, lambda _: void(segment.write_bytes(whole)))
     assert audit(world.log, world.sources).findings == []
     assert len(looks.read) == 2
+
+
+def test_a_recovery_may_take_the_only_segment_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that died after its first payload and before the entry of it."""
+    living = world.open()
+    folder = die(living)
+    folder.payload.mkdir()
+    folder.segment(0).write_bytes(payload.segment_head(folder.id, 1) + b"torn")
+    (finding,) = audit(world.log, world.sources).findings
+    assert finding.rule == "payload-torn"
+    scan = PayloadReader.scan
+
+    def recover_and_scan(reader: PayloadReader, number: int, **how: Any) -> Iterator[Place]:
+        monkeypatch.undo()
+        with world.open() as other:
+            assert [found.shard for found in other.recovered] == [living.shard_id]
+        assert not folder.segment(0).exists()
+        return scan(reader, number, **how)
+
+    monkeypatch.setattr(PayloadReader, "scan", recover_and_scan)
+    assert audit(world.log, world.sources).findings == []
 
 
 def void(_: object) -> None:

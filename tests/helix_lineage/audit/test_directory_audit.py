@@ -18,7 +18,7 @@ from helix_lineage.directory import evidence, view
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import Directory
 from helix_lineage.directory.source import FolderSource
-from helix_lineage.errors import TrustError
+from helix_lineage.errors import DirectoryAway, TrustError
 from helix_lineage.page import gather, page
 from helix_lineage.releases import Sources
 from helix_lineage.shard import ShardWriter, journal
@@ -118,6 +118,24 @@ def test_a_shard_that_is_registered_after_the_directory_was_read_is_no_stranger(
 
     assert audit(Log(town.log), Sources(trust=town.office.trust()), directory=look).findings == []
     assert len(views) == 2
+
+
+def test_a_directory_that_goes_away_between_two_looks_hides_nothing(town: Town) -> None:
+    folder = town.shard()
+    (folder / "stranger").write_text("x")
+    views: list[view.View] = []
+
+    def look() -> view.View:
+        if views:
+            raise DirectoryAway("it does not answer")
+        views.append(town.view())
+        town.shard()
+        return views[0]
+
+    found = audit(Log(town.log), Sources(trust=town.office.trust()), directory=look).findings
+    assert "file" in {finding.rule for finding in found}
+    with pytest.raises(DirectoryAway):
+        audit(Log(town.log), Sources(trust=town.office.trust()), directory=look)
 
 
 def test_a_directory_that_nobody_can_believe_is_a_finding(town: Town) -> None:

@@ -13,7 +13,7 @@ from helix_lineage import merkle
 from helix_lineage.audit import audit, shard_audit
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload, writer
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.shard.layout import ENTRIES, ShardFolder
 from tests.helix_lineage.support import World, request
 
 
@@ -76,6 +76,15 @@ def test_a_process_that_dies_after_its_close_entry_leaves_no_finding(
     assert not folder.segment(0).read_bytes().endswith(bytes(9))
     rules = {finding.rule for finding in audit(world.log, world.sources).findings}
     assert not rules & {"journal-damaged", "journal-torn", "payload", "payload-torn"}
+    for torn in ("checkpoint.tmp", "tile/0/000.p/5.tmp"):
+        (folder.root / torn).write_bytes(b"as the kill left it")
+    assert {finding.rule for finding in audit(world.log, world.sources).findings} == rules
+    with world.open():
+        pass  # makes it whole
+    assert audit(world.log, world.sources).findings == []
+    for torn in ("checkpoint.tmp", "tile/0/000.p/5.tmp"):
+        (folder.root / torn).write_bytes(b"a stranger's")
+    assert {finding.rule for finding in audit(world.log, world.sources).findings} == {"file"}
 
 
 def test_a_shard_is_whole_as_soon_as_it_has_its_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +107,29 @@ def test_a_shard_is_whole_as_soon_as_it_has_its_name(world: World, monkeypatch: 
     with world.open() as following:
         assert len(following.recovered) == 1
     assert audit(world.log, world.sources).findings == []
+
+
+@pytest.mark.parametrize("width", [8, 200, 256])
+def test_a_wider_tile_stands_for_another_by_what_it_holds(world: World, width: int) -> None:
+    """Of a shard that has not ended, tiles may be beyond its journal, and are not compared with it there."""
+    with world.open() as living:
+        living.append(request(count=6))
+        living._publish(durable=False)
+        copy = world.root / "copy"
+        shutil.copytree(living.folder, copy)
+    shutil.rmtree(living.folder)
+    copy.rename(living.folder)
+    folder = ShardFolder(living.folder)
+    for kind, more in ((ENTRIES, b"\0\1x" * (width - 7)), ("0", bytes(32 * (width - 7)))):
+        held = folder.tile(kind, 0, 7).read_bytes()
+        folder.tile(kind, 0, 7).unlink()
+        folder.tile(kind, 0, width).write_bytes(held + more)
+    assert audit(world.log, world.sources).findings == []
+    changed = bytearray(folder.tile(ENTRIES, 0, width).read_bytes())
+    changed[100] ^= 1
+    folder.tile(ENTRIES, 0, width).write_bytes(changed)
+    (finding,) = audit(world.log, world.sources).findings
+    assert finding.message == "tile/entries/000.p/7 is missing, and what stands for it holds something else"
 
 
 @pytest.mark.parametrize("begun", [True, False])

@@ -104,6 +104,29 @@ def test_a_new_folder_that_another_start_removed_is_made_again(
     lock.release()
 
 
+def test_a_remover_that_comes_late_leaves_what_was_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opened the lock of a folder that another remover took away since, and the maker made again and locked."""
+    folder = tmp_path / f"{NEW_PREFIX}{'ab' * 16}"
+    folder.mkdir()
+    locks: list[FolderLock] = []
+
+    class Late:
+        def __getattr__(self, name: str) -> object:
+            return getattr(fcntl, name)
+
+        def flock(self, fd: int, operation: int) -> None:
+            monkeypatch.undo()
+            assert list(recover_others(tmp_path, "", lambda: 0, bytes.hex)) == []
+            assert not folder.exists()
+            locks.append(lock_new_folder(folder, folder / "lock"))
+            fcntl.flock(fd, operation)
+
+    monkeypatch.setattr(files, "fcntl", Late())
+    assert list(recover_others(tmp_path, "", lambda: 0, bytes.hex)) == []
+    assert locks[0].lies_at(folder / "lock")
+    locks[0].release()
+
+
 def test_a_new_folder_may_be_gone_before_its_lock_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, made, make = tmp_path / "new", 0, files.make_folder
 

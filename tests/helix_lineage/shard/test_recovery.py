@@ -125,6 +125,27 @@ def test_missing_and_torn_tiles_are_derived_again(world: World, dead: ShardFolde
     assert audit(world.log, world.sources).findings == []
 
 
+def test_what_stands_where_tiles_belong_makes_way(world: World, dead: ShardFolder, tmp_path: Path) -> None:
+    """A folder in a tile's place, a file in a folder's, and a link that would lead elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for tile in (dead.bundle(0, 7), dead.hash_tile(0, 0, 7)):
+        tile.unlink()
+    dead.hash_tile(0, 0, 7).mkdir()
+    shutil.rmtree(dead.bundle(0, 7).parent)
+    dead.bundle(0, 7).parent.write_bytes(b"a file")
+    with world.open() as writer:
+        assert [told.shard for told in writer.recovered] == [dead.id]
+    assert audit(world.log, world.sources).findings == []
+    dead.recovered.unlink()
+    shutil.rmtree(dead.tiles)
+    dead.tiles.symlink_to(elsewhere)
+    with world.open() as writer:
+        assert [told.shard for told in writer.recovered] == [dead.id]
+    assert list(elsewhere.iterdir()) == []
+    assert audit(world.log, world.sources).findings == []
+
+
 def test_payload_that_no_entry_tells_of_is_cut_off(world: World, dead: ShardFolder) -> None:
     whole = dead.segment(0).read_bytes()
     data = dead.journal.read_bytes()

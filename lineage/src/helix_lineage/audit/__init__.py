@@ -54,22 +54,36 @@ def audit(
         whole: whether all shards of that directory should be here.
         progress: told what comes next, with the shard's id.
     """
-    kept, shards, looks = list(checkpoints), dict[str, AuditedShard](), 0
+    kept, shards, seen, looks = list(checkpoints), dict[str, AuditedShard](), None, 0
     while True:
         looks += 1
         before = state_of(log)
-        try:
-            view, distrust = directory() if directory is not None else None, []
-        except TrustError as error:
-            view, distrust = None, [Finding("directory", "", str(error))]
+        view, distrust = seen = _see(directory, seen)
         # What has ended, and holds, stays as it is.
         done = {name: shard for name, shard in shards.items() if not shard.unfinished and not shard.findings}
         shards = {name: done.get(name) or _read(log, name, sources, progress) for name in log.shard_ids()}
         report = _judge(log, shards, kept, view, whole=whole)
         report.findings[:0] = distrust
-        if not report.findings or looks == _LOOKS or state_of(log) == before:
+        if not report.findings or state_of(log) == before:
+            return report
+        if looks == _LOOKS:
+            report.notes.append(f"the log changed while it was read, {looks} times over: what is found may be of that")
             return report
         progress("changed while it was read: again")
+
+
+def _see(
+    directory: Callable[[], View | None] | None, before: tuple[View | None, list[Finding]] | None
+) -> tuple[View | None, list[Finding]]:
+    """What a directory holds, and what is wrong with it; what was seen `before`, when it is away now."""
+    try:
+        return None if directory is None else directory(), []
+    except TrustError as error:
+        return None, [Finding("directory", "", str(error))]
+    except LineageError:
+        if before is None:
+            raise
+        return before
 
 
 def _read(log: Log, name: str, sources: Sources, progress: Callable[[str], None]) -> AuditedShard:

@@ -96,7 +96,7 @@ def _scan(
                 else:
                     outputs[record.sequence] = place
         except (ShardError, OSError) as error:
-            if not shard.unfinished or number != reader.segments()[-1] or _missing(shard, outputs):
+            if not shard.unfinished or reader.segments()[-1:] != [number] or _missing(shard, outputs):
                 shard.find("payload", str(error))
                 return outputs, inputs, True
             if not shard.live:

@@ -109,8 +109,11 @@ def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) ->
     _decode(shard)
     progress(f"shard {shard.id}: tiles")
     hashes = [shard.leaves, shard.nodes]
-    check_tiles(shard.folder, shard.covered, hashes, published, live=shard.unfinished, find=shard.find)
-    _check_files(shard)
+    # A process may die between its close entry and the checkpoint of it.
+    torn = shard.unfinished or (published is not None and published.size < len(shard.covered))
+    live = shard.unfinished
+    check_tiles(shard.folder, shard.covered, hashes, published, live=live, torn=torn, find=shard.find)
+    _check_files(shard, torn=torn)
     return shard
 
 
@@ -275,8 +278,8 @@ def _and_all_after_close(covered: Sequence[bytes], odd: Sequence[int]) -> list[i
     return list(odd)
 
 
-def _check_files(shard: AuditedShard) -> None:
-    """Nothing lies in the folder that does not belong there; tiles are looked at apart."""
+def _check_files(shard: AuditedShard, *, torn: bool) -> None:
+    """Nothing lies in the folder that does not belong there, but files that were being written; not of tiles."""
     folder = shard.folder
     known = {folder.lock, folder.journal, folder.torn, folder.recovered, folder.checkpoint}
     known |= {folder.release, folder.promotion}
@@ -284,8 +287,8 @@ def _check_files(shard: AuditedShard) -> None:
     # Listed after the files: a living process may begin a segment between the two, and a recovery take one away.
     segments = {folder.segment(number) for number in range(len(folder.segments()))}
     for path in there:
-        ours = path in known or path in segments
-        if not ours and not (shard.unfinished and (path.suffix == TEMPORARY or not os.path.lexists(path))):
+        ours = path in known or path in segments or (torn and path.suffix == TEMPORARY)
+        if not ours and not (shard.unfinished and not os.path.lexists(path)):
             shard.find("file", f"{path.relative_to(folder.root)} does not belong to a shard")
 
 

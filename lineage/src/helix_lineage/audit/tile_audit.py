@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ def check_tiles(
     published: Checkpoint | None,
     *,
     live: bool,
+    torn: bool,
     find: Callable[[str, str], None],
 ) -> None:
     """Report, with `find(rule, message)`, tiles that are missing, wrong or out of place.
@@ -40,13 +41,15 @@ def check_tiles(
     Args:
         hashes: the entries' leaf hashes, and the roots of their full tiles.
         live: the writer may have gone on since the journal was read.
+        torn: files that were being written may lie there.
     """
     levels, paths = _levels(hashes), sorted(files_below(folder.tiles))
     # A tile of entries that the journal lost is evidence, and the loss is reported by its own rule.
     lost = published is not None and published.size > len(entries)
 
     def look(part: range) -> list[tuple[str, str]]:
-        found = (_look(folder, paths[at], entries, levels, live=live, lost=lost) for at in part)
+        looked = [paths[at] for at in part if not (torn and paths[at].suffix == TEMPORARY)]
+        found = (_look(folder, path, entries, levels, beyond=live or lost) for path in looked)
         return [finding for finding in found if finding is not None]
 
     for part in spread(look, ranges(len(paths), _FILES)):
@@ -56,21 +59,22 @@ def check_tiles(
     for tile, path in _needed(folder, min(published.size, len(entries)) if published else 0):
         if path in there:
             continue
-        if not any(other.exists() for other in folder.as_wide(tile.kind, tile.index, tile.width)):
+        stand_in = _first_of(folder.as_wide(tile.kind, tile.index, tile.width))
+        if stand_in is None:
             find("tile", f"{path.relative_to(folder.root)} is missing")
+        elif (expected := _expected(tile, entries, levels)) is not None and not stand_in.startswith(expected):
+            find("tile", f"{path.relative_to(folder.root)} is missing, and what stands for it holds something else")
 
 
 def _look(
-    folder: ShardFolder, path: Path, entries: Sequence[bytes], levels: list[list[bytes]], *, live: bool, lost: bool
+    folder: ShardFolder, path: Path, entries: Sequence[bytes], levels: list[list[bytes]], *, beyond: bool
 ) -> tuple[str, str] | None:
-    """What is wrong with a file among the tiles: rule and message."""
-    if live and path.suffix == TEMPORARY:
-        return None
+    """What is wrong with a file among the tiles: rule and message. Tiles may be `beyond` the journal."""
     name = path.relative_to(folder.root)
     tile = _parse(path.relative_to(folder.tiles))
     expected = None if tile is None else _expected(tile, entries, levels)
     if tile is None or expected is None:
-        if tile is None or not (lost or live):
+        if tile is None or not beyond:
             return "file", f"{name} does not belong to a shard of {len(entries)} entries"
     elif (found := _read(path)) is not None and found != expected:
         return "tile", f"{name} does not hold what the journal holds{_first(tile, found, expected)}"
@@ -82,7 +86,7 @@ def signed_leaves(folder: ShardFolder, published: Checkpoint) -> list[bytes] | N
     leaves: list[bytes] = []
     for level, index, width in tiles.widths(published.size):
         if level == 0:
-            data = _read(folder.hash_tile(0, index, width)) or _read(folder.hash_tile(0, index)) or b""
+            data = _first_of(folder.as_wide("0", index, width)) or b""
             leaves += _hashes(data[: 32 * width])
     return leaves if len(leaves) == published.size and merkle.root(leaves) == published.root else None
 
@@ -134,6 +138,11 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _first_of(paths: Iterable[Path]) -> bytes | None:
+    """The first of some files that is there."""
+    return next((data for data in map(_read, paths) if data is not None), None)
 
 
 def _first(tile: _Tile, found: bytes, expected: bytes) -> str:

@@ -17,7 +17,7 @@ ENTRIES = "entries"
 TEMPORARY = ".tmp"
 """Ends the names of files that are being written; renamed when they are whole."""
 NEW_PREFIX = ".new-"
-"""Folders of shards whose header was never synced."""
+"""Folders of shards that never got their name."""
 _SHARD = re.compile(r"[0-9a-f]{32}")
 
 

@@ -102,8 +102,10 @@ def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
     for entry in covered:
         tiles.add(entry, merkle.leaf_hash(entry))
     # In this order whoever reads meanwhile finds tiles for the checkpoint that he finds, and no other ones in the end.
+    wanted = _tiles(folder, last.size)
+    _make_way(folder, wanted)
     tiles.lay(durable=True)
-    _remove_other_tiles(folder, last.size)
+    _remove_other_tiles(folder, wanted)
     tiles.publish(found.checkpoints[-1].note, durable=True)
     if isinstance(entries.decode(covered[-1]), entries.Close):
         return None
@@ -151,13 +153,32 @@ def _is_closed(folder: ShardFolder) -> bool:
         return False
 
 
-def _remove_other_tiles(folder: ShardFolder, size: int) -> None:
-    """Leave, durably, the tiles of so many entries alone."""
+def _tiles(folder: ShardFolder, size: int) -> set[Path]:
+    """Where the tiles of so many entries lie."""
     hashes = widths(size)
-    wanted = {folder.hash_tile(level, index, width) for level, index, width in hashes}
-    wanted |= {folder.bundle(index, width) for level, index, width in hashes if level == 0}
-    remove_tree(folder.tiles, but=wanted)
-    for path in sorted({parent for tile in wanted for parent in tile.parents if parent.is_relative_to(folder.tiles)}):
+    bundles = {folder.bundle(index, width) for level, index, width in hashes if level == 0}
+    return bundles | {folder.hash_tile(level, index, width) for level, index, width in hashes}
+
+
+def _folders(folder: ShardFolder, tiles: set[Path]) -> list[Path]:
+    """The folders that tiles lie in, outer ones first."""
+    return sorted({parent for tile in tiles for parent in tile.parents if parent.is_relative_to(folder.tiles)})
+
+
+def _make_way(folder: ShardFolder, tiles: set[Path]) -> None:
+    """Remove links and files that stand where folders of tiles belong, and folders where tiles do."""
+    for path in _folders(folder, tiles):
+        if path.is_symlink() or path.is_file():
+            remove_file(path)
+    for path in tiles:
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+
+
+def _remove_other_tiles(folder: ShardFolder, tiles: set[Path]) -> None:
+    """Leave, durably, these tiles alone."""
+    remove_tree(folder.tiles, but=tiles)
+    for path in _folders(folder, tiles):
         sync_folder(path)
 
 
@@ -188,10 +209,12 @@ def _paths(log_dir: Path) -> list[Path]:
 
 
 def _remove_unborn(folder: ShardFolder) -> None:
-    """Remove a shard whose header was never synced, unless somebody is making it right now."""
+    """Remove a shard that never got its name, unless somebody is making it right now."""
     try:
         lock = FolderLock(folder.lock)
     except OSError:
         return
-    remove_tree(folder.root)
+    # Another remover may have been here between the two halves of taking the lock, and the maker be back since.
+    if lock.lies_at(folder.lock):
+        remove_tree(folder.root)
     lock.release()

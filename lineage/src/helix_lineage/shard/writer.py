@@ -132,7 +132,7 @@ class ShardWriter:
         bundles: tuple[bytes | None, bytes | None],
         now: Callable[[], int],
     ) -> ShardWriter:
-        """Make the folder under a name that readers ignore; rename it when the header is on the disk."""
+        """Make the folder under a name that readers ignore; rename it when its first checkpoint is published."""
         make_folder(log_dir)
         final = ShardFolder(log_dir / shard_id(entry))
         new = ShardFolder(log_dir / (NEW_PREFIX + final.id))
