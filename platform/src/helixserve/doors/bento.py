@@ -310,7 +310,7 @@ def _described(field: TensorField, *, optional: bool) -> tuple[Any, Any]:
         for _ in field.shape:
             schema = {"type": "array", "items": schema}
     if optional:
-        schema = {"anyOf": [schema, {"type": "null"}]}
+        schema = {**schema, "nullable": True}  # as OpenAPI 3.0 says it: there is no type "null" there
     default: Any = None if optional else ...
     if field.default is not None:
         default = plain.to_value(field.default, field.shape)
