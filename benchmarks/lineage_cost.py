@@ -33,7 +33,7 @@ QUESTIONS = (
 PROMISED_MICROSECONDS = 200.0
 PROMISED_PERCENT = 2.0
 SHORT_PAIR_DESIGNS = 16
-"""Of each server: about half a second, so that a machine which is slow for a while is slow for both."""
+"""Of each server: less than a second, so that a machine which is slow for a while is slow for both."""
 FEWEST_PAIRS, MOST_PAIRS = 50, 600
 WANTED_PERCENT = 0.9
 """Pairs go on until the mean is known this well, either way: what is looked at is the interval's width, never its place

@@ -30,6 +30,12 @@ def test_scripts_are_bash_and_stop_at_the_first_failure(script: Path) -> None:
     assert "set -euo pipefail" in script.read_text()
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_that_shows_itself_called_by_name_can_be(script: Path) -> None:
+    called = re.search(rf"^# +(sudo )?{re.escape(str(script.relative_to(ROOT)))}", script.read_text(), re.MULTILINE)
+    assert called is None or os.access(script, os.X_OK)
+
+
 def test_a_second_set_up_does_nothing() -> None:
     if not (ROOT / ".helix" / "setup.stamp").exists():
         pytest.skip("this checkout was not set up; run: make setup")

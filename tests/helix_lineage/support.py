@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from helix_lineage.records import (
 from helix_lineage.release import PREDICATE_TYPE
 from helix_lineage.releases import Sources
 from helix_lineage.shard import Prediction, ShardHeader, ShardWriter
+from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.reader import Log
 from helix_lineage.trust import Trust, key_id_of
 from helix_lineage.typed import Tensor, encode
@@ -187,6 +189,17 @@ def request(seed: int = 7, count: int = 1, output: str = "MK", request_id: bytes
         Prediction(name, at, count, given, typed_output(f"{output}{at}"), seed, "strict", NOW_NS, NOW_NS + 5)
         for at in range(count)
     ]
+
+
+def die(writer: ShardWriter) -> ShardFolder:
+    """End a writer, and leave its files as they lie when its process ends without a word."""
+    folder = ShardFolder(writer.folder)
+    copy = folder.root.with_name(f"{folder.id}.copy")
+    shutil.copytree(folder.root, copy)
+    writer.close()
+    shutil.rmtree(folder.root)
+    copy.rename(folder.root)
+    return folder
 
 
 def header(chain: Chain | None = None, **changes: Any) -> ShardHeader:

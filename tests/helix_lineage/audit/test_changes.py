@@ -11,11 +11,12 @@ import pytest
 
 import helix_lineage.audit as audits
 from helix_lineage.audit import audit
+from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.shard_audit import AuditedShard
-from helix_lineage.shard import ShardWriter, payload
+from helix_lineage.shard import payload
 from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.payload_reader import PayloadReader, Place
-from tests.helix_lineage.support import World, request
+from tests.helix_lineage.support import World, die, request
 
 Read = Callable[..., AuditedShard]
 
@@ -33,17 +34,6 @@ class Looks:
         self.read.append(name)
         self._after(name)
         return found
-
-
-def die(writer: ShardWriter) -> ShardFolder:
-    """As the files lie when a process ends without a word."""
-    folder = ShardFolder(writer.folder)
-    copy = folder.root.with_name(f"{folder.id}.copy")
-    shutil.copytree(folder.root, copy)
-    writer.close()
-    shutil.rmtree(folder.root)
-    copy.rename(folder.root)
-    return folder
 
 
 def test_a_recovery_by_a_process_that_started_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +89,16 @@ def test_a_shard_that_is_erased_in_meanwhile_is_read_again(world: World, monkeyp
     looks = Looks(monkeypatch, lambda _: void(segment.write_bytes(whole)))
     assert audit(world.log, world.sources).findings == []
     assert len(looks.read) == 2
+
+
+def test_a_folder_that_goes_while_files_are_listed_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    for path in (tmp_path / "file", tmp_path / "inner" / "file"):
+        path.write_bytes(b"x")
+    found = files_below(tmp_path)
+    assert next(found) == tmp_path / "file"
+    shutil.rmtree(tmp_path / "inner")
+    assert list(found) == []
 
 
 def test_a_recovery_may_take_the_only_segment_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from helix_lineage.audit import audit, shard_audit
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload, writer
 from helix_lineage.shard.layout import ENTRIES, ShardFolder
-from tests.helix_lineage.support import World, request
+from tests.helix_lineage.support import World, die, request
 
 
 @pytest.mark.parametrize(("path", "rule"), [("journal", "journal-damaged"), ("payload/000000.seg", "payload")])
@@ -28,13 +27,9 @@ def test_zeros_stand_only_at_the_end_of_a_shard_that_has_not_ended(world: World,
 
 
 def test_a_process_that_died_leaves_zeros_and_no_finding(world: World) -> None:
-    with world.open() as living:
-        living.append(request(count=3))
-        copy = world.root / "copy"
-        shutil.copytree(living.folder, copy)
-    shutil.rmtree(living.folder)
-    copy.rename(living.folder)
-    folder = ShardFolder(living.folder)
+    living = world.open()
+    living.append(request(count=3))
+    folder = die(living)
     assert folder.journal.read_bytes().endswith(bytes(1000))
     assert folder.segment(0).read_bytes().endswith(bytes(1000))
     assert audit(world.log, world.sources).findings == []
@@ -112,14 +107,10 @@ def test_a_shard_is_whole_as_soon_as_it_has_its_name(world: World, monkeypatch: 
 @pytest.mark.parametrize("width", [8, 200, 256])
 def test_a_wider_tile_stands_for_another_by_what_it_holds(world: World, width: int) -> None:
     """Of a shard that has not ended, tiles may be beyond its journal, and are not compared with it there."""
-    with world.open() as living:
-        living.append(request(count=6))
-        living._publish(durable=False)
-        copy = world.root / "copy"
-        shutil.copytree(living.folder, copy)
-    shutil.rmtree(living.folder)
-    copy.rename(living.folder)
-    folder = ShardFolder(living.folder)
+    living = world.open()
+    living.append(request(count=6))
+    living._publish(durable=False)
+    folder = die(living)
     for kind, more in ((ENTRIES, b"\0\1x" * (width - 7)), ("0", bytes(32 * (width - 7)))):
         held = folder.tile(kind, 0, 7).read_bytes()
         folder.tile(kind, 0, 7).unlink()

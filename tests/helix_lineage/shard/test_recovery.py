@@ -15,7 +15,7 @@ from helix_lineage.shard import writer as shard_writer
 from helix_lineage.shard.files import FolderLock
 from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.reader import Log
-from tests.helix_lineage.support import Signer, World, make_chain, request
+from tests.helix_lineage.support import Signer, World, die, make_chain, request
 
 
 def _die(world: World, requests: int = 3, *, publish: bool = True) -> ShardFolder:
@@ -25,12 +25,7 @@ def _die(world: World, requests: int = 3, *, publish: bool = True) -> ShardFolde
         writer.append(request(count=2))
     if publish:
         writer._publish(durable=False)
-    copy = world.root / "copy"
-    shutil.copytree(writer._folder.root, copy)
-    writer.close()
-    shutil.rmtree(writer._folder.root)
-    copy.rename(writer._folder.root)
-    return writer._folder
+    return die(writer)
 
 
 @pytest.fixture

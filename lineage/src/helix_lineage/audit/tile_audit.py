@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +56,14 @@ def check_tiles(
         for finding in part:
             find(*finding)
     there = set(paths)
-    for tile, path in _needed(folder, min(published.size, len(entries)) if published else 0):
+    for tile in tiles.of_size(min(published.size, len(entries)) if published else 0):
+        path = folder.tile(*tile)
         if path in there:
             continue
-        stand_in = _first_of(folder.as_wide(tile.kind, tile.index, tile.width))
+        stand_in = _first_of(folder.as_wide(*tile))
         if stand_in is None:
             find("tile", f"{path.relative_to(folder.root)} is missing")
-        elif (expected := _expected(tile, entries, levels)) is not None and not stand_in.startswith(expected):
+        elif (expected := _expected(_Tile(*tile), entries, levels)) is not None and not stand_in.startswith(expected):
             find("tile", f"{path.relative_to(folder.root)} is missing, and what stands for it holds something else")
 
 
@@ -108,13 +109,6 @@ def _expected(tile: _Tile, entries: Sequence[bytes], levels: list[list[bytes]]) 
         return tiles.encode_bundle(entries[start:end]) if end <= len(entries) else None
     level = int(tile.kind)
     return b"".join(levels[level][start:end]) if level < len(levels) and end <= len(levels[level]) else None
-
-
-def _needed(folder: ShardFolder, size: int) -> Iterator[tuple[_Tile, Path]]:
-    for level, index, width in tiles.widths(size):
-        yield _Tile(str(level), index, width), folder.hash_tile(level, index, width)
-        if level == 0:
-            yield _Tile(ENTRIES, index, width), folder.bundle(index, width)
 
 
 def _parse(name: Path) -> _Tile | None:

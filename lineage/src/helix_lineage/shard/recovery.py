@@ -28,7 +28,7 @@ from helix_lineage.shard.header import ShardHeader, shard_id
 from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, TILE_WIDTH, ShardFolder, is_shard_id
 from helix_lineage.shard.payload_reader import PayloadReader
 from helix_lineage.shard.tile_writer import TileWriter
-from helix_lineage.shard.tiles import decode_bundle, widths
+from helix_lineage.shard.tiles import decode_bundle, of_size
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
     for entry in covered:
         tiles.add(entry, merkle.leaf_hash(entry))
     # In this order whoever reads meanwhile finds tiles for the checkpoint that he finds, and no other ones in the end.
-    wanted = _tiles(folder, last.size)
+    wanted = {folder.tile(*tile) for tile in of_size(last.size)}
     _make_way(folder, wanted)
     tiles.lay(durable=True)
     _remove_other_tiles(folder, wanted)
@@ -151,13 +151,6 @@ def _is_closed(folder: ShardFolder) -> bool:
         return isinstance(entries.decode(bundle[rest]), entries.Close)
     except (OSError, LineageError, IndexError):
         return False
-
-
-def _tiles(folder: ShardFolder, size: int) -> set[Path]:
-    """Where the tiles of so many entries lie."""
-    hashes = widths(size)
-    bundles = {folder.bundle(index, width) for level, index, width in hashes if level == 0}
-    return bundles | {folder.hash_tile(level, index, width) for level, index, width in hashes}
 
 
 def _folders(folder: ShardFolder, tiles: set[Path]) -> list[Path]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from helix_lineage import merkle
 from helix_lineage.errors import ShardError
-from helix_lineage.shard.layout import TILE_HEIGHT, TILE_WIDTH
+from helix_lineage.shard.layout import ENTRIES, TILE_HEIGHT, TILE_WIDTH
 
 ReadTile = Callable[[int, int, int], bytes]
 """`(tile level, index, width)` → that many hashes of 32 bytes."""
@@ -52,6 +52,14 @@ def widths(size: int) -> list[tuple[int, int, int]]:
         found += [(level, full, rest)] if rest else []
         level, nodes = level + 1, full
     return found
+
+
+def of_size(size: int) -> Iterator[tuple[str, int, int]]:
+    """`(tile level or ENTRIES, index, width)` of every tile of a log of so many entries."""
+    for level, index, width in widths(size):
+        yield str(level), index, width
+        if level == 0:
+            yield ENTRIES, index, width
 
 
 def hash_tiles(leaves: Sequence[bytes]) -> dict[tuple[int, int, int], bytes]:
