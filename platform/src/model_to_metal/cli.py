@@ -14,8 +14,10 @@ from collections.abc import Callable
 
 import typer
 
+from helix_lineage.canonical import Json
 from helix_lineage.errors import LineageError
 from helixserve.errors import HelixServeError
+from model_to_metal import refusal
 from model_to_metal.commands import (
     attest,
     build,
@@ -89,14 +91,26 @@ def keep(error: Exception) -> str:
 
 def report(error: PipelineError | LineageError | HelixServeError, *, as_json: bool) -> None:
     """Say what happened, where, and how to mend it; as JSON on stdout when that was asked for."""
+    failed = error.failed if isinstance(error, GateRefused) else ()
     if as_json:
-        typer.echo(json.dumps({"error": {"what": error.what, "where": error.where, "fix": error.fix}}))
+        typer.echo(json.dumps(_facts(error)))
         return
+    for row in failed:
+        typer.echo(refusal.line(row))
     typer.echo(f"helix: {error.what}", err=True)
     if error.where:
         typer.echo(f"  where: {error.where}", err=True)
     if error.fix:
         typer.echo(f"  fix:   {error.fix}", err=True)
+
+
+def _facts(error: PipelineError | LineageError | HelixServeError) -> dict[str, Json]:
+    facts: dict[str, Json] = {"error": {"what": error.what, "where": error.where, "fix": error.fix}}
+    if isinstance(error, GateRefused):
+        verdict = error.verdict or {"parameters": {}}
+        facts |= {"model": verdict["parameters"].get("model"), "passed": False, "failed": list(error.failed)}
+        facts |= {"digest": error.digest, "record": error.verdict}
+    return facts
 
 
 if __name__ == "__main__":

@@ -30,6 +30,11 @@ A failed gate is a fact that gets recorded; `GateRefused` only ends the workflow
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model_to_metal import refusal
+
 
 class PipelineError(Exception):
     """Root of the package's errors.
@@ -69,11 +74,31 @@ class StageError(PipelineError):
 
 
 class GateRefused(StageError):
-    """A gate's verdict is no; the verdict is recorded under `digest`."""
+    """A gate's verdict is no; the verdict is recorded under `digest`.
 
-    def __init__(self, what: str, *, digest: str, where: str | None = None, fix: str | None = None) -> None:
+    Args:
+        digest: of the recorded verdict.
+        failed: its findings and failed cases, which the fix speaks of.
+        verdict: the record, as JSON.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        digest: str,
+        failed: Sequence[refusal.Row] = (),
+        verdict: Mapping[str, Any] | None = None,
+        where: str | None = None,
+        fix: str | None = None,
+    ) -> None:
         super().__init__(what, where=where, fix=fix)
         self.digest = digest
+        self.failed = tuple(failed)
+        self.verdict = verdict
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *map(refusal.line, self.failed)])
 
 
 class WorkflowError(PipelineError):
