@@ -101,7 +101,15 @@ def model(artifacts: Path, contract: Contract) -> ProteinMPNN:
 
 @pytest.fixture(scope="session")
 def decoder(artifacts: Path) -> Decoder:
+    """The graphs in ONNX Runtime, which chooses its code by the processor."""
     return Decoder(open_runner("onnxruntime", {path.stem: path.read_bytes() for path in artifacts.glob("*.onnx")}))
+
+
+@pytest.fixture(scope="session")
+def served(artifacts: Path) -> Decoder:
+    """What a release is served by: the native kernels, whose bits are the same on every processor."""
+    graphs = {path.stem: path.read_bytes() for path in artifacts.glob("*.onnx")}
+    return Decoder(open_runner("native", graphs, {path.name: path.read_bytes() for path in artifacts.glob("*.so")}))
 
 
 Ask = Callable[..., list[dict[str, Tensor]]]
