@@ -41,7 +41,8 @@ def pytest_make_collect_report(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, a file's tests share one and its fixtures; what is marked `spread` goes to any."""
     for item in items:
-        if item.get_closest_marker("spread") is None:
+        # The Nix build environment has no workers to share tests.
+        if item.config.pluginmanager.hasplugin("xdist") and item.get_closest_marker("spread") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
 
 
