@@ -9,6 +9,7 @@ LineageError
 ├── PredictionNotFound  no entry with that prediction id
 ├── DirectoryError      a directory's log or request is malformed, or cannot be read or written
 │   ├── DirectoryRefusal  the directory does not take this, and says why
+│   ├── StatementMissing  the bundle that an entry of the directory names is absent, or is another one
 │   └── DirectoryAway     the directory cannot be reached now
 └── ReplayError         a prediction cannot be replayed (its payload, image or release is missing)
 
@@ -69,6 +70,10 @@ class DirectoryError(LineageError):
 
 class DirectoryRefusal(DirectoryError):
     """The directory does not take this, and says why."""
+
+
+class StatementMissing(DirectoryError):
+    """The bundle that an entry of the directory names is absent, or is another one: what it says is unknown."""
 
 
 class DirectoryAway(DirectoryError):

@@ -200,7 +200,7 @@ def test_a_statement_is_signed_by_its_own_role(role: str) -> None:
 
 def test_what_is_no_statement_of_ours() -> None:
     bundle = OFFICE.released()
-    refused(lambda: Desk().take(statement_of(bundle), None), "not the one that the entry names")
+    refused(lambda: Desk().take(statement_of(bundle), None), "the bundle of a release is missing")
     refused(lambda: Desk().take(statement_of(bundle), bundle + b" "), "not the one that the entry names")
     foreign = OFFICE.releaser.bundle({"predicateType": "https://slsa.dev/provenance/v1"})
     refused(lambda: Desk().submit(foreign), "no release, promotion or revocation")

@@ -30,7 +30,12 @@ def audit_directory(
         whole: whether all shards of the directory should be here; else those that are not are notes.
         skew_ns: how far clocks may be apart.
     """
-    findings = [Finding("directory", "", f"entry {index} should not be there: {why}") for index, why in view.problems]
+    # What is missing comes first: without it, what rests on it cannot hold either.
+    findings = [
+        Finding("directory", "", f"entry {index} cannot be read: {lost.what} ({lost.where}); restore it from a backup")
+        for index, lost in view.missing
+    ]
+    findings += [Finding("directory", "", f"entry {index} should not be there: {why}") for index, why in view.problems]
     notes = [
         f"entry {index} of the directory: its statement is not borne by the trust root" for index in view.book.void
     ]

@@ -75,7 +75,7 @@ def status(
 ) -> None:
     """What a directory holds: shards, how far they came, releases, promotions, revocations. Everything is checked.
 
-    Exit status: 0 it holds; 1 an entry should not have been taken; 2 no answer.
+    Exit status: 0 it holds; 1 an entry should not have been taken, or its bundle is missing; 2 no answer.
 
     Examples:
 
@@ -99,6 +99,7 @@ def status(
         options.print_json(
             {"version": 1, "origin": seen.checkpoint.origin, "entries": seen.checkpoint.size, "shards": rows,
              "releases": sorted(book.releases), "promotions": sorted(book.promotions), "revocations": marks,
+             "missing": [{"index": index, "file": lost.where, "message": lost.what} for index, lost in seen.missing],
              "problems": [{"index": index, "message": message} for index, message in seen.problems]}
         )  # fmt: skip
     else:
@@ -108,9 +109,11 @@ def status(
             typer.echo(f"  {row['shard']}  {row['model']}  {row['entries']} entries, {state}, last {row['last']}")
         for mark in marks:
             typer.echo(f"  revoked {mark['kind']} {mark['target']} since {mark['since']}: {mark['reason']}")
+        for index, lost in seen.missing:
+            typer.echo(f"  entry {index} cannot be read: {lost.what} ({lost.where}); restore it from a backup")
         for index, message in seen.problems:
             typer.echo(f"  entry {index} should not be there: {message}")
-    if seen.problems:
+    if seen.problems or seen.missing:
         raise typer.Exit(options.FOUND)
 
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from helix_lineage import checkpoint, dsse
-from helix_lineage.directory.entries import Advance, Ending, Entry, Registration, Statement, decode, digest_of
+from helix_lineage.directory import bundles
+from helix_lineage.directory.entries import Advance, Ending, Entry, Registration, Statement, decode
 from helix_lineage.directory.receipt import Receipt, ShardState, check_receipt
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.source import UrlSource, client, fetch
@@ -99,8 +100,8 @@ class DirectoryClient:
         held = decode(receipt.entry)[1]
         if not isinstance(held, Statement) or held == body:
             return body
-        stored = self.source.require(f"v1/statements/{held.digest.hex()}")
-        return held if digest_of(stored) == held.digest and _says_the_same(stored, bundle) else body
+        stored = bundles.own(held, self.source.read(f"v1/statements/{held.digest.hex()}"))
+        return held if _says_the_same(stored, bundle) else body
 
     def _check_status(self, status: int, data: bytes) -> None:
         """Raises DirectoryRefusal or DirectoryAway for anything but success."""

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from helix_lineage.checkpoint import DIRECTORY_ORIGIN
-from helix_lineage.directory import entries, rules
+from helix_lineage.directory import bundles, entries, rules
 from helix_lineage.directory.receipt import ROLE, Receipt, ShardState
 from helix_lineage.directory.storage import DirectoryLog
-from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal
+from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, StatementMissing
 from helix_lineage.trust import Trust, key_id_of
 
 
@@ -55,16 +55,21 @@ class Directory:
         *,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Begin, or go on with, the log in the folder `root`. Raises DirectoryError."""
+        """Begin, or go on with, the log in the folder `root`.
+
+        Raises DirectoryError, and StatementMissing when a statement that was taken is not there: what it
+        revoked would be forgotten.
+        """
         self._log = DirectoryLog.open(root, origin, key)
         self.origin = origin
         self._now = now
         self._lock = threading.Lock()
         self.book = rules.Book(trust)
-        for entry in self._log.entries():
-            _, body = entries.decode(entry)
-            bundle = self._log.statements(body.digest) if isinstance(body, entries.Statement) else None
-            self.book.apply(entry, bundle)
+        try:
+            self._remember()
+        except BaseException:
+            self._log.release()
+            raise
 
     @property
     def note(self) -> bytes:
@@ -102,6 +107,19 @@ class Directory:
         """Let go of the folder."""
         with self._lock:
             self._log.close()
+
+    def _remember(self) -> None:
+        """Every entry of the log, with its bundle. Raises DirectoryError, StatementMissing naming every one."""
+        lost: list[StatementMissing] = []
+        for entry in self._log.entries():
+            _, body = entries.decode(entry)
+            bundle = self._log.statements(body.digest) if isinstance(body, entries.Statement) else None
+            try:
+                self.book.apply(entry, bundle)
+            except StatementMissing as error:
+                lost.append(error)
+        if lost:
+            raise bundles.missing(lost, str(self._log.root))
 
     def _receipt(self, index: int, seen: int) -> Receipt:
         try:
