@@ -59,6 +59,7 @@ test-long: setup-tests fetch  ## Tests that take longer than `make test` may
 coverage: setup  ## Every branch of the code that decides what is believed (fails below 100 %; pyproject.toml names it)
 	$(BIN)/python -m coverage run -m pytest -q --hypothesis-seed=0 tests/helix_lineage/test_*.py \
 		tests/helix_lineage/shard/test_header.py tests/helix_lineage/shard/test_entries.py \
+		tests/helix_lineage/directory/test_admission.py tests/helix_lineage/directory/test_bundles.py \
 		tests/helix_lineage/directory/test_entries.py tests/helix_lineage/directory/test_receipt.py \
 		tests/helix_lineage/directory/test_rules.py tests/helix_lineage/directory/test_witness.py
 	$(BIN)/python -m coverage report

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,6 +64,11 @@ def _void(place: Revoked) -> None:
     place.file.write_bytes(Office(Path("x")).revoked("release", place.release, NOW))
 
 
+def _dangling(place: Revoked) -> None:
+    place.file.unlink()
+    place.file.symlink_to("nowhere")
+
+
 def _folder(place: Revoked) -> None:
     place.file.unlink()
     place.file.mkdir()
@@ -75,7 +79,7 @@ SPOILT: dict[str, tuple[Callable[[Revoked], None], str]] = {
     "emptied": (lambda place: place.file.write_bytes(b""), "not the one that the entry names"),
     "a void one": (_void, "not the one that the entry names"),
     "one byte": (lambda place: place.file.write_bytes(place.file.read_bytes() + b"\n"), "not the one that the entry"),
-    "a dangling link": (lambda place: (place.file.unlink(), os.symlink("no", place.file))[1], "is missing"),  # type: ignore[func-returns-value]
+    "a dangling link": (_dangling, "is missing"),
 }
 
 

@@ -158,6 +158,19 @@ def test_a_promoted_header_names_the_newest_promotion() -> None:
     desk.take(spoilt_header(mode="promoted", promotion=second_digest, generation=2))
 
 
+def test_a_directory_of_environments_registers_what_was_promoted_there() -> None:
+    """Mode `local` has no place where a promotion is asked for."""
+    desk = Desk()
+    desk.book.environments = frozenset({"production"})
+    refused(lambda: desk.take(OFFICE.shard().registration()), "mode local: a shard without a promotion is not")
+    bundle, name = OFFICE.promoted()
+    desk.submit(bundle)
+    promoted = {"mode": "promoted", "promotion": name, "generation": 1}
+    refused(lambda: desk.take(spoilt_header(**promoted)), "no shard of staging is registered here")
+    desk.book.environments = frozenset({"production", "staging"})
+    desk.take(spoilt_header(**promoted))
+
+
 def test_a_promotion_of_another_release_lends_nothing() -> None:
     office = Office(Path("unused"), chain=make_chain(image=digest("other")), releaser=OFFICE.releaser,
                     promoter=OFFICE.promoter, revoker=OFFICE.revoker)  # fmt: skip

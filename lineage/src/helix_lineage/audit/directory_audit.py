@@ -44,7 +44,9 @@ def audit_directory(
             continue
         had = f"had {known.size} entries (entry {known.last})"
         message = f"the shard is gone: it was registered (entry {known.index}), and {had}"
-        if whole:
+        if known.withdrawn:
+            notes.append(f"{name}: withdrawn: its own key closed it before it served anything (entry {known.last})")
+        elif whole:
             findings.append(Finding("shard-missing", name, message))
         else:
             notes.append(f"{name}: not here; {message.partition(': ')[2]}")

@@ -64,6 +64,11 @@ class KnownShard:
     seen: list[tuple[int, int, int, bytes]] = field(default_factory=list)
     """`(entry, time, size, note)` of every checkpoint taken, the registration's first."""
 
+    @property
+    def withdrawn(self) -> bool:
+        """Did its own key close it with nothing between header and close entry? Then it served nothing."""
+        return self.closed and self.size == 2
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -79,6 +84,8 @@ class Book:
     """What a directory has taken."""
 
     trust: Trust
+    environments: frozenset[str] = frozenset()
+    """Where a directory is for environments, a shard must be promoted into one of them; an auditor asks for none."""
     size: int = 0
     time_ns: int = 0
     """Of the last entry; the directory's time never goes back."""
@@ -164,11 +171,15 @@ class Book:
         self._counts("release", known, known.verified.release.digest, time_ns)
         self._counts("image", known, header.image, time_ns)
         if header.promotion is None:
+            if self.environments:
+                raise DirectoryRefusal(f"mode {header.mode}: a shard without a promotion is not registered here")
             return
         promoted = self.promotions.get(header.promotion)
         if promoted is None or not isinstance(promoted.verified, VerifiedPromotion):
             raise DirectoryRefusal("the header's promotion is unknown here", where=header.promotion)
         found = promoted.verified
+        if self.environments and found.environment not in self.environments:
+            raise DirectoryRefusal(f"no shard of {found.environment} is registered here", where=header.promotion)
         if found.promotion.parents["release"] != header.release:
             raise DirectoryRefusal("the header's promotion is of another release", where=header.promotion)
         if found.generation != header.generation:
