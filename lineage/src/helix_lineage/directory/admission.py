@@ -141,10 +141,10 @@ class Limiter:
             at: the entry's time.
         """
         if isinstance(body, Registration):
+            name = shard_id(body.header)
+            self._forget(name)  # if it was charged before, and could not be kept
             self._check_pending(registrant, at)
             self._draw(registrant, at)
-            name = shard_id(body.header)
-            self._forget(name)  # it was charged before, and could not be kept
             self._pending[name] = registrant, at
             self._counts[registrant] += 1
         elif isinstance(body, Advance | Ending):
