@@ -61,6 +61,12 @@ def test_a_shard_lives_from_registration_to_close() -> None:
     assert desk.take(shard.end(5)) == 3
     known = desk.book.shards[shard.id]
     assert (known.size, known.closed, known.index, [seen[2] for seen in known.seen]) == (6, True, 1, [1, 5, 6])
+    assert not known.withdrawn
+    unused = OFFICE.shard(51)
+    desk.take(unused.registration())
+    assert not desk.book.shards[unused.id].withdrawn
+    desk.take(unused.end(1))
+    assert desk.book.shards[unused.id].withdrawn
 
 
 def test_what_is_sent_again_is_answered_with_the_same_entry() -> None:
