@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from helix_lineage.directory.admission import Bounds, Limiter, Registrants, line, new_token, read_token
 from helix_lineage.directory.service import Directory
 from helix_lineage.errors import DirectoryBusy, DirectoryError, RegistrantUnknown
-from tests.helix_lineage.directory.support import Office, submit
+from tests.helix_lineage.directory.support import ROOT, Office, submit
 from tests.helix_lineage.support import NOW_NS
 
 MINUTE = 60 * 10**9
@@ -29,6 +30,15 @@ def test_a_token_names_its_registrant_and_nothing_else_does() -> None:
         with pytest.raises(RegistrantUnknown, match="no token that this directory knows") as caught:
             known.who(headers)
         assert tokens["staging"] not in str(caught.value)
+
+
+def test_the_guides_commands_make_a_registrant(tmp_path: Path) -> None:
+    guide = (ROOT / "gitops/argocd/README.md").read_text()
+    commands = [row.strip() for row in guide.splitlines() if row.endswith(("> token", ">> registrants"))]
+    assert len(commands) == 2
+    subprocess.run(["bash", "-euc", "umask 077\n" + "\n".join(commands)], cwd=tmp_path, check=True)
+    known = Registrants.load(tmp_path / "registrants")
+    assert known.who([f"Bearer {read_token(tmp_path / 'token')}"]) == "production"
 
 
 def test_nobody_is_a_registrant_of_an_empty_file() -> None:

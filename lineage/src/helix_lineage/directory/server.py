@@ -126,7 +126,8 @@ class _Api:
     async def submit(self, request: Request) -> Response:
         """POST /v1/statements."""
         bundle = await self._bodies.read(request, entries.MAX_BUNDLE_BYTES)
-        return await self._take(request, rules.statement_of(bundle), bundle)
+        # It may be long, and anybody may send it: it is parsed beside the event loop.
+        return await self._take(request, await run_in_threadpool(rules.statement_of, bundle), bundle)
 
     async def state(self, request: Request) -> Response:
         """GET /v1/shards/<id>."""
