@@ -112,7 +112,7 @@ def registrant(state: State) -> tuple[Path, Path]:
             token.hardlink_to(half)
         half.unlink()
     mine = admission.line(BUILDER, admission.read_token(token))
-    rows = known.read_text().splitlines(keepends=True) if known.exists() else []
+    rows = [f"{row}\n" for row in known.read_text().splitlines()] if known.exists() else []
     if mine not in rows:
         others = [row for row in rows if row.split()[:1] != [BUILDER]]
         _write(known, "".join([*others, mine]).encode(), 0o644)

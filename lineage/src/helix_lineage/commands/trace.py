@@ -38,7 +38,7 @@ def trace(
 
     Exit status: 0 shown and the signatures of release and promotion hold (or the shard has none); 1 shown, but
     one does not hold, the directory does not know the shard, or something that it rests on was revoked; 2 no
-    such prediction, or its log does not hold.
+    such prediction, or its log does not hold, or the directory can't be read or misses a statement.
 
     Examples:
 

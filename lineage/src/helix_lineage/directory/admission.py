@@ -193,4 +193,6 @@ def _read(path: Path, what: str) -> str:
         with path.open("rb") as file:
             return file.read(_FILE_BYTES).decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise DirectoryError(f"cannot read {what}: {error}", where=str(path), fix="helix keys init") from error
+        # Without the path, which is nobody's business over HTTP, and without the bytes, which may be a secret.
+        why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise DirectoryError(f"cannot read {what}: {why}", where=str(path), fix="helix keys init") from None

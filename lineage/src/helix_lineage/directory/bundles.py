@@ -30,7 +30,7 @@ def missing(found: Sequence[StatementMissing], place: str) -> StatementMissing:
     what = found[0].what if len(found) == 1 else f"{len(found)} bundles of statements are missing or changed"
     which = names[0] if len(found) == 1 else "statement/*"
     return StatementMissing(
-        f"{what}: whether anything was revoked cannot be told until they are back from a backup or a copy",
+        f"{what}: what was revoked cannot be told until every bundle is back, from a backup or a copy of the directory",
         where=f"{shown} of {place}",
         fix=f"cp BACKUP/{which} {'DIRECTORY' if '://' in place else place}/statement/",
     )

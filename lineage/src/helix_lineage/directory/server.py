@@ -41,7 +41,7 @@ _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 _BODY_S = 20.0
 """How long a body may take to come."""
 _BODIES = 64 * 2**20
-"""Bytes of all bodies that are being read at one time."""
+"""Bytes of all bodies of a kind that are being read at one time: as much as all connections with a shard's requests."""
 _STATUS: dict[type[LineageError], int] = {
     RegistrantUnknown: 401, DirectoryRefusal: 409, DirectoryBusy: 429, DirectoryAway: 503, DirectoryError: 400,
 }  # fmt: skip
@@ -103,29 +103,30 @@ class _Api:
 
     def __init__(self, directory: Directory, root: Path, registrants: Path) -> None:
         self._directory, self._root, self._registrants = directory, root, registrants
-        self._bodies = _Bodies()
+        # Apart, so that large statements, which anybody may send, never keep a shard's requests out.
+        self._shards, self._statements = _Bodies(), _Bodies()
 
     async def register(self, request: Request) -> Response:
         """POST /v1/shards."""
         registrant = await run_in_threadpool(self._who, request)
-        body = entries.decode_registration(await self._bodies.read(request, _MAX_BODY))
+        body = entries.decode_registration(await self._shards.read(request, _MAX_BODY))
         return await self._take(request, body, registrant=registrant)
 
     async def advance(self, request: Request) -> Response:
         """POST /v1/shards/<id>/checkpoints."""
-        body = entries.decode_advance(await self._bodies.read(request, _MAX_BODY))
+        body = entries.decode_advance(await self._shards.read(request, _MAX_BODY))
         _same_shard(request, body.shard)
         return await self._take(request, body)
 
     async def end(self, request: Request) -> Response:
         """POST /v1/shards/<id>/close."""
-        body = entries.decode_ending(await self._bodies.read(request, _MAX_BODY))
+        body = entries.decode_ending(await self._shards.read(request, _MAX_BODY))
         _same_shard(request, body.shard)
         return await self._take(request, body)
 
     async def submit(self, request: Request) -> Response:
         """POST /v1/statements."""
-        bundle = await self._bodies.read(request, entries.MAX_BUNDLE_BYTES)
+        bundle = await self._statements.read(request, entries.MAX_BUNDLE_BYTES)
         # It may be long, and anybody may send it: it is parsed beside the event loop.
         return await self._take(request, await run_in_threadpool(rules.statement_of, bundle), bundle)
 
