@@ -87,7 +87,7 @@ def unrecorded(state: State) -> Iterator[runtime.Served]:
         folder = Path(name)
         folder.chmod(0o755)
         # As `runtime.serving` does it, but for what is run.
-        runtime._mount_identity(folder / "helix", released.bundle, state.trust, None)
+        runtime._mount_identity(folder / "helix", released.bundle, state, None)
         runtime._prepare(folder, files, log=log, env=runtime._environment(image, ports, None, registered))
         _start_with(folder / "config.json", UNRECORDED)
         with runtime._running(folder, f"helix-benchmark-{ports.http}") as (child, errors):

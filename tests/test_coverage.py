@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRUST = {
     "canonical", "records", "dsse", "trust", "release", "merkle", "checkpoint", "promotion", "releases", "typed",
     "trace", "revocation", "shard/header", "shard/entries",
-    "directory/entries", "directory/receipt", "directory/rules", "directory/witness",
+    "directory/admission", "directory/bundles", "directory/entries", "directory/receipt", "directory/rules", "directory/witness",
 }  # fmt: skip
 """The modules that decide what is believed."""
 

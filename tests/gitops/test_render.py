@@ -62,6 +62,8 @@ PLANTED = [
     ("network.yaml", "values: [kube-dns]", "values: [other]", "registers-its-shard"),
     ("network.yaml", "In\n          values: [kube", "NotIn\n          values: [kube", "registers-its-shard"),
     ("statefulset.yaml", "        - name: HELIX_DIRECTORY", "        - name: DIRECTORY", "registers-its-shard"),
+    ("statefulset.yaml", "secretName: helix-directory-token", "secretName: other", "settings-are-frozen"),
+    ("statefulset.yaml", "secretName: helix-directory-token", "secretName: other", "registers-its-shard"),
     ("statefulset.yaml", "value: http://directory", "value: directory", "registers-its-shard"),
     ("statefulset.yaml", "  minReadySeconds: 10", "  replicas: 2", "one-owner-of-replicas"),
     ("kustomization.yaml", "- autoscaler.yaml\n", "", "one-owner-of-replicas"),

@@ -64,7 +64,7 @@ def test_entry_kinds_of_a_directory() -> None:
 
 def test_routes_of_a_directory() -> None:
     said = {name for row in _rows(_section("11.1")) for name in re.findall(r"`POST (/[^`]+)`", row[0])}
-    routes = server.application(None, Path()).routes  # type: ignore[arg-type]
+    routes = server.application(None, Path(), Path()).routes  # type: ignore[arg-type]
     posts = [route for route in routes if isinstance(route, Route) and "POST" in (route.methods or ())]
     real = {re.sub(r"\{\w+\}", "<id>", route.path) for route in posts}
     assert said == real

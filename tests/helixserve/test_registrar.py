@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +17,17 @@ import pytest
 
 from helix_lineage.audit import audit
 from helix_lineage.directory import view
+from helix_lineage.directory.entries import Registration
+from helix_lineage.directory.receipt import Receipt
 from helix_lineage.directory.source import FolderSource
+from helix_lineage.errors import DirectoryAway
 from helix_lineage.releases import Sources
 from helix_lineage.shard import ShardHeader, ShardWriter
 from helix_lineage.shard.reader import Log
 from helix_lineage.trust import Trust
 from helixserve.errors import NotReadyError
 from helixserve.registrar import Registrar
-from tests.helix_lineage.directory.support import Office, Running, directory_key, key_entry, running, start
+from tests.helix_lineage.directory.support import TOKEN, Office, Running, directory_key, key_entry, running, start
 from tests.helix_lineage.support import header, request
 from tests.helixserve import support
 from tests.helixserve.support import Place, Serving, serving
@@ -49,6 +53,11 @@ class Far:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What a server is told of it."""
+        return {"HELIX_DIRECTORY": self.url, "HELIX_DIRECTORY_TOKEN_FILE": str(Office(self.folder).token)}
 
     def start(self) -> None:
         self.process = start(self.folder / "log", self.folder / "directory.key", self.place.trust, self.port)
@@ -118,7 +127,7 @@ class Load:
 
 
 def test_a_server_registers_is_followed_and_ends(place: Place, far: Far) -> None:
-    with serving(place, HELIX_DIRECTORY=far.url) as server:
+    with serving(place, **far.known) as server:
         until(lambda: is_ready(server))
         (name,) = Log(place.log).shard_ids()
         assert far.view().book.shards[name].size == 1
@@ -132,24 +141,42 @@ def test_a_server_registers_is_followed_and_ends(place: Place, far: Far) -> None
 
 def test_a_directory_that_the_trust_root_does_not_name_makes_a_server_unready(place: Place, far: Far) -> None:
     place.trust.write_text(json.dumps(support.trust(place.key)))
-    with serving(place, HELIX_DIRECTORY=far.url) as server:
+    with serving(place, **far.known) as server:
         answer = httpx.get(f"{server.url}/v2/health/ready")
         assert answer.status_code == 503
         assert "no key of role 'directory'" in answer.text
         assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 503
 
 
+def test_without_a_token_that_the_directory_knows_a_server_is_not_ready(place: Place, far: Far, tmp_path: Path) -> None:
+    """It says which variable to look at, and is ready once the file holds the token."""
+    token = tmp_path / "token"
+    token.write_text("another-token-than-the-directory-knows-of")
+    token.chmod(0o600)
+    with serving(place, HELIX_DIRECTORY=far.url) as server:
+        said = httpx.get(f"{server.url}/v2/health/ready", timeout=30).json()
+        assert "no token that this directory knows" in said["error"]
+        assert said["where"] == "HELIX_DIRECTORY_TOKEN_FILE"
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 503
+    with serving(place, HELIX_DIRECTORY=far.url, HELIX_DIRECTORY_TOKEN_FILE=str(token)) as server:
+        assert "no token that this directory knows" in httpx.get(f"{server.url}/v2/health/ready", timeout=30).text
+        token.write_text(TOKEN)
+        until(lambda: is_ready(server))
+    assert TOKEN not in server.output.read_text()
+    assert far.audit(place.log) == []
+
+
 def outage(place: Place, far: Far, tmp_path: Path, seconds: float) -> dict[str, float]:
     """The directory is killed under load, and comes back: what was ready goes on, what is new waits."""
     other = tmp_path / "other-log"
-    with serving(place, HELIX_DIRECTORY=far.url) as first:
+    with serving(place, **far.known) as first:
         until(lambda: is_ready(first))
         (name,) = Log(place.log).shard_ids()
         with Load(first) as load:
             until(lambda: len(load.statuses) > 5)
             far.kill()
             began, before = time.monotonic(), len(load.statuses)
-            with serving(place, HELIX_DIRECTORY=far.url, HELIX_LOG=str(other)) as second:
+            with serving(place, **far.known, HELIX_LOG=str(other)) as second:
                 back = max(began + seconds, time.monotonic() + 1)
                 while time.monotonic() < back:
                     answer = httpx.get(f"{second.url}/v2/health/ready", timeout=30)
@@ -189,7 +216,7 @@ def test_thirty_seconds_without_a_directory(place: Place, far: Far, tmp_path: Pa
 @contextmanager
 def registered(office: Office, log: Path, url: str) -> Iterator[tuple[Registrar, ShardWriter]]:
     made: ShardHeader = header(office.chain)
-    registrar = Registrar(url, office.trust(), [office.released()], interval_s=0.05)
+    registrar = Registrar(url, office.trust(), [office.released()], token=office.token, interval_s=0.05)
     with ShardWriter.create(log, made) as writer:
         registrar.admit(writer)
         yield registrar, writer
@@ -221,12 +248,40 @@ def test_an_answer_that_was_lost_does_not_stop_the_shard(tmp_path: Path) -> None
         assert registrar.problem is None
 
 
+def test_a_shard_that_was_registered_and_never_served_is_withdrawn_by_its_key(tmp_path: Path) -> None:
+    """The directory took it, its answer was lost, and the server ends: an audit misses nothing afterwards."""
+    office, log = Office(tmp_path), tmp_path / "log"
+    with running(office) as process:
+        registrar = Registrar(process.url, office.trust(), [office.released()], token=office.token)
+        with ShardWriter.create(log, header(office.chain), release=office.released()) as writer:
+            take = registrar._client.take
+
+            def lost(body: Registration) -> Receipt:
+                take(body)
+                raise DirectoryAway("the answer was lost")
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(registrar._client, "take", lost)
+                with pytest.raises(NotReadyError, match="the answer was lost"):
+                    registrar.admit(writer)
+        registrar.close()
+
+    def seen() -> view.View:
+        return view.load(FolderSource(office.folder), office.trust(), datetime.now(UTC), audited=True)
+
+    assert seen().book.shards[writer.shard_id].withdrawn
+    shutil.rmtree(writer.folder)
+    report = audit(Log(log), Sources(trust=office.trust()), directory=seen)
+    assert report.findings == []
+    assert any("withdrawn: its own key closed it before it served anything" in note for note in report.notes)
+
+
 def test_a_directory_that_lies_admits_nothing(tmp_path: Path) -> None:
     """It has another key than the trust root says."""
     office, liar = Office(tmp_path), Office(tmp_path, key=directory_key(9))
     liar.releaser = office.releaser
     with running(liar) as process:
-        registrar = Registrar(process.url, office.trust(), [office.released()])
+        registrar = Registrar(process.url, office.trust(), [office.released()], token=office.token)
         with (
             ShardWriter.create(tmp_path / "log", header(office.chain)) as writer,
             pytest.raises(NotReadyError, match="not signed by the log's key") as caught,

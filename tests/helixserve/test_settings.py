@@ -19,7 +19,7 @@ def test_the_docstring_names_every_variable_and_its_default() -> None:
     table = [line.split("|")[1:3] for line in (settings.__doc__ or "").splitlines() if line.startswith("| HELIX")]
     named = {name.strip(): default.strip() for name, default in table}
     assert Settings.read(named | {"HELIX_IMAGE_DIGEST": ""}) == Settings.read({})
-    assert len(named) == 14
+    assert len(named) == 15
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "65536", "-1", "٣"])

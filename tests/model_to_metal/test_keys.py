@@ -9,7 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from helix_lineage.directory import admission
+from helix_lineage.directory.admission import read_token
 from helix_lineage.directory.service import load_key, origin_of
+from helix_lineage.errors import DirectoryError
 from helix_lineage.paths import State
 from helix_lineage.trust import ED25519, Trust
 from model_to_metal import keys
@@ -31,6 +34,26 @@ def test_keys_are_private_and_the_trust_root_names_them(state: State) -> None:
             assert mine.key_id == key.key_id
         assert key.holds(datetime.now(UTC))
         assert not key.holds(datetime.now(UTC) + timedelta(days=366))
+
+
+def test_this_machine_has_a_token_that_its_directory_knows(signing: State) -> None:
+    token, known = keys.registrant(signing)
+    assert token.stat().st_mode & 0o777 == 0o600
+    secret = token.read_text()
+    assert admission.Registrants.load(known).who([f"Bearer {read_token(token)}"]) == "laptop"
+    assert secret.strip() not in known.read_text()
+    known.write_text(known.read_text() + admission.line("another", admission.new_token()))
+    before = known.read_text()
+    assert keys.make(signing) == ()
+    assert (token.read_text(), known.read_text()) == (secret, before)  # neither is made again
+    token.unlink()  # an older checkout has none, and one that was lost is replaced
+    keys.registrant(signing)
+    assert sorted(admission.Registrants.load(known).digests) == ["another", "laptop"]
+    assert admission.Registrants.load(known).who([f"Bearer {read_token(token)}"]) == "laptop"
+    assert sorted(path.name for path in signing.keys.iterdir() if path.name.startswith(".")) == []
+    token.chmod(0o644)
+    with pytest.raises(DirectoryError, match="others can read the directory's token"):
+        keys.registrant(signing)
 
 
 def test_a_folder_that_lacks_a_role_gains_it_and_keeps_the_rest(signing: State) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from helix_lineage.directory.admission import read_token
 from helix_lineage.paths import State
-from model_to_metal import runtime
+from model_to_metal import keys, runtime
 from model_to_metal.errors import RuntimeStartError
 
 CONFIG = {
@@ -80,6 +81,18 @@ def test_without_a_promotion_the_command_is_named(tmp_path: Path, present: tuple
     ):
         pass
     assert caught.value.fix == "helix promote toy --to staging"
+
+
+def test_a_server_gets_the_token_that_registers_its_shards(signing: State, tmp_path: Path) -> None:
+    (bundle := tmp_path / "bundle").touch()
+    runtime._mount_identity(tmp_path / "helix", bundle, signing, None)
+    token = tmp_path / "helix" / "directory.token"
+    assert read_token(token) == read_token(keys.registrant(signing)[0])
+    # The server's user owns it, and nobody else can read it.
+    owner = runtime.USER if os.geteuid() == 0 else os.getuid()
+    assert (token.stat().st_uid, token.stat().st_mode & 0o777) == (owner, 0o600)
+    env = runtime._environment("sha256:x", runtime.Ports(), None, "http://127.0.0.1:1")
+    assert env["HELIX_DIRECTORY_TOKEN_FILE"] == "/etc/helix/directory.token"
 
 
 def test_a_port_that_is_taken_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

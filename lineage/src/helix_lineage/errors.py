@@ -9,7 +9,10 @@ LineageError
 ├── PredictionNotFound  no entry with that prediction id
 ├── DirectoryError      a directory's log or request is malformed, or cannot be read or written
 │   ├── DirectoryRefusal  the directory does not take this, and says why
+│   ├── StatementMissing  the bundle that an entry of the directory names is absent, or is another one
+│   ├── RegistrantUnknown  who wants to register a shard shows no token that the directory knows
 │   └── DirectoryAway     the directory cannot be reached now
+│       └── DirectoryBusy   it was asked for more than it takes in that time
 └── ReplayError         a prediction cannot be replayed (its payload, image or release is missing)
 
 Every error says what happened, and where and how to mend it when that is known.
@@ -71,8 +74,28 @@ class DirectoryRefusal(DirectoryError):
     """The directory does not take this, and says why."""
 
 
+class StatementMissing(DirectoryError):
+    """The bundle that an entry of the directory names is absent, or is another one: what it says is unknown."""
+
+
+class RegistrantUnknown(DirectoryError):
+    """Who wants to register a shard shows no token that the directory knows."""
+
+
 class DirectoryAway(DirectoryError):
     """The directory cannot be reached, or cannot write, now."""
+
+
+class DirectoryBusy(DirectoryAway):
+    """The directory was asked for more than it takes in that time.
+
+    Args:
+        retry_s: when to ask again, in seconds.
+    """
+
+    def __init__(self, what: str, retry_s: float, *, where: str | None = None) -> None:
+        super().__init__(what, where=where)
+        self.retry_s = retry_s
 
 
 class ReplayError(LineageError):

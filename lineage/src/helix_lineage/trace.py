@@ -60,6 +60,7 @@ class Trace:
             "inclusion": _inclusion_json(self.inclusion),
             "shard": _header_json(self.header),
             "directory": None if self.directory is None else self.directory.to_json(),
+            "revocations_checked": self.directory is not None,
             "release": self._release_json(),
             "promotion": self._promotion_json(),
             "code_commit": self._release_parameter("commit"),

@@ -8,6 +8,7 @@ any more is sent by the next one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helix_lineage.directory import evidence
+from helix_lineage.directory.admission import read_token
 from helix_lineage.directory.client import DirectoryClient
-from helix_lineage.errors import DirectoryAway, DirectoryRefusal, LineageError
+from helix_lineage.errors import DirectoryAway, DirectoryRefusal, LineageError, RegistrantUnknown
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log, Shard
 from helix_lineage.trust import Trust
@@ -26,6 +28,7 @@ from helixserve.errors import NotReadyError
 logger = logging.getLogger("helixserve.registrar")
 
 WHERE = "HELIX_DIRECTORY"
+TOKEN = "HELIX_DIRECTORY_TOKEN_FILE"  # noqa: S105  a variable's name
 INTERVAL_S = 2.0
 """How often a checkpoint is sent, at most."""
 RETRY_MOST_S = 5.0
@@ -52,12 +55,24 @@ class Registrar:
         url: base URL of the directory.
         trust: names the directory and its key.
         statements: signed bundles that the shards' headers name: the release, the promotion.
+        token: the file of the token that registers shards; read at each registration, so that it may be replaced.
     """
 
-    def __init__(self, url: str, trust: Trust, statements: Sequence[bytes], *, interval_s: float = INTERVAL_S) -> None:
-        self._client = DirectoryClient(url, trust)
+    def __init__(
+        self,
+        url: str,
+        trust: Trust,
+        statements: Sequence[bytes],
+        *,
+        token: Path | None = None,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._token = token
+        self._client = DirectoryClient(url, trust, token=None if token is None else lambda: read_token(token))
         self._statements, self._interval_s = list(statements), interval_s
         self._followed: list[_Followed] = []
+        self._unsure: Path | None = None
+        """A shard that was shown and not admitted: the directory may have taken it all the same."""
         self._lock = threading.Lock()  # of the client and the list
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -70,11 +85,15 @@ class Registrar:
             try:
                 for bundle in self._statements:
                     self._client.submit(bundle)
+                self._unsure = writer.folder
                 receipt = self._client.take(evidence.registration(Shard(writer.folder)))
             except LineageError as error:
                 self.problem = error.what
-                raise NotReadyError(f"the shard cannot be registered: {error.what}", where=WHERE) from error
-            self.problem = None
+                mine = isinstance(error, RegistrantUnknown) or error.where == str(self._token)
+                raise NotReadyError(
+                    f"the shard cannot be registered: {error.what}", where=TOKEN if mine else WHERE, fix=error.fix
+                ) from error
+            self.problem, self._unsure = None, None
             self._followed.append(_Followed(writer.folder, 1))
             logger.info("shard %s is entry %d of the directory", writer.shard_id, receipt.index)
             if self._thread is None:
@@ -87,6 +106,7 @@ class Registrar:
         self._ending.set()
         if self._thread is not None:
             self._thread.join()
+        self._withdraw()
         until = time.monotonic() + LAST_WORD_S
         wait = 0.25
         while not self._tell() and time.monotonic() + wait < until:
@@ -95,6 +115,15 @@ class Registrar:
         if self.problem:
             logger.warning("the directory does not know the end of a shard; the next server here tells it")
         self._client.close()
+
+    def _withdraw(self) -> None:
+        """Follow a shard that never served to its end too, if the directory took it and its answer was lost."""
+        if self._unsure is None:
+            return
+        with contextlib.suppress(LineageError):
+            known = self._client.state(self._unsure.name)
+            if known is not None:
+                self._followed.append(_Followed(self._unsure, known.size, known.closed))
 
     def _run(self) -> None:
         wait = self._interval_s

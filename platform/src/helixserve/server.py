@@ -183,7 +183,7 @@ class Server:
             raise NotReadyError("the service was built from another contract than the release's", where="model.toml")
         model = load_class(verified.contract).load(verified.artifacts, verified.contract)
         machine_class = machine.confirmed_class(verified.contract.runner)
-        self._registrar = _registrar(self.settings.directory, verified)  # loads code, which is looked at next
+        self._registrar = _registrar(self.settings, verified)  # loads code, which is looked at next
         readiness.check_loaded(self.settings, files=verified.files)
         admit = None if self._registrar is None else self._registrar.admit
         recorder = Recorder.open(self.settings.log, verified, machine_class, admit=admit)
@@ -204,11 +204,11 @@ class Server:
         return recorder, Core(model, recorder)
 
 
-def _registrar(url: str | None, verified: Verified) -> Registrar | None:
+def _registrar(settings: Settings, verified: Verified) -> Registrar | None:
     """Who tells the directory of this server's shards."""
-    if url is None:
+    if settings.directory is None:
         logger.info("no directory (HELIX_DIRECTORY is not set): nothing but the log says which shards there are")
         return None
     promotion = verified.promotion
     statements = [verified.bundle] if promotion is None else [verified.bundle, promotion.bundle]
-    return Registrar(url, verified.trust, statements)
+    return Registrar(settings.directory, verified.trust, statements, token=settings.directory_token)

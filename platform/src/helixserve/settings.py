@@ -8,6 +8,7 @@
 | HELIX_ENVIRONMENT | | where this runs, say `production`: then a promotion for there must be mounted, else none |
 | HELIX_TRUST | /etc/helix/trust.json | whose signatures count |
 | HELIX_DIRECTORY | | base URL of the directory that shards are registered with; without one, none is asked |
+| HELIX_DIRECTORY_TOKEN_FILE | | the token that registers shards there; a file that others cannot read |
 | HELIX_LOG | /var/lib/helix/log | shards |
 | HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
 | HELIX_CLIENT_SECONDS | 20 | how long a client may take to send a request, or to take an answer |
@@ -52,6 +53,8 @@ class Settings:
     host: str
     http_port: int
     grpc_port: int
+    directory_token: Path | None = None
+    """The file of the token that the directory asks of who registers a shard."""
     receipt_tokens: Path | None = None
     """Digests of the tokens that open receipts."""
     log_format: str = "json"
@@ -75,7 +78,8 @@ class Settings:
             host=env.get("HELIX_HOST", "127.0.0.1"),
             http_port=_number(env, "HELIX_HTTP_PORT", 3000, "port number"),
             grpc_port=_number(env, "HELIX_GRPC_PORT", 3001, "port number"),
-            receipt_tokens=Path(env["HELIX_RECEIPT_TOKENS"]) if env.get("HELIX_RECEIPT_TOKENS") else None,
+            directory_token=_path(env, "HELIX_DIRECTORY_TOKEN_FILE"),
+            receipt_tokens=_path(env, "HELIX_RECEIPT_TOKENS"),
             log_format=_one_of(env, "HELIX_LOG_FORMAT", ("json", "text")),
             traced=any(env.get(name) for name in _ENDPOINTS),
         )
@@ -116,6 +120,10 @@ def _url(env: Mapping[str, str], name: str) -> str | None:
     if text is not None and not text.startswith(("http://", "https://")):
         raise NotReadyError(f"{text!r} is no URL of http or https", where=name)
     return text
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    return Path(env[name]) if env.get(name) else None
 
 
 def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:

@@ -43,6 +43,7 @@ def running(state: State, folder: Path | None = None) -> Iterator[str]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "helix_lineage", "directory", "serve", str(folder), "--json"]
     options = ["--key", str(state.keys / f"{keys.DIRECTORY}.key"), "--trust", str(state.trust), "--port", "0"]
+    options += ["--registrants", str(keys.registrant(state)[1])]
     # If this process is killed the directory is told to stop: nothing is left behind.
     leash = ["setpriv", "--pdeathsig", "TERM"]
     child = subprocess.Popen(

@@ -11,6 +11,7 @@ development and for nothing else. Production names a KMS key instead of a file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from helix_lineage.canonical import Json, digest_bytes
+from helix_lineage.directory import admission
 from helix_lineage.errors import TrustError
 from helix_lineage.paths import State
 from helix_lineage.trust import ECDSA, ED25519, Trust
@@ -93,7 +95,28 @@ def make(state: State, *, domain: str = seals.LAPTOP, now: datetime | None = Non
             pem = _files(state, role)[1].read_bytes()
             root["keys"] += trust(pem, since=since, role=role, builder=builder)["keys"]
         _write(state.trust, json.dumps(root, indent=2).encode() + b"\n", 0o644)
+    registrant(state)
     return added
+
+
+def registrant(state: State) -> tuple[Path, Path]:
+    """`(token, registrants)`: what registers shards at this machine's directory, and the directory's list of who may.
+
+    Both are made when they are missing; other registrants in the list stay.
+    """
+    token, known = state.keys / "directory.token", state.keys / "registrants"
+    if not token.exists():
+        half = token.with_name(f".{token.name}.{os.getpid()}")
+        _write(half, f"{admission.new_token()}\n".encode(), 0o600)
+        with contextlib.suppress(FileExistsError):  # another process made one meanwhile: then that is it
+            token.hardlink_to(half)
+        half.unlink()
+    mine = admission.line(BUILDER, admission.read_token(token))
+    rows = [f"{row}\n" for row in known.read_text().splitlines()] if known.exists() else []
+    if mine not in rows:
+        others = [row for row in rows if row.split()[:1] != [BUILDER]]
+        _write(known, "".join([*others, mine]).encode(), 0o644)
+    return token, known
 
 
 def trust(public_key: bytes, *, since: datetime, role: str = ROLE, builder: str = BUILDER) -> dict[str, Json]:

@@ -35,13 +35,14 @@ from helix_lineage.paths import State
 from helix_lineage.release import verify_release
 from helix_lineage.replay.images import UnpackedImage, obtain
 from helix_lineage.trust import Trust
-from model_to_metal import attest, directory, process, registry
+from model_to_metal import attest, directory, keys, process, registry
 from model_to_metal.errors import RuntimeStartError, ToolMissing
 from model_to_metal.gitops import layout
 from model_to_metal.provenance import RELEASE
 from model_to_metal.sandbox import USER
 
 HTTP_PORT, GRPC_PORT = 3000, 3001
+_TOKEN = "directory.token"  # noqa: S105  a file's name
 START_S = 90.0
 """How long a server may take until it is ready."""
 DRAIN_S = 30.0
@@ -119,7 +120,7 @@ def serving(
     with tempfile.TemporaryDirectory(prefix="helix-serve-") as name, directory.running(state, beside) as registered:
         folder = Path(name)
         folder.chmod(0o755)
-        _mount_identity(folder / "helix", bundle, state.trust, environment)
+        _mount_identity(folder / "helix", bundle, state, environment)
         env = _environment(image, ports, environment, registered)
         _prepare(folder, files, log=shards, env=env)
         with _running(folder, f"helix-{model}-{secrets.token_hex(4)}") as (child, errors):
@@ -209,11 +210,16 @@ def _bundle(state: State, model: str, environment: Environment | None) -> Path:
     return bundle
 
 
-def _mount_identity(folder: Path, bundle: Path, trust: Path, environment: Environment | None) -> None:
+def _mount_identity(folder: Path, bundle: Path, state: State, environment: Environment | None) -> None:
     """Fill what is mounted at /etc/helix, with copies: the server must see what was verified here."""
     folder.mkdir()
     shutil.copyfile(bundle, folder / layout.RELEASE)
-    shutil.copyfile(trust, folder / "trust.json")
+    shutil.copyfile(state.trust, folder / "trust.json")
+    token = folder / _TOKEN
+    token.touch(0o600)
+    token.write_bytes(keys.registrant(state)[0].read_bytes())
+    if os.geteuid() == 0:
+        os.chown(token, USER, USER)
     if environment is not None:
         shutil.copyfile(environment.folder / layout.PROMOTION, folder / layout.PROMOTION)
 
@@ -222,6 +228,7 @@ def _environment(image: str, ports: Ports, environment: Environment | None, regi
     where = {} if environment is None else {"HELIX_ENVIRONMENT": environment.name}
     return {
         "HELIX_DIRECTORY": registered,
+        "HELIX_DIRECTORY_TOKEN_FILE": f"/etc/helix/{_TOKEN}",
         "HELIX_IMAGE_DIGEST": image,
         "HELIX_HOST": "127.0.0.1",
         "HELIX_HTTP_PORT": str(ports.http),

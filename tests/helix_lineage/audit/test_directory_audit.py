@@ -107,6 +107,19 @@ def test_a_dropped_shard_is_named(town: Town) -> None:
     assert kept.exists()
 
 
+def test_a_shard_that_its_key_withdrew_is_not_missed_and_one_that_served_is(town: Town) -> None:
+    for count in (0, 1):
+        writer = town.open()
+        if count:
+            writer.append(request(count=count))
+        writer.close()
+        town.tell(writer.folder)
+        shutil.rmtree(writer.folder)
+    ((rule, message),) = town.found()
+    assert (rule, "had 3 entries" in message) == ("shard-missing", True)
+    assert sum("withdrawn: its own key closed it before it served" in note for note in town.notes) == 1
+
+
 def test_a_shard_that_is_registered_after_the_directory_was_read_is_no_stranger(town: Town) -> None:
     views = []
 

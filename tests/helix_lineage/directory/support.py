@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from helix_lineage import dsse, promotion, revocation
 from helix_lineage.checkpoint import DIRECTORY_ORIGIN, Checkpoint, sign
+from helix_lineage.directory import admission
+from helix_lineage.directory.client import DirectoryClient
 from helix_lineage.directory.entries import Advance, Ending, Registration
 from helix_lineage.directory.receipt import Receipt
 from helix_lineage.directory.rules import statement_of
@@ -32,6 +34,9 @@ from helix_lineage.trust import Trust, key_id_of
 from tests.helix_lineage.support import NOW, NOW_NS, Chain, Signer, header, make_chain
 
 ROOT = Path(__file__).resolve().parents[3]
+TOKEN = "the-token-of-the-registrant-of-these-tests"
+MANY = ("--registrations", "1000000")
+"""For tests whose clients register as fast as they can."""
 
 
 def directory_key(seed: int = 1) -> Ed25519PrivateKey:
@@ -149,12 +154,23 @@ class Office:
         return FakeShard(entry, key, [entry])
 
     def write_keys(self) -> tuple[Path, Path]:
-        """`(key, trust)` as files, for a process."""
+        """`(key, trust)` as files, for a process; beside them who may register, and the token."""
         secret, trust = self.root / "directory.key", self.root / "trust.json"
+        self.token.write_text(TOKEN)
+        self.token.chmod(0o600)
+        (self.root / "registrants").write_text(admission.line("tests", TOKEN))
         secret.write_bytes(self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         secret.chmod(0o600)
         trust.write_bytes(self.trust_json())
         return secret, trust
+
+    @property
+    def token(self) -> Path:
+        return self.root / "directory.token"
+
+    def client(self, url: str, *, seen: bytes | None = None, token: str = TOKEN) -> DirectoryClient:
+        """A client that may register."""
+        return DirectoryClient(url, self.trust(), seen=seen, token=lambda: token, timeout_s=60)
 
     def _statement(self, digest: str, predicate_type: str) -> dict[str, Any]:
         subject = [{"name": "helix/m", "digest": {"sha256": digest.removeprefix("sha256:")}}]
@@ -177,10 +193,19 @@ class Running:
         self.process.wait()
 
 
-def start(folder: Path, key: Path, trust: Path, port: int = 0, environment: Mapping[str, str] | None = None) -> Running:
-    """A real directory process, once it listens."""
+def start(
+    folder: Path,
+    key: Path,
+    trust: Path,
+    port: int = 0,
+    *,
+    environment: Mapping[str, str] | None = None,
+    more: Sequence[str] = (),
+) -> Running:
+    """A real directory process, once it listens; the registrants' file lies beside its key."""
     command = [sys.executable, "-m", "helix_lineage", "directory", "serve", str(folder), "--json"]
-    options = ["--key", str(key), "--trust", str(trust), "--port", str(port)]
+    options = ["--key", str(key), "--trust", str(trust), "--port", str(port), *more]
+    options += ["--registrants", str(key.with_name("registrants"))]
     process = subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
     )
@@ -191,10 +216,10 @@ def start(folder: Path, key: Path, trust: Path, port: int = 0, environment: Mapp
 
 
 @contextmanager
-def running(office: Office, port: int = 0) -> Iterator[Running]:
+def running(office: Office, port: int = 0, *more: str) -> Iterator[Running]:
     """A directory process until the block ends."""
     key, trust = office.write_keys()
-    found = start(office.folder, key, trust, port)
+    found = start(office.folder, key, trust, port, more=more)
     try:
         yield found
     finally:

@@ -61,6 +61,12 @@ def test_a_shard_lives_from_registration_to_close() -> None:
     assert desk.take(shard.end(5)) == 3
     known = desk.book.shards[shard.id]
     assert (known.size, known.closed, known.index, [seen[2] for seen in known.seen]) == (6, True, 1, [1, 5, 6])
+    assert not known.withdrawn
+    unused = OFFICE.shard(51)
+    desk.take(unused.registration())
+    assert not desk.book.shards[unused.id].withdrawn
+    desk.take(unused.end(1))
+    assert desk.book.shards[unused.id].withdrawn
 
 
 def test_what_is_sent_again_is_answered_with_the_same_entry() -> None:
@@ -158,6 +164,19 @@ def test_a_promoted_header_names_the_newest_promotion() -> None:
     desk.take(spoilt_header(mode="promoted", promotion=second_digest, generation=2))
 
 
+def test_a_directory_of_environments_registers_what_was_promoted_there() -> None:
+    """Mode `local` has no place where a promotion is asked for."""
+    desk = Desk()
+    desk.book.environments = frozenset({"production"})
+    refused(lambda: desk.take(OFFICE.shard().registration()), "mode local: a shard without a promotion is not")
+    bundle, name = OFFICE.promoted()
+    desk.submit(bundle)
+    promoted = {"mode": "promoted", "promotion": name, "generation": 1}
+    refused(lambda: desk.take(spoilt_header(**promoted)), "no shard of staging is registered here")
+    desk.book.environments = frozenset({"production", "staging"})
+    desk.take(spoilt_header(**promoted))
+
+
 def test_a_promotion_of_another_release_lends_nothing() -> None:
     office = Office(Path("unused"), chain=make_chain(image=digest("other")), releaser=OFFICE.releaser,
                     promoter=OFFICE.promoter, revoker=OFFICE.revoker)  # fmt: skip
@@ -200,7 +219,7 @@ def test_a_statement_is_signed_by_its_own_role(role: str) -> None:
 
 def test_what_is_no_statement_of_ours() -> None:
     bundle = OFFICE.released()
-    refused(lambda: Desk().take(statement_of(bundle), None), "not the one that the entry names")
+    refused(lambda: Desk().take(statement_of(bundle), None), "the bundle of a release is missing")
     refused(lambda: Desk().take(statement_of(bundle), bundle + b" "), "not the one that the entry names")
     foreign = OFFICE.releaser.bundle({"predicateType": "https://slsa.dev/provenance/v1"})
     refused(lambda: Desk().submit(foreign), "no release, promotion or revocation")

@@ -17,13 +17,20 @@ from typer.testing import CliRunner
 
 from helix_lineage.cli import app
 from helix_lineage.directory import view
-from helix_lineage.directory.client import DirectoryClient
 from helix_lineage.directory.entries import Statement, decode
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.source import FolderSource, UrlSource, open_source
-from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, LineageError, TrustError
-from tests.helix_lineage.directory.support import Office, Running, now, running, start
+from helix_lineage.errors import (
+    DirectoryAway,
+    DirectoryError,
+    DirectoryRefusal,
+    LineageError,
+    TrustError,
+)
+from tests.helix_lineage.directory.support import MANY, TOKEN, Office, Running, now, running, start
 from tests.helix_lineage.support import Signer
+
+HEADERS = {"authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def office(tmp_path: Path) -> Office:
 
 def test_a_shards_life_over_http(office: Office) -> None:
     with running(office) as process:
-        client = DirectoryClient(process.url, office.trust())
+        client = office.client(process.url)
         assert client.submit(office.released()).index == 0
         assert client.submit(office.released()).index == 0  # signed again: the stored bundle is looked at
         shard = office.shard()
@@ -51,7 +58,7 @@ def test_a_shards_life_over_http(office: Office) -> None:
         assert (seen.problems, seen.checkpoint.size) == ([], 4)
         client.close()
     with pytest.raises(DirectoryAway, match="cannot be reached"):
-        DirectoryClient(process.url, office.trust()).latest()
+        office.client(process.url).latest()
 
 
 def test_what_is_no_request_is_refused_in_words(office: Office) -> None:
@@ -73,7 +80,7 @@ def test_what_is_no_request_is_refused_in_words(office: Office) -> None:
             ("DELETE", "/v1/shards", None, 405),
         ]
         for method, path, content, status in tries:
-            answer = httpx.request(method, process.url + path, content=content)
+            answer = httpx.request(method, process.url + path, content=content, headers=HEADERS)
             assert answer.status_code == status, path
             assert answer.json()["error"], path
         assert httpx.get(f"{process.url}/healthz").json() == {"origin": office.origin, "size": 0}
@@ -84,7 +91,7 @@ def test_what_stands_for_another_statement_is_not_taken_for_ours(
 ) -> None:
     """The directory answers with an entry of another release: its bundle does not say what ours says."""
     with running(office) as process:
-        client = DirectoryClient(process.url, office.trust())
+        client = office.client(process.url)
         client.submit(office.released())
         receipt = client.submit(office.released())
         held = decode(receipt.entry)[1]
@@ -100,21 +107,21 @@ def test_a_directory_that_was_rolled_back_under_its_client_is_noticed(office: Of
     """The copy lies outside the folder that is edited; the whole folder is put back, so it looks whole."""
     kept = tmp_path / "elsewhere"
     with running(office) as process:
-        client = DirectoryClient(process.url, office.trust())
+        client = office.client(process.url)
         client.submit(office.released())
     shutil.copytree(office.folder, kept)
     with running(office) as process:
-        client = DirectoryClient(process.url, office.trust(), seen=client.note)
+        client = office.client(process.url, seen=client.note)
         client.take(office.shard().registration())
         note = client.note
     shutil.rmtree(office.folder)
     shutil.copytree(kept, office.folder)
     with running(office) as process:
-        client = DirectoryClient(process.url, office.trust(), seen=note)
+        client = office.client(process.url, seen=note)
         with pytest.raises(TrustError, match="the directory was rolled back: it has 1 entries, but showed 2"):
             client.take(office.shard().registration())
         # It grows again, with another history: a fork.
-        other = DirectoryClient(process.url, office.trust())
+        other = office.client(process.url)
         other.take(office.shard(61).registration())
         other.take(office.shard(62).registration())
         with pytest.raises(TrustError, match="the directory was forked: its 3 entries do not extend the 2"):
@@ -125,9 +132,9 @@ def test_a_directory_that_was_rolled_back_under_its_client_is_noticed(office: Of
 
 def test_tiles_that_are_not_the_checkpoints_are_noticed(office: Office) -> None:
     with running(office) as process:
-        client = DirectoryClient(process.url, office.trust())
+        client = office.client(process.url)
         client.submit(office.released())
-        other = DirectoryClient(process.url, office.trust())
+        other = office.client(process.url)
         other.take(office.shard().registration())
         tile = office.folder / "tile/0/000.p/2"
         data = tile.read_bytes()
@@ -203,7 +210,7 @@ class Load:
     def run_until_killed(self, process: Running, seconds: float) -> None:
         for thread in self._threads:
             thread.start()
-        while not self.promised:
+        while not self.promised and any(thread.is_alive() for thread in self._threads):
             time.sleep(0.005)
         time.sleep(seconds)
         process.kill()
@@ -211,7 +218,7 @@ class Load:
             thread.join()
 
     def _client(self, who: int) -> None:
-        client = DirectoryClient(self.url, self.office.trust())
+        client = self.office.client(self.url)
         try:
             client.submit(self.office.released())
             for at in range(10_000):
@@ -232,12 +239,12 @@ def survives(office: Office, kills: int, seed: int) -> None:
     promised: list[tuple[int, bytes]] = []
     note: bytes | None = None
     for kill in range(kills):
-        process = start(office.folder, key, trust)
+        process = start(office.folder, key, trust, more=MANY)
         load = Load(office, process.url, 1_000_000 * (kill + 1))
         load.run_until_killed(process, rng.uniform(0, 0.2))
         promised += load.promised
         with running(office) as again:
-            client = DirectoryClient(again.url, office.trust(), seen=note)
+            client = office.client(again.url, seen=note)
             client.latest()
             note = client.note
             client.close()
@@ -262,7 +269,10 @@ def test_a_second_process_on_one_folder_says_so(office: Office) -> None:
         key, trust = office.write_keys()
         command = [sys.executable, "-m", "helix_lineage", "directory", "serve", str(office.folder), "--port", "0"]
         done = subprocess.run(
-            [*command, "--key", str(key), "--trust", str(trust)], capture_output=True, text=True, check=False
+            [*command, "--key", str(key), "--trust", str(trust), "--registrants", str(key.with_name("registrants"))],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 2
         assert "another process runs this directory" in done.stderr

@@ -30,7 +30,12 @@ def audit_directory(
         whole: whether all shards of the directory should be here; else those that are not are notes.
         skew_ns: how far clocks may be apart.
     """
-    findings = [Finding("directory", "", f"entry {index} should not be there: {why}") for index, why in view.problems]
+    # What is missing comes first: without it, what rests on it cannot hold either.
+    findings = [
+        Finding("directory", "", f"entry {index} cannot be read: {lost.what} ({lost.where}); restore it from a backup")
+        for index, lost in view.missing
+    ]
+    findings += [Finding("directory", "", f"entry {index} should not be there: {why}") for index, why in view.problems]
     notes = [
         f"entry {index} of the directory: its statement is not borne by the trust root" for index in view.book.void
     ]
@@ -39,7 +44,9 @@ def audit_directory(
             continue
         had = f"had {known.size} entries (entry {known.last})"
         message = f"the shard is gone: it was registered (entry {known.index}), and {had}"
-        if whole:
+        if known.withdrawn:
+            notes.append(f"{name}: withdrawn: its own key closed it before it served anything (entry {known.last})")
+        elif whole:
             findings.append(Finding("shard-missing", name, message))
         else:
             notes.append(f"{name}: not here; {message.partition(': ')[2]}")

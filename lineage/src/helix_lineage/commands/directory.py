@@ -13,6 +13,7 @@ import typer
 
 from helix_lineage.commands import options
 from helix_lineage.directory import service, source, view, witness
+from helix_lineage.directory.admission import Bounds, Registrants
 from helix_lineage.directory.client import DirectoryClient
 from helix_lineage.errors import DirectoryError, LineageError, TrustError
 from helix_lineage.paths import State
@@ -34,6 +35,20 @@ def serve(
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Its Ed25519 key. Default: .helix/keys/directory.key.")
     ] = None,
+    registrants: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Who may register shards: lines of a name and its token's SHA-256. Default: .helix/keys/registrants.",
+        ),
+    ] = None,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Register only what was promoted there. May be repeated."),
+    ] = None,
+    registrations: Annotated[
+        int, typer.Option(metavar="N", min=1, help="So many shards a minute of each registrant.")
+    ] = Bounds().registrations,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = PORT,
     trust: options.TrustOption = None,
@@ -45,23 +60,27 @@ def serve(
 
         helix-lineage directory serve
 
-        helix-lineage directory serve /var/lib/directory --key /run/secrets/key.pem --trust trust.json --host 0.0.0.0
+        helix-lineage directory serve /var/lib/directory --key key.pem --trust trust.json --registrants registrants
+            --environment production --host 0.0.0.0
     """
     root, secret = folder or _here().directory, key or _here().keys / "directory.key"
+    tokens = registrants or _here().keys / "registrants"
     try:
         from helix_lineage.directory import server  # noqa: PLC0415  an auditor's machine has no web server
     except ImportError as error:
         fix = "pip install 'helix-lineage[directory]'"
         raise DirectoryError(f"this machine cannot serve: {error}", fix=fix) from error
     known, signing = _trust(trust), service.load_key(secret)
+    Registrants.load(tokens)  # says now what is wrong with it
+    bounds = Bounds(registrations=registrations)
     origin = service.origin_of(signing, known, datetime.now(UTC))
     with server.listen(host, port) as listening:
-        running = service.Directory(root, origin, signing, known)
+        running = service.Directory(root, origin, signing, known, environments=environment or (), bounds=bounds)
         try:
             url = f"http://{host}:{listening.getsockname()[1]}"
             said = {"url": url, "origin": origin, "entries": running.book.size}
             typer.echo(json.dumps(said) if as_json else f"{origin}: {running.book.size} entries\n  {url}")
-            server.run(running, root, listening)
+            server.run(running, root, tokens, listening)
         finally:
             running.close()
 
@@ -75,7 +94,7 @@ def status(
 ) -> None:
     """What a directory holds: shards, how far they came, releases, promotions, revocations. Everything is checked.
 
-    Exit status: 0 it holds; 1 an entry should not have been taken; 2 no answer.
+    Exit status: 0 it holds; 1 an entry should not have been taken, or its bundle is missing; 2 no answer.
 
     Examples:
 
@@ -99,6 +118,7 @@ def status(
         options.print_json(
             {"version": 1, "origin": seen.checkpoint.origin, "entries": seen.checkpoint.size, "shards": rows,
              "releases": sorted(book.releases), "promotions": sorted(book.promotions), "revocations": marks,
+             "missing": [{"index": index, "file": lost.where, "message": lost.what} for index, lost in seen.missing],
              "problems": [{"index": index, "message": message} for index, message in seen.problems]}
         )  # fmt: skip
     else:
@@ -108,9 +128,11 @@ def status(
             typer.echo(f"  {row['shard']}  {row['model']}  {row['entries']} entries, {state}, last {row['last']}")
         for mark in marks:
             typer.echo(f"  revoked {mark['kind']} {mark['target']} since {mark['since']}: {mark['reason']}")
+        for index, lost in seen.missing:
+            typer.echo(f"  entry {index} cannot be read: {lost.what} ({lost.where}); restore it from a backup")
         for index, message in seen.problems:
             typer.echo(f"  entry {index} should not be there: {message}")
-    if seen.problems:
+    if seen.problems or seen.missing:
         raise typer.Exit(options.FOUND)
 
 

@@ -38,7 +38,7 @@ def trace(
 
     Exit status: 0 shown and the signatures of release and promotion hold (or the shard has none); 1 shown, but
     one does not hold, the directory does not know the shard, or something that it rests on was revoked; 2 no
-    such prediction, or its log does not hold.
+    such prediction, or its log does not hold, or the directory can't be read or misses a statement.
 
     Examples:
 
@@ -107,6 +107,7 @@ def _add_directory(root: Tree, found: Trace) -> None:
     said = found.directory
     if said is None:
         root.add("directory     none was asked: nothing but this log says that the shard was ever registered")
+        root.add("revocations   not checked: add --directory URL|FOLDER")
         return
     if said.index is None or said.registered_ns is None:
         root.add(f"[red]directory     {escape(said.origin)} does not know this shard[/red]")
@@ -118,6 +119,8 @@ def _add_directory(root: Tree, found: Trace) -> None:
         branch.add(f"entry seen    between {after} and {before}, by the directory's clock")
     for mark in said.marks:
         root.add(f"[red]{escape(mark.text)}[/red]")
+    if not said.marks:
+        root.add("revocations   none, by that directory")
 
 
 def _add_release(root: Tree, found: Trace) -> None:

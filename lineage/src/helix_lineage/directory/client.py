@@ -15,12 +15,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from helix_lineage import checkpoint, dsse
-from helix_lineage.directory.entries import Advance, Ending, Entry, Registration, Statement, decode, digest_of
+from helix_lineage.directory import bundles
+from helix_lineage.directory.entries import Advance, Ending, Entry, Registration, Statement, decode
 from helix_lineage.directory.receipt import Receipt, ShardState, check_receipt
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.source import UrlSource, client, fetch
 from helix_lineage.directory.witness import newest
-from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, TrustError
+from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, RegistrantUnknown, TrustError
 from helix_lineage.trust import Trust
 
 
@@ -31,6 +32,7 @@ class DirectoryClient:
         url: base URL.
         trust: names the directory and its key.
         seen: a signed checkpoint of this directory that was kept.
+        token: gives the registrant's token, which only registrations show.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class DirectoryClient:
         trust: Trust,
         *,
         seen: bytes | None = None,
+        token: Callable[[], str] | None = None,
         timeout_s: float = 5.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._url, self._trust, self._now = url.rstrip("/"), trust, now
+        self._token = token
         self._http = client(url, timeout_s)
         self.source = UrlSource(self._url, self._http)
         self.note = seen
@@ -81,7 +85,8 @@ class DirectoryClient:
 
     def _post(self, path: str, content: bytes, body: Entry, bundle: bytes | None = None) -> Receipt:
         seen = 0 if self.seen is None else self.seen.size
-        status, data = fetch(self._http, "POST", f"{self._url}/{path}?seen={seen}", content)
+        token = self._token() if self._token is not None and isinstance(body, Registration) else None
+        status, data = fetch(self._http, "POST", f"{self._url}/{path}?seen={seen}", content, token)
         if status == 416:
             # It is shorter than what we hold: either it was rolled back, or our copy is of another one.
             self.latest()
@@ -99,8 +104,8 @@ class DirectoryClient:
         held = decode(receipt.entry)[1]
         if not isinstance(held, Statement) or held == body:
             return body
-        stored = self.source.require(f"v1/statements/{held.digest.hex()}")
-        return held if digest_of(stored) == held.digest and _says_the_same(stored, bundle) else body
+        stored = bundles.own(held, self.source.read(f"v1/statements/{held.digest.hex()}"))
+        return held if _says_the_same(stored, bundle) else body
 
     def _check_status(self, status: int, data: bytes) -> None:
         """Raises DirectoryRefusal or DirectoryAway for anything but success."""
@@ -108,13 +113,13 @@ class DirectoryClient:
             return
         try:
             said = json.loads(data)
-            what, where = str(said["error"]), said.get("where")
+            what, where, fix = str(said["error"]), said.get("where"), said.get("fix")
         except (ValueError, KeyError, TypeError, AttributeError):
-            what, where = f"it answers {status}", None
-        if status >= 500:
+            what, where, fix = f"it answers {status}", None, None
+        if status in (408, 429) or status >= 500:
             raise DirectoryAway(f"the directory cannot take this now: {what}", where=where or self._url)
-        kind = DirectoryRefusal if status == 409 else DirectoryError
-        raise kind(f"the directory refuses: {what}", where=where or self._url)
+        kind = {401: RegistrantUnknown, 409: DirectoryRefusal}.get(status, DirectoryError)
+        raise kind(f"the directory refuses: {what}", where=where or self._url, fix=fix)
 
 
 def _says_the_same(stored: bytes, ours: bytes) -> bool:

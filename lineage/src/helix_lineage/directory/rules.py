@@ -1,17 +1,28 @@
 """What the directory takes, and what it refuses: requests, a time and what was taken before, and no IO.
 
-The same rules are run by the directory when it is asked, when it starts, and by whoever audits it:
-each entry must have been right when it was taken.
+The same rules are run by the directory when it is asked and by whoever audits it: each entry must have
+been right when it was taken.
+
+- Registration: the header makes the shard's id, its key signed the checkpoint of the header alone; the release is
+  known and says the same model and image; a promotion is known, of that release and generation, and the newest of
+  its model and environment; in a directory of environments there is a promotion, into one of them; none of these,
+  nor the keys that signed them, was revoked.
+- Advance: the shard is registered and not closed; its key signed the checkpoint, which extends the last one taken.
+- Ending: the same, and the last entry under the checkpoint is a close entry.
+- Statement: a key of its role signed it, and the key was not revoked before; a promotion's release is known and not
+  revoked, and its generation is newer than any of its model and environment; a revocation's index is reached.
+- What was taken before is answered with the same entry.
+- An entry's bundle is there and has the digest that the entry names, or nothing can be told (StatementMissing). Only
+  one that is there, and that the trust root does not bear (any more), is void: it counts for nothing.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-from helix_lineage import checkpoint, dsse, merkle, promotion, release, revocation
+from helix_lineage import checkpoint, merkle, promotion, release, revocation
+from helix_lineage.directory import bundles
 from helix_lineage.directory.entries import (
     MAX_BUNDLE_BYTES,
     Advance,
@@ -22,7 +33,7 @@ from helix_lineage.directory.entries import (
     decode,
     digest_of,
 )
-from helix_lineage.errors import DirectoryRefusal, LineageError, ShardError, TrustError
+from helix_lineage.errors import DirectoryRefusal, LineageError, ShardError, StatementMissing
 from helix_lineage.promotion import VerifiedPromotion, verify_promotion
 from helix_lineage.release import VerifiedRelease, verify_release
 from helix_lineage.revocation import VerifiedRevocation, verify_revocation
@@ -53,6 +64,11 @@ class KnownShard:
     seen: list[tuple[int, int, int, bytes]] = field(default_factory=list)
     """`(entry, time, size, note)` of every checkpoint taken, the registration's first."""
 
+    @property
+    def withdrawn(self) -> bool:
+        """Did its own key close it with nothing between header and close entry? Then it served nothing."""
+        return self.closed and self.size == 2
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -68,6 +84,8 @@ class Book:
     """What a directory has taken."""
 
     trust: Trust
+    environments: frozenset[str] = frozenset()
+    """Where a directory is for environments, a shard must be promoted into one of them; an auditor asks for none."""
     size: int = 0
     time_ns: int = 0
     """Of the last entry; the directory's time never goes back."""
@@ -79,7 +97,7 @@ class Book:
     newest: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     """Model and environment → newest generation, and the digest of its promotion."""
     void: list[int] = field(default_factory=list)
-    """Statements that the trust root does not bear (any more): they count for nothing."""
+    """Statements whose bundle is there, but that the trust root does not bear (any more): they count for nothing."""
 
     def decide(self, body: Entry, time_ns: int, bundle: bytes | None = None) -> int | None:
         """None when it may be taken; the index of the entry that says the same, if one does.
@@ -103,7 +121,10 @@ class Book:
             raise DirectoryRefusal(error.what, where=error.where) from error
 
     def apply(self, entry: bytes, bundle: bytes | None = None) -> None:
-        """Remember an entry that was taken. Raises DirectoryError when it is none."""
+        """Remember an entry that was taken.
+
+        Raises DirectoryError when it is none, StatementMissing when its bundle is absent or another one.
+        """
         time_ns, body = decode(entry)
         if isinstance(body, Statement):
             self._remember(body, bundle, time_ns)
@@ -150,11 +171,15 @@ class Book:
         self._counts("release", known, known.verified.release.digest, time_ns)
         self._counts("image", known, header.image, time_ns)
         if header.promotion is None:
+            if self.environments:
+                raise DirectoryRefusal(f"mode {header.mode}: a shard without a promotion is not registered here")
             return
         promoted = self.promotions.get(header.promotion)
         if promoted is None or not isinstance(promoted.verified, VerifiedPromotion):
             raise DirectoryRefusal("the header's promotion is unknown here", where=header.promotion)
         found = promoted.verified
+        if self.environments and found.environment not in self.environments:
+            raise DirectoryRefusal(f"no shard of {found.environment} is registered here", where=header.promotion)
         if found.promotion.parents["release"] != header.release:
             raise DirectoryRefusal("the header's promotion is of another release", where=header.promotion)
         if found.generation != header.generation:
@@ -240,16 +265,14 @@ class Book:
 
     def _verify(self, body: Statement, bundle: bytes | None, time_ns: int) -> Verified:
         """Raises LineageError, naming what does not hold."""
-        if bundle is None or digest_of(bundle) != body.digest:
-            raise DirectoryRefusal("the statement's bundle is not the one that the entry names")
-        at = _time(time_ns)
+        bundle, at = bundles.own(body, bundle), _time(time_ns)
         if body.predicate_type == release.PREDICATE_TYPE:
             return verify_release(bundle, self.trust, image=None, at=at)
         if body.predicate_type == revocation.PREDICATE_TYPE:
             return verify_revocation(bundle, self.trust, at=at)
         if body.predicate_type != promotion.PREDICATE_TYPE:
             raise DirectoryRefusal(f"no release, promotion or revocation: {body.predicate_type!r}")
-        named = _named_release(bundle)
+        named = bundles.named_release(bundle)
         known = self.releases.get(named)
         if known is None or not isinstance(known.verified, VerifiedRelease):
             raise DirectoryRefusal("the promotion's release is unknown here", where=named)
@@ -289,6 +312,8 @@ class Book:
         """Remember a statement, if the trust root (which may be another one by now) bears it."""
         try:
             verified = self._verify(body, bundle, time_ns)
+        except StatementMissing:
+            raise
         except LineageError:
             self.void.append(self.size)
             return
@@ -307,30 +332,10 @@ def statement_of(bundle: bytes) -> Statement:
     """What the log would hold of a bundle; nothing of it is believed. Raises DirectoryRefusal."""
     if len(bundle) > MAX_BUNDLE_BYTES:
         raise DirectoryRefusal(f"the bundle has {len(bundle)} bytes, more than {MAX_BUNDLE_BYTES}")
-    found = _payload(bundle).get("predicateType")
+    found = bundles.payload(bundle).get("predicateType")
     if not isinstance(found, str):
         raise DirectoryRefusal("the bundle holds no statement with a predicateType")
     return Statement(found, digest_of(bundle))
-
-
-def _named_release(bundle: bytes) -> str:
-    """The release that a promotion says it is of; unverified."""
-    try:
-        return str(_payload(bundle)["predicate"]["promotion"]["parents"]["release"])
-    except (KeyError, TypeError) as error:
-        raise DirectoryRefusal("the bundle's promotion names no release") from error
-
-
-def _payload(bundle: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(dsse.parse_bundle(bundle).payload)
-    except TrustError as error:
-        raise DirectoryRefusal(error.what) from error
-    except (ValueError, RecursionError) as error:
-        raise DirectoryRefusal(f"the bundle's payload is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise DirectoryRefusal("the bundle's payload is not an object")
-    return value
 
 
 def _revoked(kind: str, found: VerifiedRevocation) -> str:

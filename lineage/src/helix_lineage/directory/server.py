@@ -5,6 +5,8 @@ Needs `helix-lineage[directory]` (starlette, uvicorn); nothing else of the packa
 
 from __future__ import annotations
 
+import asyncio
+import math
 import re
 import socket
 from pathlib import Path
@@ -18,26 +20,44 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from helix_lineage.directory import entries, rules
+from helix_lineage.directory.admission import Registrants
 from helix_lineage.directory.receipt import Receipt
 from helix_lineage.directory.service import Directory
 from helix_lineage.directory.storage import STATEMENTS
-from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, LineageError
+from helix_lineage.errors import (
+    DirectoryAway,
+    DirectoryBusy,
+    DirectoryError,
+    DirectoryRefusal,
+    LineageError,
+    RegistrantUnknown,
+)
 
 _CBOR = "application/cbor"
 _BYTES = "application/octet-stream"
 _TILE = re.compile(r"(entries|\d{1,2})/(x\d{3}/){0,5}\d{3}(\.p/\d{1,3})?")
 _MAX_BODY = 2 * 65536
 _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
-_STATUS: dict[type[LineageError], int] = {DirectoryRefusal: 409, DirectoryAway: 503, DirectoryError: 400}
+_BODY_S = 20.0
+"""How long a body may take to come."""
+_BODIES = 64 * 2**20
+"""Bytes of all bodies of a kind that are being read at one time: as much as all connections with a shard's requests."""
+_STATUS: dict[type[LineageError], int] = {
+    RegistrantUnknown: 401, DirectoryRefusal: 409, DirectoryBusy: 429, DirectoryAway: 503, DirectoryError: 400,
+}  # fmt: skip
 
 
 class _Behind(DirectoryError):
     """The client holds a longer log than this one is."""
 
 
-def application(directory: Directory, root: Path) -> Starlette:
-    """The ASGI application of a directory whose log lies in `root`."""
-    api = _Api(directory, root)
+def application(directory: Directory, root: Path, registrants: Path) -> Starlette:
+    """The ASGI application of a directory whose log lies in `root`.
+
+    Args:
+        registrants: the file that says who may register shards (see `admission`).
+    """
+    api = _Api(directory, root, registrants)
     routes = [
         Route("/checkpoint", api.checkpoint),
         Route("/tile/{name:path}", api.tile),
@@ -63,10 +83,10 @@ def listen(host: str, port: int) -> socket.socket:
         raise DirectoryError(f"cannot listen: {error.strerror}", where=f"{host}:{port}") from error
 
 
-def run(directory: Directory, root: Path, listening: socket.socket) -> None:
+def run(directory: Directory, root: Path, registrants: Path, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted is answered."""
     config = uvicorn.Config(
-        application(directory, root),
+        application(directory, root, registrants),
         log_level="warning",
         access_log=False,
         limit_concurrency=512,
@@ -81,30 +101,34 @@ def run(directory: Directory, root: Path, listening: socket.socket) -> None:
 class _Api:
     """The endpoints."""
 
-    def __init__(self, directory: Directory, root: Path) -> None:
-        self._directory, self._root = directory, root
+    def __init__(self, directory: Directory, root: Path, registrants: Path) -> None:
+        self._directory, self._root, self._registrants = directory, root, registrants
+        # Apart, so that large statements, which anybody may send, never keep a shard's requests out.
+        self._shards, self._statements = _Bodies(), _Bodies()
 
     async def register(self, request: Request) -> Response:
         """POST /v1/shards."""
-        body = entries.decode_registration(await _body(request, _MAX_BODY))
-        return await self._take(request, body)
+        registrant = await run_in_threadpool(self._who, request)
+        body = entries.decode_registration(await self._shards.read(request, _MAX_BODY))
+        return await self._take(request, body, registrant=registrant)
 
     async def advance(self, request: Request) -> Response:
         """POST /v1/shards/<id>/checkpoints."""
-        body = entries.decode_advance(await _body(request, _MAX_BODY))
+        body = entries.decode_advance(await self._shards.read(request, _MAX_BODY))
         _same_shard(request, body.shard)
         return await self._take(request, body)
 
     async def end(self, request: Request) -> Response:
         """POST /v1/shards/<id>/close."""
-        body = entries.decode_ending(await _body(request, _MAX_BODY))
+        body = entries.decode_ending(await self._shards.read(request, _MAX_BODY))
         _same_shard(request, body.shard)
         return await self._take(request, body)
 
     async def submit(self, request: Request) -> Response:
         """POST /v1/statements."""
-        bundle = await _body(request, entries.MAX_BUNDLE_BYTES)
-        return await self._take(request, rules.statement_of(bundle), bundle)
+        bundle = await self._statements.read(request, entries.MAX_BUNDLE_BYTES)
+        # It may be long, and anybody may send it: it is parsed beside the event loop.
+        return await self._take(request, await run_in_threadpool(rules.statement_of, bundle), bundle)
 
     async def state(self, request: Request) -> Response:
         """GET /v1/shards/<id>."""
@@ -142,13 +166,23 @@ class _Api:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise HTTPException(404) from error
 
-    async def _take(self, request: Request, body: entries.Entry, bundle: bytes | None = None) -> Response:
+    def _who(self, request: Request) -> str:
+        """The registrant that asks. Raises RegistrantUnknown, and DirectoryAway when the directory knows of none."""
+        try:
+            known = Registrants.load(self._registrants)
+        except DirectoryError as error:
+            raise DirectoryAway(error.what) from error
+        return known.who(request.headers.getlist("authorization"))
+
+    async def _take(
+        self, request: Request, body: entries.Entry, bundle: bytes | None = None, registrant: str = ""
+    ) -> Response:
         seen = _seen(request)
         if seen > self._directory.book.size:
             raise _Behind(f"you hold a checkpoint of {seen} entries, and there are {self._directory.book.size}")
 
         def take() -> Receipt:
-            return self._directory.take(body, bundle=bundle, seen=seen)
+            return self._directory.take(body, bundle=bundle, seen=seen, registrant=registrant)
 
         receipt = await run_in_threadpool(take)
         return Response(receipt.to_bytes(), media_type=_CBOR)
@@ -166,14 +200,29 @@ def _same_shard(request: Request, shard: str) -> None:
         raise DirectoryError(f"the body is about the shard {shard}", where=request.path_params["shard"])
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The body, if it is not longer than it may be."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > most:
-            raise HTTPException(413)
-    return bytes(data)
+class _Bodies:
+    """The bodies that are being read: bounded each, in time, and together."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    async def read(self, request: Request, most: int) -> bytes:
+        """The body, if it is not longer than it may be, and comes soon. Raises HTTPException or DirectoryBusy."""
+        data = bytearray()
+        try:
+            async with asyncio.timeout(_BODY_S):
+                async for chunk in request.stream():
+                    self._bytes += len(chunk)
+                    data += chunk
+                    if len(data) > most:
+                        raise HTTPException(413)
+                    if self._bytes > _BODIES:
+                        raise DirectoryBusy("too many requests are being read", 1.0)
+        except TimeoutError as error:
+            raise HTTPException(408) from error
+        finally:
+            self._bytes -= len(data)
+        return bytes(data)
 
 
 def _said(error: LineageError) -> dict[str, str | None]:
@@ -182,11 +231,19 @@ def _said(error: LineageError) -> dict[str, str | None]:
 
 def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, LineageError)  # noqa: S101  it is registered for these
-    status = 416 if isinstance(error, _Behind) else _STATUS.get(type(error), 400)
-    return JSONResponse(_said(error), status)
+    status, headers = 416 if isinstance(error, _Behind) else _STATUS.get(type(error), 400), {}
+    if isinstance(error, DirectoryBusy):
+        headers["Retry-After"] = str(math.ceil(max(error.retry_s, 1)))
+    if isinstance(error, RegistrantUnknown):
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(_said(error), status, headers)
 
 
 def _no_such_thing(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    words = {404: "there is nothing of that name", 413: "the body is longer than it may be"}
+    words = {
+        404: "there is nothing of that name",
+        408: "the body did not come in time",
+        413: "the body is longer than it may be",
+    }
     return JSONResponse({"error": words.get(error.status_code, error.detail), "where": None}, error.status_code)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from helix_lineage.checkpoint import DIRECTORY_ORIGIN
-from helix_lineage.directory import entries, rules
+from helix_lineage.directory import bundles, entries, rules
+from helix_lineage.directory.admission import Bounds, Limiter
 from helix_lineage.directory.receipt import ROLE, Receipt, ShardState
 from helix_lineage.directory.storage import DirectoryLog
-from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal
+from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, StatementMissing
 from helix_lineage.trust import Trust, key_id_of
 
 
@@ -54,29 +55,43 @@ class Directory:
         trust: Trust,
         *,
         now: Callable[[], int] = time.time_ns,
+        environments: Iterable[str] = (),
+        bounds: Bounds | None = None,
     ) -> None:
-        """Begin, or go on with, the log in the folder `root`. Raises DirectoryError."""
+        """Begin, or go on with, the log in the folder `root`.
+
+        Raises DirectoryError, and StatementMissing when a statement that was taken is not there: what it
+        revoked would be forgotten.
+
+        Args:
+            environments: register only what was promoted into one of these; anything when there are none.
+            bounds: how much is taken in a time; None: any number.
+        """
         self._log = DirectoryLog.open(root, origin, key)
         self.origin = origin
         self._now = now
         self._lock = threading.Lock()
-        self.book = rules.Book(trust)
-        for entry in self._log.entries():
-            _, body = entries.decode(entry)
-            bundle = self._log.statements(body.digest) if isinstance(body, entries.Statement) else None
-            self.book.apply(entry, bundle)
+        self.book = rules.Book(trust, frozenset(environments))
+        try:
+            self._remember()
+        except BaseException:
+            self._log.release()
+            raise
+        self._limiter = None if bounds is None else Limiter(bounds, self.book)
 
     @property
     def note(self) -> bytes:
         """The newest signed checkpoint."""
         return self._log.note
 
-    def take(self, body: entries.Entry, *, bundle: bytes | None = None, seen: int = 0) -> Receipt:
+    def take(self, body: entries.Entry, *, bundle: bytes | None = None, seen: int = 0, registrant: str = "") -> Receipt:
         """Take a request, or say which entry holds it already.
 
-        Raises DirectoryRefusal with the reason, DirectoryAway when it cannot be kept.
+        Raises DirectoryRefusal with the reason, DirectoryAway when it cannot be kept, DirectoryBusy when it is too
+        much now.
 
         Args:
+            registrant: who registers a shard, proven before.
             seen: size of the checkpoint that the client holds; the receipt proves that the log only grew since.
         """
         with self._lock:
@@ -85,6 +100,9 @@ class Directory:
             at = max(self._now(), self.book.time_ns)
             index = self.book.decide(body, at, bundle)
             if index is None:
+                # Counted once the rules let it in: who has not a shard's key cannot use up what it may send.
+                if self._limiter is not None:
+                    self._limiter.charge(body, registrant, at)
                 entry = body.entry(at)
                 index = self._log.append(entry, bundle)
                 self.book.apply(entry, bundle)
@@ -102,6 +120,19 @@ class Directory:
         """Let go of the folder."""
         with self._lock:
             self._log.close()
+
+    def _remember(self) -> None:
+        """Every entry of the log, with its bundle. Raises DirectoryError, StatementMissing naming every one."""
+        lost: list[StatementMissing] = []
+        for entry in self._log.entries():
+            _, body = entries.decode(entry)
+            bundle = self._log.statements(body.digest) if isinstance(body, entries.Statement) else None
+            try:
+                self.book.apply(entry, bundle)
+            except StatementMissing as error:
+                lost.append(error)
+        if lost:
+            raise bundles.missing(lost, str(self._log.root))
 
     def _receipt(self, index: int, seen: int) -> Receipt:
         try:

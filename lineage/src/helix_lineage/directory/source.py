@@ -103,12 +103,15 @@ class UrlSource(Source):
         return data
 
 
-def fetch(http: httpx.Client, method: str, url: str, content: bytes | None = None) -> tuple[int, bytes]:
+def fetch(
+    http: httpx.Client, method: str, url: str, content: bytes | None = None, token: str | None = None
+) -> tuple[int, bytes]:
     """Status and body. Raises DirectoryAway when there is no answer, or one without end."""
     import httpx  # noqa: PLC0415  only who talks to a directory needs it
 
     try:
-        with http.stream(method, url, content=content) as answer:
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        with http.stream(method, url, content=content, headers=headers) as answer:
             data = bytearray()
             for chunk in answer.iter_bytes():
                 data += chunk

@@ -126,9 +126,12 @@ class DirectoryLog:
         return path.read_bytes()
 
     def statements(self, digest: bytes) -> bytes | None:
-        """A bundle that was kept; None when it is not there."""
+        """A bundle that was kept; None when it is not there. Raises DirectoryAway."""
         path = self._statement(digest)
-        return path.read_bytes() if path.is_file() else None
+        try:
+            return path.read_bytes() if path.is_file() else None
+        except OSError as error:
+            raise DirectoryAway(f"cannot read a statement: {error.strerror}", where=str(path)) from error
 
     def entries(self) -> Iterator[bytes]:
         """Every entry, in order. Raises DirectoryAway."""
@@ -139,6 +142,10 @@ class DirectoryLog:
         """Make the tiles durable and let go."""
         if not self._broken:
             self._tiles.publish(self._note, durable=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the folder as it is."""
         self._journal.close()
         self._lock.release()
 

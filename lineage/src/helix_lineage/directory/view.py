@@ -12,11 +12,12 @@ from datetime import datetime
 from helix_lineage import merkle
 from helix_lineage.canonical import Json, encode_number
 from helix_lineage.checkpoint import Checkpoint
+from helix_lineage.directory import bundles
 from helix_lineage.directory.entries import Statement, decode
 from helix_lineage.directory.receipt import open_note
 from helix_lineage.directory.rules import Book, KnownShard
 from helix_lineage.directory.source import Source
-from helix_lineage.errors import LineageError, ShardError, TrustError
+from helix_lineage.errors import DirectoryAway, LineageError, ShardError, StatementMissing, TrustError
 from helix_lineage.shard.header import ShardHeader
 from helix_lineage.trust import Trust
 
@@ -55,6 +56,8 @@ class View:
     book: Book
     problems: list[tuple[int, str]] = field(default_factory=list)
     """Entries that the directory should not have taken."""
+    missing: list[tuple[int, StatementMissing]] = field(default_factory=list)
+    """Entries whose bundle is absent or another one: what they say is unknown."""
 
     def shard(self, name: str) -> KnownShard | None:
         """What is known of a shard."""
@@ -114,11 +117,15 @@ def witnessed(view: View, header: ShardHeader, sequence: int, shard: str) -> Wit
 
 
 def load(source: Source, trust: Trust, at: datetime, *, audited: bool = False) -> View:
-    """Read it all. Raises TrustError when signature or entries do not hold, DirectoryAway when it cannot be read.
+    """Read it all.
+
+    Raises TrustError when signature or entries do not hold, DirectoryAway when it cannot be read, StatementMissing
+    when a bundle is not there: a directory that is not whole says of nothing that it was not revoked.
 
     Args:
         at: when the directory's key must hold.
-        audited: check every entry by the rules, with every signature in it.
+        audited: check every entry by the rules, with every signature in it; what is wrong or missing stands in the
+            view then, and is not raised.
     """
     note = source.require("checkpoint")
     signed = open_note(note, trust, at)
@@ -132,9 +139,20 @@ def load(source: Source, trust: Trust, at: datetime, *, audited: bool = False) -
     for index, entry in enumerate(held):
         try:
             _take(view, source, entry, audited=audited)
+            continue
+        except DirectoryAway:
+            raise
+        except StatementMissing as error:
+            view.missing.append((index, error))
         except LineageError as error:
+            if not audited:
+                raise TrustError(
+                    f"entry {index} of the directory does not hold: {error.what}", where=str(source)
+                ) from error
             view.problems.append((index, error.what))
-            view.book.size = index + 1
+        view.book.size = index + 1
+    if view.missing and not audited:
+        raise bundles.missing([error for _, error in view.missing], str(source))
     return view
 
 
@@ -142,7 +160,9 @@ def _take(view: View, source: Source, entry: bytes, *, audited: bool) -> None:
     """One entry. Raises LineageError when it should not be there."""
     book = view.book
     time_ns, body = decode(entry)
-    bundle = source.read(f"v1/statements/{body.digest.hex()}") if isinstance(body, Statement) else None
+    bundle = None
+    if isinstance(body, Statement):
+        bundle = bundles.own(body, source.read(f"v1/statements/{body.digest.hex()}"))
     if audited:
         if time_ns < book.time_ns:
             raise TrustError("the directory's time went back")

@@ -33,7 +33,8 @@ def init(
     encrypted with the passphrase in COSIGN_PASSWORD, or with the empty one if that is not set; the
     directory, which has nobody to ask, keeps its own in the clear. Their builder id is `laptop`, which
     production environments refuse; the cache key's is the machine's trust domain: a release uses only
-    what its own domain recorded.
+    what its own domain recorded. A token is made too: with it servers of this machine register their shards
+    at its directory (`directory.token`, mode 0600; the directory knows its digest, in `registrants`).
     """
     if domain not in seals.DOMAINS:
         raise KeysError(f"no trust domain is called {domain!r}; there are: {', '.join(seals.DOMAINS)}")

@@ -43,6 +43,12 @@ _CALLERS = tuple(
     {"namespaceSelector": {"matchLabels": {f"helix.example/{who}": "true"}}} for who in ("client", "monitoring")
 )
 """Who may call a server: namespaces that say so by a label, which only a platform engineer sets."""
+_TOKEN = {
+    "secretName": "helix-directory-token",
+    "defaultMode": 0o440,
+    "items": [{"key": "token", "path": "token"}],
+}
+"""The one secret that a server gets: what registers its shard. The platform's own, and not in Git."""
 _COLLECTOR = {"namespaceSelector": {"matchLabels": {"helix.example/collector": "true"}}}
 """And where it may send traces, where an environment says so."""
 
@@ -94,7 +100,7 @@ def knows_its_environment(manifests: Sequence[Manifest]) -> Iterator[Fault]:
 
 
 def settings_are_frozen(manifests: Sequence[Manifest]) -> Iterator[Fault]:
-    """What a pod mounts is there, immutable, and named by its content; only the trust root is the platform's."""
+    """What a pod mounts is there, immutable, and named by its content; the platform's are trust root and token."""
     settings = {get(item, "metadata", "name"): item for item in of_kind(manifests, "ConfigMap")}
     for workload in of_kind(manifests, *WORKLOADS):
         for name in sorted(set(_config_maps(pod_of(workload))) - {TRUST}):
@@ -102,9 +108,12 @@ def settings_are_frozen(manifests: Sequence[Manifest]) -> Iterator[Fault]:
             if found is None or found.get("immutable") is not True or not re.search(r"-[a-z0-9]{10}$", name):
                 how = "is not there" if found is None else "may change under the pod"
                 yield Fault(title(workload), "settings-are-frozen", f"ConfigMap {name} {how}", "use configMapGenerator")
-        for kind in ("secretRef", "secretKeyRef", "secret"):
-            if kind in _keys(pod_of(workload)):
-                yield Fault(title(workload), "settings-are-frozen", "a secret reaches the pod", "servers need none")
+        for secret in _secrets(pod_of(workload)):
+            if secret != _TOKEN:
+                yield Fault(
+                    title(workload), "settings-are-frozen", f"a secret reaches the pod: {secret}",
+                    "servers need none but the directory's token",
+                )  # fmt: skip
 
 
 def no_default_token(manifests: Sequence[Manifest]) -> Iterator[Fault]:
@@ -208,6 +217,11 @@ def registers_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
     """A server names a directory, and may call that, the cluster's DNS and a collector of traces, and nothing else."""
     for workload in of_kind(manifests, *WORKLOADS):
         for container in containers(workload):
+            if _TOKEN not in [get(volume, "secret") for volume in items(pod_of(workload), "volumes")]:
+                yield Fault(
+                    title(workload), "registers-its-shard", "no volume holds the token that registers shards",
+                    "see base/statefulset.yaml",
+                )  # fmt: skip
             said = [get(item, "value") for item in items(container, "env") if get(item, "name") == "HELIX_DIRECTORY"]
             if len(said) != 1 or not str(said[0]).startswith(("http://", "https://")):
                 yield Fault(
@@ -309,8 +323,13 @@ def _config_maps(value: Any) -> Iterator[str]:
             yield from _config_maps(item)
 
 
-def _keys(value: Any) -> set[str]:
-    """Every key below."""
+def _secrets(value: Any) -> Iterator[Any]:
+    """What refers to a secret, wherever it stands below."""
     if isinstance(value, dict):
-        return set(value).union(*map(_keys, value.values()))
-    return set().union(*map(_keys, value)) if isinstance(value, list) else set()
+        for key, item in value.items():
+            if key in ("secretRef", "secretKeyRef", "secret"):
+                yield item
+            yield from _secrets(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets(item)
