@@ -188,5 +188,6 @@ def _worst(values: Iterable[float], complete: bool) -> float:
 
 
 def _row(case: str, metric: str, value: float, allowed: Mapping[str, float] | None) -> Row:
-    """A measurement; with no tolerances it is reported and not judged."""
-    return {"case": case, "metric": METRICS[metric], "value": value, "allowed": allowed and allowed[metric]}
+    """A measurement; without `allowed` it is reported and not judged. A tolerance that is absent is an error."""
+    limit = None if allowed is None else allowed[metric]
+    return {"case": case, "metric": METRICS[metric], "value": value, "allowed": limit}
