@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TRUST = {
     "canonical", "records", "dsse", "trust", "release", "merkle", "checkpoint", "promotion", "releases", "typed",
     "trace", "revocation", "shard/header", "shard/entries",
-    "directory/admission", "directory/bundles", "directory/entries", "directory/receipt", "directory/rules", "directory/witness",
+    "directory/admission", "directory/bundles", "directory/entries", "directory/receipt", "directory/rules",
+    "directory/witness",
 }  # fmt: skip
 """The modules that decide what is believed."""
 
@@ -41,7 +42,7 @@ def test_a_test_left_out_is_a_failure(tmp_path: Path) -> None:
     environment = {**os.environ, "COVERAGE_FILE": str(tmp_path / "data")}
 
     tests = "tests/helix_lineage/test_checkpoint.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--cov", tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--cov", "-n", "2", tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert "passed" in done.stdout
     assert "failed" not in done.stdout

@@ -22,7 +22,16 @@ let
 
   # From what changes least to what changes most: a registry and a node keep what they have.
   content = [
-    (oci.layers { name = "base"; source = base; prefix = ""; })
+    (oci.layers {
+      name = "base";
+      source = base;
+      prefix = "";
+      # What opens a prompt on a live server, or a web page of its modules: builds and tests use it, servers don't.
+      without = [
+        "usr/bin/pdb3.11" "usr/bin/pydoc3.11" "usr/lib/python3.11/pdb.py" "usr/lib/python3.11/pydoc.py"
+        "usr/lib/python3.11/pydoc_data"
+      ];
+    })
     (oci.layers {
       name = "${model}-serve-env";
       source = "${serve}/site-packages";

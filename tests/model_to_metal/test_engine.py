@@ -244,7 +244,7 @@ def test_a_refusal_is_recorded_and_stops_the_release(engine: Engine, state: Stat
     assert record.parameters["cases"] == [case]
     assert caught.value.failed == (case,)
     assert caught.value.verdict == record.to_json()
-    assert "1 failed cases" in str(caught.value)
+    assert "failed cases: 1" in str(caught.value)
     assert "FAIL a: b is 2, allowed 1" in str(caught.value)
 
 

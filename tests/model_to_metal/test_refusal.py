@@ -92,7 +92,7 @@ def test_every_command_that_the_gate_refuses_lists_each_failed_case(
     status, out, err = command(*arguments)
     assert status == cli.NO
     assert [row for row in out.splitlines() if row.startswith("FAIL")] == LISTED
-    assert "the regression gate refused toy: 2 failed cases" in err
+    assert "the regression gate refused toy; failed cases: 2" in err
     assert "fix:   mend what is listed, then: helix regress toy" in err
 
 

@@ -178,3 +178,19 @@ def test_an_image_layout_holds_what_its_manifest_names(script: Script, tmp_path:
         len(blobs[layer["digest"]]) for layer in manifest["layers"]
     ]
     assert len(config["rootfs"]["diff_ids"]) == len(manifest["layers"]) == 1
+
+
+def test_what_is_to_stay_out_stays_out_with_its_byte_code(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    for name in ("lib/pdb.py", "lib/__pycache__/pdb.cpython-311.pyc", "lib/pdbx.py", "lib/data/a.py", "lib/x.py"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("x")
+    monkeypatch.setenv("WITHOUT", json.dumps(["lib/pdb.py", "lib/data"]))
+    script("oci/layers.py").main(tmp_path / "out", source, "", "")
+    (layer,) = json.loads((tmp_path / "out/layers.json").read_text())
+    assert [file["path"] for file in layer["files"]] == ["lib/pdbx.py", "lib/x.py"]
+    monkeypatch.setenv("WITHOUT", json.dumps(["lib/gone.py"]))
+    with pytest.raises(SystemExit, match=r"lib/gone.py is to stay out, and is not there"):
+        script("oci/layers.py").main(tmp_path / "other", source, "", "")

@@ -4,7 +4,8 @@
 
 SOURCE is a folder, PREFIX where it lies in the image, WHEELS a file that maps each distribution
 to its files (then every large one gets a layer of its own) or empty; further folders go into the
-last layer. Gives, under OUT,
+last layer. The variable WITHOUT may hold a JSON list of files and folders of SOURCE that stay out, with
+their byte code. Gives, under OUT,
 `blobs/sha256/<hex>` and `layers.json`: a list, bottom first, of `{"digest", "size", "diff_id",
 "files"}`, where a file is `{"path", "digest", "size", "mode"}` or `{"path", "link"}`. Runs inside
 the Nix build, standard library only.
@@ -14,6 +15,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import sys
 import tarfile
@@ -32,7 +34,11 @@ SHARED_FOLDERS = {"tmp": 0o1777}
 def main(out: Path, source: Path, prefix: str, wheels: str, *more: str) -> None:
     """Pack SOURCE, and further folders with it."""
     (out / "blobs/sha256").mkdir(parents=True)
+    without = tuple(json.loads(os.environ.get("WITHOUT", "[]")))
     names = sorted(path.relative_to(source).as_posix() for path in walk(source))
+    if absent := sorted(set(without) - set(names)):
+        sys.exit(f"{absent[0]} is to stay out, and is not there")
+    names = [name for name in names if not any(Path(origin(name)).is_relative_to(name_out) for name_out in without)]
     layers = [{inside(prefix, name): source / name for name in part} for part in split(source, names, wheels)]
     for folder, where in zip(map(Path, more[::2]), more[1::2], strict=True):
         found = {inside(where, path.relative_to(folder).as_posix()): path for path in walk(folder)}

@@ -303,7 +303,7 @@ def _refused(stage: str, record: Record, model: str) -> GateRefused:
     failed = refusal.failures(record.parameters)
     kind = "findings" if stage == "guard" else "failed cases"
     return GateRefused(
-        f"the {gate} refused {model}: {len(failed)} {kind}, listed here and in the recorded verdict",
+        f"the {gate} refused {model}; {kind}: {len(failed)}, listed here and in the recorded verdict",
         digest=record.digest,
         failed=failed,
         verdict=record.to_json(),

@@ -30,9 +30,10 @@ import torch
 
 from helix_lineage.typed import encode
 from helixserve.contract import Contract
+from helixserve.runners import open_runner
 from helixserve.sampling import permutation, uniforms
 from proteinmpnn_model import evaluate, golden
-from proteinmpnn_model.decode import Choice, allowed, decoding_order
+from proteinmpnn_model.decode import Choice, Decoder, allowed, decoding_order
 from proteinmpnn_model.featurize import featurize
 from proteinmpnn_model.model import ProteinMPNN
 from proteinmpnn_model.reference import ReferenceDecoder
@@ -54,7 +55,7 @@ def decisions(engine: Path, weights: Path, data: Path, structures: list[str]) ->
         "dispatch": torch.backends.cpu.get_cpu_capability(),
         "level": machine.widest(),
         "rows": rows,
-        "upstream": {name: _upstream(model, weights, data, name) for name in structures},
+        "upstream": {name: _upstream(model, _graphs(engine), weights, data, name) for name in structures},
         "golden": {f"float{bits}": _golden(weights, data, structures, double=bits == 64) for bits in (64, 32)},
         "answers": _answers(model, data, structures),
     }
@@ -70,7 +71,12 @@ def _cases(scratch: Path, structures: list[str]) -> Path:
     return scratch / "golden"
 
 
-def _upstream(model: ProteinMPNN, weights: Path, data: Path, name: str) -> Found:
+def _graphs(engine: Path) -> Decoder:
+    """The exported graphs in ONNX Runtime."""
+    return Decoder(open_runner("onnxruntime", {path.stem: path.read_bytes() for path in engine.glob("*.onnx")}))
+
+
+def _upstream(model: ProteinMPNN, graphs: Decoder, weights: Path, data: Path, name: str) -> Found:
     """How far our log-probabilities lie from upstream's in float64, and whether it draws the same sequence."""
     path = data / "structures" / name
     structure = read_structure(path.read_text(), "pdb", residue_limit=2000)
@@ -80,13 +86,14 @@ def _upstream(model: ProteinMPNN, weights: Path, data: Path, name: str) -> Found
     order, drawn = decoding_order(permutation(0, size), free), uniforms(0, size)
     expected = theirs.log_probabilities(backbone.native, order)
     found: Found = {}
-    for kind, decoder in (("native", model.decoder), ("float64", ReferenceDecoder(weights, double=True))):
+    ours = {"native": model.decoder, "graphs": graphs, "float64": ReferenceDecoder(weights, double=True)}
+    for kind, decoder in ours.items():
         encoded = decoder.encode(backbone)
         told = decoder.decode(backbone, encoded, backbone.native, order).log_probabilities_la
         found[kind] = float(np.abs(told - expected)[free].max())
     choice = Choice(free, drawn, 1.0, allowed("X"))
-    ours = model.decoder.decode(backbone, model.decoder.encode(backbone), backbone.native, order, choice).residues_l
-    return {**found, "same_sequence": np.array_equal(ours, theirs.sample(order, drawn, free, 1.0))}
+    designed = model.decoder.decode(backbone, model.decoder.encode(backbone), backbone.native, order, choice)
+    return {**found, "same_sequence": np.array_equal(designed.residues_l, theirs.sample(order, drawn, free, 1.0))}
 
 
 def _golden(weights: Path, data: Path, structures: list[str], *, double: bool) -> float:

@@ -15,6 +15,7 @@ def short(found: Found) -> list[str]:
     numbers = {f"{row['case']}: {row['metric']}": (row["value"], row["allowed"]) for row in _judged_rows(found)}
     for name, upstream in found["upstream"].items():
         numbers[f"{name}, kernels against upstream"] = (upstream["native"], tolerances.NATIVE)
+        numbers[f"{name}, graphs in ONNX Runtime against upstream"] = (upstream["graphs"], tolerances.GRAPHS)
         numbers[f"{name}, float64 against upstream"] = (upstream["float64"], tolerances.DOUBLE)
         numbers[f"{name}, another sequence than upstream's"] = (not upstream["same_sequence"], 0)
     numbers["golden numbers written again"] = (found["golden"]["float64"], tolerances.GOLDEN)
