@@ -55,6 +55,7 @@ def audit(
             options.sources(trust, store, release),
             checkpoints=kept,
             directory=None if directory is None else lambda: options.open_directory(directory, trust, audited=True),
+            directory_folder=Path(directory) if directory is not None and Path(directory).is_dir() else None,
             whole=not part,
             progress=status.update,
         )
@@ -69,7 +70,8 @@ def audit(
 def _print(report: Report) -> None:
     console = options.console()
     for finding in report.findings:
-        console.print(f"[red]{finding.rule}[/red]  {finding.shard}  {escape(finding.message)}")
+        more = f" (and {finding.follow} more that follow from it)" if finding.follow else ""
+        console.print(f"[red]{finding.rule}[/red]  {finding.shard}  {escape(finding.message)}{more}")
     for note in report.notes:
         console.print(f"[dim]note  {escape(note)}[/dim]")
     counts = f"{report.shards} shards, {report.entries} entries, {report.predictions} predictions"
