@@ -61,6 +61,8 @@ class World:
     """A prediction of each shard."""
     image: str
     filesystem: str
+    release: bytes
+    """The bundle."""
 
     @property
     def log(self) -> Log:
@@ -190,7 +192,7 @@ def make_world(root: Path) -> World:
     _store(root / "store", chain)
     (root / "releases/m").mkdir(parents=True)
     (root / "releases/m/release.sigstore.json").write_bytes(release)
-    return World(root, office, chain, tuple(ids), image, filesystem)
+    return World(root, office, chain, tuple(ids), image, filesystem, release)
 
 
 def _store(root: Path, chain: Chain) -> None:

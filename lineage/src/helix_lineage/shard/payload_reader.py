@@ -168,13 +168,16 @@ def erase(folder: ShardFolder, sequence: int, *, link: bool = False) -> None:
     An input is shared by all items of its request: with `link`, none of them can be replayed
     any more, and nobody can tell what they were. Raises ShardError.
     """
+    try:
+        untrusted.check_folder(folder.payload)
+    except OSError as error:
+        raise ShardError(f"cannot erase the payload: {error.strerror}", where=str(folder.payload)) from error
     reader = PayloadReader(folder)
     place = reader.output(sequence)
     places = [place]
     if link:
         places.append(reader.record(place.record.input_segment, place.record.input_offset, payload.INPUT))
     try:
-        untrusted.check_folder(folder.payload)
         for item in places:
             overwrite(folder.segment(item.segment), item.record.erased(salt=link).to_bytes(), item.offset)
     except OSError as error:
