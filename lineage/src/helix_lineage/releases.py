@@ -85,6 +85,14 @@ def find_release(shard: Shard, sources: Sources) -> FoundRelease:
     return _from_store(digest, sources.store, problem)
 
 
+def read_bundle(path: Path) -> bytes:
+    """A signed bundle that somebody named. Raises TrustError when it is no file of a size that may be."""
+    try:
+        return untrusted.read(path, limit=untrusted.MAX_BUNDLE_BYTES, follow=True)
+    except OSError as error:
+        raise TrustError(f"cannot read the bundle: {error.strerror}", where=str(path)) from error
+
+
 def _read(path: Path, *, follow: bool) -> bytes:
     """The file; empty when it cannot be read."""
     try:

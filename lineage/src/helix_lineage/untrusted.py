@@ -34,7 +34,7 @@ _MAX_DIGITS = 20
 """Of an integer; RFC 8785 holds fewer."""
 _MAX_READ = 2**30
 """Bytes that one system call is asked for."""
-_MAX_HOLES = 64 * 2**20
+_MAX_HOLES = 256 * 2**20
 """Bytes that may follow a hole. What our writers wrote has none: a sparse terabyte costs whoever plants it nothing."""
 
 # Not to wait for a pipe's writer, and not to become a terminal's process.

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,18 +37,24 @@ def _process(folder: Path, first: int, count: int, sabotage: str) -> Iterator[su
         process.wait()
 
 
+def _pass_on(lines: Iterable[str], to: queue.SimpleQueue[str]) -> None:
+    for line in lines:
+        to.put(line)
+    to.put("")
+
+
 def _run(folder: Path, first: int, count: int, *, sabotage: str = "", patience: float = SECONDS_EACH) -> Counter[str]:
     """Cases `[first, first + count)` in one process; how many there were of each kind. Raises Broken."""
     seen: Counter[str] = Counter()
     with _process(folder, first, count, sabotage) as process:
         assert process.stdout is not None
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=lambda: [lines.put(line) for line in (*process.stdout, "")], daemon=True).start()
-        patient = 60.0
-        """The first waits for the process to start, too."""
+        threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
+        start = 60.0
+        """More patience for the first, who waits for the process to start, too."""
         for number in range(first, first + count):
             try:
-                line = lines.get(timeout=patience + patient)
+                line = lines.get(timeout=patience + start)
             except queue.Empty:
                 raise Broken(f"case {number} hangs") from None
             if not line:
@@ -56,7 +62,7 @@ def _run(folder: Path, first: int, count: int, *, sabotage: str = "", patience: 
             said = json.loads(line)
             if said["fault"] is not None:
                 raise Broken(f"case {number}, {said['what']}: {said['fault']}")
-            patient = 0
+            start = 0.0
             seen[said["what"].split(": ")[1]] += 1
     return seen
 

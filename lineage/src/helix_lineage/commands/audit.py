@@ -35,7 +35,8 @@ def audit(
     """Derive everything in the log again, and name what does not hold.
 
     With --directory: what was dropped, truncated, rolled back, forked, never registered or never closed too,
-    and host times that the directory's rule out. The directory's own log is checked by its rules.
+    and host times that the directory's rule out. The directory's own log is checked by its rules; of a folder, its
+    journal too.
 
     Exit status: 0 nothing found; 1 something found; 2 no audit.
 
