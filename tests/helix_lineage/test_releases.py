@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helix_lineage.errors import TrustError
-from helix_lineage.releases import Sources, find_release
+from helix_lineage.releases import Sources, find_release, read_bundle
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Shard
 from helix_lineage.store import Store
@@ -53,3 +54,12 @@ def test_a_header_that_names_another_kind_of_record(tmp_path: Path) -> None:
         (name,) = writer.append(request())
     with pytest.raises(TrustError, match=r"the header's release is a helix\.trained-weights"):
         find_release(world.log.find(name)[0], Sources(store=store))
+
+
+def test_a_bundle_that_somebody_named_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "bundle").write_bytes(b"{}")
+    (tmp_path / "link").symlink_to("bundle")
+    assert read_bundle(tmp_path / "link") == b"{}"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TrustError, match="cannot read the bundle: it is a pipe"):
+        read_bundle(tmp_path / "pipe")
