@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -119,11 +120,10 @@ class World:
     def _readers(self, part: str) -> Iterator[tuple[str, Callable[[], object]]]:
         if part in ("log", "directory"):
             yield "audit", lambda: self._print_audit(directory=part == "directory")
-        if part in ("log", "releases"):
+        if part == "log":
             for name in self.ids:
                 yield f"trace {name}", lambda name=name: self._print_trace(name)  # type: ignore[misc]
                 yield f"plan {name}", lambda name=name: plan(self.log, name, self.sources)  # type: ignore[misc]
-        if part == "log":
             yield "receipt", lambda: receipt.make(self.log, self.ids[0]).to_bytes()
             yield "page", lambda: page(gather(self.log, self.ids[0], self.sources))
             yield "newest", lambda: newest_seen(self.log, "m", "staging")
@@ -139,6 +139,11 @@ class World:
             yield "observations", lambda: store.observations(self.chain.release.digest)
             yield "observe", lambda: store.observe(self.chain.release.digest, {"commit": "c" * 40})
             yield "chain", lambda: find_release(self._shard(), Sources(store=Store(self.root / "store")))
+        if part == "releases":
+            bare = Log(self.root / "bare")
+            yield "trace", lambda: trace(bare, self.ids[0], self.sources).to_json()
+            yield "plan", lambda: plan(bare, self.ids[0], self.sources)
+            yield "audit", lambda: audit(bare, self.sources)
         if part == "images":
             yield "image", self._open_image
 
@@ -190,6 +195,9 @@ def make_world(root: Path) -> World:
             shard = Shard(writer.folder)
             directory.take(evidence.ending(shard, directory.state(shard.id).size))
     _store(root / "store", chain)
+    bare = root / "bare" / ids[0].partition(".")[0]
+    shutil.copytree(root / "log" / bare.name, bare)
+    (bare / "release.sigstore.json").unlink()  # so that the folder of releases is asked for it
     (root / "releases/m").mkdir(parents=True)
     (root / "releases/m/release.sigstore.json").write_bytes(release)
     return World(root, office, chain, tuple(ids), image, filesystem, release)
