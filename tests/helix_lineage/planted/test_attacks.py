@@ -8,6 +8,7 @@ import shutil
 import signal
 import struct
 import zlib
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,19 @@ def test_a_pipe_in_the_directory_is_found(world: World, name: str) -> None:
     status, found = _audit(world)
     assert status == 1
     assert "it is a pipe, not a regular file" in found["", "directory"]
+
+
+def test_a_revocation_does_not_vanish_behind_a_pipe(world: World) -> None:
+    """Whoever can't read a statement doesn't know what it revokes: a trace ends, an audit lists it."""
+    for path in (world.directory / "statement").iterdir():
+        if b"revo" in b64decode(json.loads(path.read_bytes())["dsseEnvelope"]["payload"]):
+            path.unlink()
+            os.mkfifo(path)
+    status, said = _command(world, "trace", world.ids[0], "--directory", str(world.directory))
+    assert status == 2
+    assert "it is a pipe, not a regular file" in said
+    status, found = _audit(world)
+    assert (status, list(found)) == (1, [("", "directory")])
 
 
 def test_a_payload_offset_beyond_what_a_file_can_have(world: World, shard: ShardFolder) -> None:

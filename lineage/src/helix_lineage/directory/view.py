@@ -135,16 +135,27 @@ def load(source: Source, trust: Trust, at: datetime, *, audited: bool = False) -
         try:
             _take(view, source, entry, audited=audited)
         except LineageError as error:
+            if isinstance(error, _NotReadError) and not audited:
+                raise  # it may have been a revocation: whoever does not list problems must not go on without it
             view.problems.append((index, error.what))
             view.book.size = index + 1
     return view
+
+
+class _NotReadError(TrustError):
+    """Something else lies in the place of a statement's bundle."""
 
 
 def _take(view: View, source: Source, entry: bytes, *, audited: bool) -> None:
     """One entry. Raises LineageError when it should not be there."""
     book = view.book
     time_ns, body = decode(entry)
-    bundle = source.read(f"v1/statements/{body.digest.hex()}") if isinstance(body, Statement) else None
+    bundle = None
+    if isinstance(body, Statement):
+        try:
+            bundle = source.read(f"v1/statements/{body.digest.hex()}")
+        except TrustError as error:
+            raise _NotReadError(error.what, where=error.where) from error
     if audited:
         try:
             _check(book, body, time_ns, bundle)
