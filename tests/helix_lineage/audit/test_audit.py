@@ -265,20 +265,6 @@ def test_a_release_that_the_trust_root_does_not_know(world: World, shard: ShardF
     assert "no signed bundle" in finding.message
 
 
-def test_a_release_that_was_removed_is_named_though_it_verifies_from_elsewhere(
-    world: World, shard: ShardFolder
-) -> None:
-    elsewhere = world.root / "elsewhere.json"
-    elsewhere.write_bytes(world.bundle)
-    known = replace(world.sources, bundles=(elsewhere,))
-    assert audit(world.log, known).passed
-    shard.release.unlink()
-    (finding,) = audit(world.log, known).findings
-    assert finding.rule == "release"
-    assert finding.message.startswith("the shard's copy release.sigstore.json is missing; the release sha256:")
-    assert finding.message.endswith("is verified by a copy from elsewhere")
-
-
 def test_records_without_a_signature_are_not_enough(world: World, shard: ShardFolder) -> None:
     shard.release.unlink()
     store = Store(world.root / "store")

@@ -49,6 +49,16 @@ def test_a_trace_says_that_a_stored_output_misses_its_commitment(world: World) -
     assert "checksum" in said["prediction"]["payload"]["output"]
 
 
+def test_a_release_that_was_removed_is_named_though_it_verifies_from_elsewhere(world: World) -> None:
+    """The folder of releases holds it, too."""
+    shard = ShardFolder(world.log.root / world.ids[0].partition(".")[0])
+    shard.release.unlink()
+    (finding,) = world.audit().findings
+    assert (finding.rule, finding.shard) == ("release", shard.id)
+    assert finding.message.startswith("the shard's copy release.sigstore.json is missing; the release sha256:")
+    assert finding.message.endswith("is verified by a copy from elsewhere")
+
+
 def _directory(report: Report) -> list[str]:
     return [finding.message for finding in report.findings if finding.rule == "directory"]
 
