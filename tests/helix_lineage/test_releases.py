@@ -26,6 +26,17 @@ def test_the_bundle_that_was_verified_comes_with_the_release(world: World) -> No
     assert found.problem is None
 
 
+def test_nothing_stands_in_for_the_shards_own_copy_where_it_must_hold_by_itself(world: World, tmp_path: Path) -> None:
+    shard, elsewhere = _shard(world), tmp_path / "elsewhere"
+    elsewhere.write_bytes(shard.folder.release.read_bytes())
+    known = replace(world.sources, bundles=(elsewhere,))
+    assert find_release(shard, known.without_stand_ins()).verified is find_release(shard, known).verified
+    shard.folder.release.unlink()
+    assert find_release(shard, known).verified
+    with pytest.raises(TrustError, match="no signed bundle"):
+        find_release(shard, known.without_stand_ins())
+
+
 def test_bundles_that_are_not_this_releases_are_passed_over(world: World, tmp_path: Path) -> None:
     """Junk, absent files, a stranger's spelling of the same release, and another release, before the right one."""
     shard = _shard(world)
