@@ -42,6 +42,7 @@ def test_a_trace_names_everything_that_made_a_prediction(world: World) -> None:
         key: key for key in world.chain.records
     }
     dumps(value)  # canonical JSON can hold it
+    assert trace(world.log, names[1], world.sources).payload_problems == []
 
 
 def test_a_release_of_the_first_version_is_traced_as_before(tmp_path: Path, signer: Signer) -> None:

@@ -11,7 +11,6 @@ b'{"a":[true,null],"b":1}'
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 import rfc8785
 
 from helix_lineage.errors import CanonicalError
+from helix_lineage.untrusted import parse_json
 
 Json = Any  # a JSON value; recursive aliases cost more than they show here
 
@@ -49,8 +49,8 @@ def dumps(value: Json) -> bytes:
 def loads(data: bytes) -> Json:
     """Read canonical JSON; bytes that are valid JSON but not canonical are refused."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(data)
+    except ValueError as error:
         raise CanonicalError(f"not JSON: {error}") from error
     if dumps(value) != data:
         raise CanonicalError("the JSON is not in canonical form (RFC 8785)")

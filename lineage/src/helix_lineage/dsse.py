@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import Any
 from helix_lineage.canonical import Json
 from helix_lineage.errors import TrustError
 from helix_lineage.trust import Trust, TrustedKey
+from helix_lineage.untrusted import parse_json
 
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -115,8 +115,8 @@ def _subjects(value: Json) -> tuple[Subject, ...]:
 
 def _json(data: bytes, what: str) -> Any:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
+        return parse_json(data)
+    except ValueError as error:
         raise TrustError(f"{what} is not JSON: {error}") from error
 
 

@@ -21,6 +21,17 @@ Every error says what happened, and where and how to mend it when that is known.
 from __future__ import annotations
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Text that a terminal, a log and JSON can hold: what names of files may else hold is escaped.
+
+    >>> print(printable("a\udcff\x1b[2J"))
+    a\udcff\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
 class LineageError(Exception):
     """Root of the package's errors.
 
@@ -31,10 +42,11 @@ class LineageError(Exception):
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        what = printable(what, keep="\n\t")
         super().__init__(what)
         self.what = what
-        self.where = where
-        self.fix = fix
+        self.where = None if where is None else printable(where)
+        self.fix = None if fix is None else printable(fix)
 
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""

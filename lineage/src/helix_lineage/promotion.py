@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from helix_lineage.errors import CanonicalError, RecordError, TrustError
 from helix_lineage.records import Promotion, from_json
 from helix_lineage.release import VerifiedRelease
 from helix_lineage.trust import Trust
+from helix_lineage.untrusted import parse_json
 
 PREDICATE_TYPE = "https://helix.example/promotion/v1"
 
@@ -89,8 +89,8 @@ def parse_predicate(predicate: Mapping[str, Json]) -> Promotion:
 def claimed_promotion(bundle: bytes) -> Promotion:
     """The promotion that a bundle speaks of; no signature is checked. Raises TrustError or RecordError."""
     try:
-        predicate = json.loads(dsse.parse_bundle(bundle).payload)["predicate"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        predicate = parse_json(dsse.parse_bundle(bundle).payload)["predicate"]
+    except (ValueError, KeyError, TypeError) as error:
         raise TrustError(f"the bundle's payload is no statement: {error!r}") from error
     if not isinstance(predicate, dict):
         raise TrustError("the statement's predicate is not an object")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from helix_lineage import dsse
+from helix_lineage import untrusted
 from helix_lineage.errors import LineageError, TrustError
-from helix_lineage.promotion import VerifiedPromotion, parse_predicate, verify_promotion
-from helix_lineage.records import Promotion
+from helix_lineage.promotion import VerifiedPromotion, claimed_promotion, verify_promotion
 from helix_lineage.release import VerifiedRelease
 from helix_lineage.shard.reader import Log, Shard
 from helix_lineage.trust import Trust
@@ -39,7 +37,7 @@ def find_promotion(shard: Shard, trust: Trust | None, release: VerifiedRelease |
     if release is None:
         raise TrustError("the release that was promoted is not verified", where=header.promotion)
     at = datetime.fromtimestamp(header.started_ns / 1e9, UTC)
-    found = verify_promotion(_bundle_of(shard), trust, release, environment=None, at=at)
+    found = verify_promotion(bundle_of(shard), trust, release, environment=None, at=at)
     if found.promotion.digest != header.promotion:
         raise TrustError(f"the bundle's promotion is {found.promotion.digest}", where=header.promotion)
     if found.generation != header.generation:
@@ -69,19 +67,16 @@ def newest_seen(log: Log, model: str, environment: str) -> Seen | None:
 def _environment_of(shard: Shard) -> str | None:
     """Where the shard's promotion runs; None when its copy does not say, which counts as everywhere."""
     try:
-        promotion = _promotion_of(_bundle_of(shard))
-    except (LineageError, ValueError, KeyError, TypeError):
+        promotion = claimed_promotion(bundle_of(shard))
+    except LineageError:
         return None
     return str(promotion.parameters["environment"]) if promotion.digest == shard.header.promotion else None
 
 
-def _promotion_of(bundle: bytes) -> Promotion:
-    return parse_predicate(json.loads(dsse.parse_bundle(bundle).payload)["predicate"])
-
-
-def _bundle_of(shard: Shard) -> bytes:
+def bundle_of(shard: Shard) -> bytes:
+    """The shard's own copy of the promotion, unverified. Raises TrustError when it cannot be read."""
     try:
-        return shard.folder.promotion.read_bytes()
+        return untrusted.read(shard.folder.promotion, limit=untrusted.MAX_BUNDLE_BYTES)
     except OSError as error:
         path = str(shard.folder.promotion)
         raise TrustError(f"cannot read the promotion: {error.strerror}", where=path) from error

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from helix_lineage import checkpoint, merkle
+from helix_lineage import checkpoint, merkle, untrusted
 from helix_lineage.canonical import check_digest, digest_bytes, dumps, loads
 from helix_lineage.errors import LineageError, ShardError, TrustError
 from helix_lineage.shard import entries
 from helix_lineage.shard.entries import PredictionEntry, commitment
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id, shard_id
-from helix_lineage.shard.reader import Log
+from helix_lineage.shard.reader import Log, Shard
 
 VERSION = 1
 _KEYS = {"version", "id", "entry", "header", "proof", "checkpoint", "salts", "release_bundle"}
@@ -138,7 +138,6 @@ def make(log: Log, prediction: str) -> Receipt:
         salts = kept.input_salt, kept.output_salt
     except ShardError:
         salts = None, None
-    release = shard.folder.release
     return Receipt(
         id=prediction,
         entry=shard.entry(sequence),
@@ -147,8 +146,18 @@ def make(log: Log, prediction: str) -> Receipt:
         note=inclusion.note,
         input_salt=salts[0],
         output_salt=salts[1],
-        release_bundle=digest_bytes(release.read_bytes()) if release.is_file() else None,
+        release_bundle=_release_bundle(shard),
     )
+
+
+def _release_bundle(shard: Shard) -> str | None:
+    """Digest of the shard's copy of its release; None when there is none. Raises ShardError."""
+    try:
+        return digest_bytes(untrusted.read(shard.folder.release, limit=untrusted.MAX_BUNDLE_BYTES))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ShardError(f"cannot read the release: {error.strerror}", where=str(shard.folder.release)) from error
 
 
 def _check(name: str, salt: bytes | None, typed: bytes, expected: bytes) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from helix_lineage import dsse
+from helix_lineage import dsse, untrusted
 from helix_lineage.canonical import digest_bytes, dumps
 from helix_lineage.errors import LineageError, TrustError
 from helix_lineage.records import Record, Release
@@ -33,6 +32,12 @@ class Sources:
     """Without it no signature is believed."""
     _verified: dict[_Question, VerifiedRelease] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What verified under this trust root: the same bytes asked about again need not be verified again."""
+
+    def without_stand_ins(self) -> Sources:
+        """Only the shard's own copy; what verified before is remembered."""
+        made = Sources(trust=self.trust)
+        object.__setattr__(made, "_verified", self._verified)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ def find_release(shard: Shard, sources: Sources) -> FoundRelease:
     at = datetime.fromtimestamp(shard.header.started_ns / 1e9, UTC)
     problem = "no signed bundle of this release was found"
     for path in (shard.folder.release, *sources.bundles):
-        bundle = _read(path)
+        bundle = _read(path, follow=path != shard.folder.release)
         question = (digest_bytes(bundle), digest, shard.header.image, at)
         if question in sources._verified:
             verified = sources._verified[question]
@@ -80,10 +85,18 @@ def find_release(shard: Shard, sources: Sources) -> FoundRelease:
     return _from_store(digest, sources.store, problem)
 
 
-def _read(path: Path) -> bytes:
+def read_bundle(path: Path) -> bytes:
+    """A signed bundle that somebody named. Raises TrustError when it is no file of a size that may be."""
+    try:
+        return untrusted.read(path, limit=untrusted.MAX_BUNDLE_BYTES, follow=True)
+    except OSError as error:
+        raise TrustError(f"cannot read the bundle: {error.strerror}", where=str(path)) from error
+
+
+def _read(path: Path, *, follow: bool) -> bytes:
     """The file; empty when it cannot be read."""
     try:
-        return path.read_bytes()
+        return untrusted.read(path, limit=untrusted.MAX_BUNDLE_BYTES, follow=follow)
     except OSError:
         return b""
 
@@ -91,7 +104,7 @@ def _read(path: Path) -> bytes:
 def _claims(bundle: bytes, digest: str) -> bool:
     """Is this a bundle that claims to hold that release?"""
     try:
-        statement = json.loads(dsse.parse_bundle(bundle).payload)
+        statement = untrusted.parse_json(dsse.parse_bundle(bundle).payload)
         return digest_bytes(dumps(statement["predicate"]["release"])) == digest
     except (ValueError, KeyError, TypeError, LineageError):
         return False

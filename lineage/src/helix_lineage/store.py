@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -18,11 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helix_lineage import untrusted
 from helix_lineage.canonical import Json, check_digest, digest_bytes, dumps
 from helix_lineage.errors import CanonicalError, StoreError
 from helix_lineage.records import Artifact, Record, parse
 
 _CHUNK = 2**20
+_MAX_BLOB_BYTES = 2**36
+_MAX_RECORD_BYTES = untrusted.MAX_BUNDLE_BYTES
+_MAX_OBSERVATIONS_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +44,29 @@ class Store:
     def put_file(self, path: Path, name: str) -> Artifact:
         """Keep a copy of the file; gives the artifact `name`. Raises StoreError."""
         try:
-            with path.open("rb") as source:
-                digest, size = self._put(iter(lambda: source.read(_CHUNK), b""))
+            with untrusted.opened(path, limit=_MAX_BLOB_BYTES, follow=True) as (fd, _):
+                digest, size = self._put(iter(lambda: os.read(fd, _CHUNK), b""))
         except OSError as error:
             raise StoreError(f"cannot read the file: {error}", where=str(path)) from error
         return Artifact(name, digest, size)
 
     def has(self, digest: str) -> bool:
         """Is there a blob of that digest?"""
-        return self._blob(digest).is_file()
+        path = self._blob(digest)
+        return path.is_file() and not path.is_symlink()
 
     def path(self, digest: str) -> Path:
         """Where the blob lies; its bytes are not checked here. Raises StoreError when absent."""
-        path = self._blob(digest)
-        if not path.is_file():
+        if not self.has(digest):
             raise StoreError("the store does not hold this", where=digest)
-        return path
+        return self._blob(digest)
 
-    def read_bytes(self, digest: str) -> bytes:
+    def read_bytes(self, digest: str, limit: int = _MAX_BLOB_BYTES) -> bytes:
         """The blob, compared with its digest. Raises StoreError."""
         try:
-            data = self.path(digest).read_bytes()
+            data = untrusted.read(self.path(digest), limit=limit)
         except OSError as error:
-            raise StoreError(f"cannot read the store: {error}", where=digest) from error
+            raise StoreError(f"cannot read the store: {error.strerror}", where=digest) from error
         if digest_bytes(data) != digest:
             raise StoreError("the stored bytes do not match their digest", where=digest)
         return data
@@ -74,7 +77,7 @@ class Store:
 
     def get_record(self, digest: str) -> Record:
         """Read a record. Raises StoreError when absent or changed, RecordError when it is no record."""
-        return parse(self.read_bytes(digest))
+        return parse(self.read_bytes(digest, _MAX_RECORD_BYTES))
 
     def observe(self, digest: str, observation: Mapping[str, Json]) -> None:
         """Append what was seen of a record or blob: commit, time, host, duration. Raises StoreError."""
@@ -83,8 +86,10 @@ class Store:
         path = self._observations(digest)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(path, flags, 0o644)
             try:
+                untrusted.check_regular(fd, path)
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 _end_torn_line(fd)
                 os.write(fd, line)
@@ -97,28 +102,28 @@ class Store:
     def observations(self, digest: str) -> list[dict[str, Any]]:
         """What was seen of a record or blob, in order; a line that a crash tore is left out."""
         try:
-            lines = self._observations(digest).read_bytes().split(b"\n")
+            lines = untrusted.read(self._observations(digest), limit=_MAX_OBSERVATIONS_BYTES).split(b"\n")
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StoreError(f"cannot read observations: {error}", where=digest) from error
+            raise StoreError(f"cannot read observations: {error.strerror}", where=digest) from error
         return [value for line in lines if (value := _parse_line(line)) is not None]
 
     def fsck(self) -> list[str]:
         """Hash everything again; gives a sentence for each problem."""
         problems = []
         folder = self.root / "blobs" / "sha256"
-        for path in sorted(item for item in folder.rglob("*") if item.is_file()):
+        for path in sorted(item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir()):
             digest = "sha256:" + path.parent.name + path.name
-            hashed = hashlib.sha256()
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    hashed.update(chunk)
-            if "sha256:" + hashed.hexdigest() != digest:
-                problems.append(f"blob {digest}: its bytes hash to sha256:{hashed.hexdigest()}")
+            try:
+                found = untrusted.file_digest(path)
+            except OSError as error:
+                problems.append(f"blob {digest}: {error.strerror}")
+                continue
+            if found != digest:
+                problems.append(f"blob {digest}: its bytes hash to {found}")
         for path in sorted((self.root / "observations").glob("*.jsonl")):
-            torn = sum(1 for line in path.read_bytes().split(b"\n") if line and _parse_line(line) is None)
-            problems += [f"observations of sha256:{path.stem}: {torn} unreadable lines"] if torn else []
+            problems += _unreadable(path)
         return problems
 
     def _blob(self, digest: str) -> Path:
@@ -168,9 +173,19 @@ def _end_torn_line(fd: int) -> None:
         os.write(fd, b"\n")
 
 
+def _unreadable(path: Path) -> list[str]:
+    """What of a file of observations cannot be read."""
+    try:
+        lines = untrusted.read(path, limit=_MAX_OBSERVATIONS_BYTES).split(b"\n")
+    except OSError as error:
+        return [f"observations of sha256:{path.stem}: {error.strerror}"]
+    torn = sum(1 for line in lines if line and _parse_line(line) is None)
+    return [f"observations of sha256:{path.stem}: {torn} unreadable lines"] if torn else []
+
+
 def _parse_line(line: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(line)
+        value = untrusted.parse_json(line)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

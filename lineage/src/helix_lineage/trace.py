@@ -22,6 +22,8 @@ from helix_lineage.shard.reader import Inclusion, Log, Shard
 
 CHAIN = ("image", "engine", "exported", "weights", "data", "guard", "regression")
 """Roles of a release, from what runs to what it was made of."""
+KEPT, ERASED = "kept", "erased"
+"""States of a payload that are as they should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,11 @@ class Trace:
     """Why the header's promotion does not hold."""
     directory: Witnessed | None = None
     """What a directory says of it; None when none was asked."""
+
+    @property
+    def payload_problems(self) -> list[str]:
+        """What of input and output is neither kept as it was committed to nor erased."""
+        return [f"{name}: {state}" for name, state in self.payload.items() if state not in (KEPT, ERASED)]
 
     def record(self, name: str) -> Record | None:
         """A record of the chain by its role in the release; an old release has no engine."""
@@ -160,9 +167,9 @@ def payload_states(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[
     state = {}
     for name, value, salt, expected in rows:
         if value is None or salt is None:
-            state[name] = "erased"
+            state[name] = ERASED
         else:
-            state[name] = "kept" if commitment(salt, value) == expected else "does not meet its commitment"
+            state[name] = KEPT if commitment(salt, value) == expected else "does not meet its commitment"
     return state
 
 

@@ -6,7 +6,6 @@ Takes `trust.json`, gives keys that check signatures. Nothing here reads a clock
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from helix_lineage.canonical import Json
 from helix_lineage.errors import TrustError
+from helix_lineage.untrusted import MAX_BUNDLE_BYTES, parse_json, read
 
 ROLES = ("releaser", "promoter", "directory", "witness", "revoker", "cache")
 ECDSA = "ecdsa-p256-sha256"
@@ -68,9 +68,11 @@ class Trust:
     def load(cls, path: Path) -> Self:
         """Read `trust.json`. Raises TrustError."""
         try:
-            data = path.read_bytes()
+            data = read(path, limit=MAX_BUNDLE_BYTES, follow=True)
         except OSError as error:
-            raise TrustError(f"cannot read the trust root: {error}", where=str(path), fix="helix keys init") from error
+            raise TrustError(
+                f"cannot read the trust root: {error.strerror}", where=str(path), fix="helix keys init"
+            ) from error
         try:
             return cls.parse(data)
         except TrustError as error:
@@ -80,8 +82,8 @@ class Trust:
     def parse(cls, data: bytes) -> Self:
         """Read the bytes of a `trust.json`. Raises TrustError."""
         try:
-            value = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            value = parse_json(data)
+        except ValueError as error:
             raise TrustError(f"the trust root is not JSON: {error}") from error
         if not isinstance(value, dict) or value.get("version") != 1 or not isinstance(value.get("keys"), list):
             raise TrustError('a trust root is {"version": 1, "keys": […]}')

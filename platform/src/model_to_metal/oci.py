@@ -23,6 +23,7 @@ import httpx
 
 from helix_lineage.canonical import Json, check_digest, digest_bytes
 from helix_lineage.errors import CanonicalError
+from helix_lineage.untrusted import file_digest
 from model_to_metal.errors import RegistryError
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -141,7 +142,7 @@ class Client:
 
     def put_blob(self, repository: str, data: bytes | Path) -> str:
         """Store a blob, unless the repository has it; gives its digest."""
-        digest = digest_bytes(data) if isinstance(data, bytes) else _file_digest(data)
+        digest = digest_bytes(data) if isinstance(data, bytes) else file_digest(data)
         if self.has_blob(repository, digest):
             return digest
         path = f"/v2/{repository}/blobs/uploads/"
@@ -224,11 +225,6 @@ def is_private(address: str) -> bool:
 def base_url(address: str) -> str:
     """The URL of the registry at `HOST:PORT`."""
     return f"{'http' if is_private(address) else 'https'}://{address}"
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from helix_lineage.canonical import Json
 from helix_lineage.errors import LineageError
 from helix_lineage.paths import State
 from helix_lineage.release import verify_release
+from helix_lineage.releases import read_bundle
 from helix_lineage.replay.images import check_layout
 from helix_lineage.trust import Trust
 from model_to_metal import differences, image, nix, process, registry
@@ -79,7 +80,7 @@ class Rebuild:
 def find(commit: str, bundles: Sequence[Path], trust: Trust, at: datetime) -> Released:
     """The signed release of the commit among the bundles. Raises CheckoutError, or what does not verify."""
     for path in bundles:
-        data = path.read_bytes()
+        data = read_bundle(path)
         if claimed_release(data).parameters["commit"] == commit:
             found = verify_release(data, trust, image=None, at=at).release.parameters
             return Released(str(found["model"]), commit, str(found["image"]))

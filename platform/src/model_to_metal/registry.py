@@ -25,6 +25,7 @@ from helix_lineage.canonical import Json, digest_bytes, dumps
 from helix_lineage.errors import RecordError
 from helix_lineage.paths import State
 from helix_lineage.records import Record, parse
+from helix_lineage.untrusted import parse_json
 from model_to_metal import tools
 from model_to_metal.errors import RegistryError
 from model_to_metal.oci import EMPTY, MANIFEST, Client, Image
@@ -154,7 +155,7 @@ def attached(client: Client, image: Image, artifact_type: str) -> Iterator[tuple
     """
     for entry in client.referrers(image.repository, image.digest, artifact_type):
         try:
-            manifest = json.loads(client.manifest(image.repository, entry["digest"]) or b"{}")
+            manifest = parse_json(client.manifest(image.repository, entry["digest"]) or b"{}")
             layers = [(str(layer["mediaType"]), str(layer["digest"])) for layer in manifest["layers"]]
             found = [(kind, client.blob(image.repository, digest)) for kind, digest in layers]
         except (RegistryError, ValueError, KeyError, TypeError):

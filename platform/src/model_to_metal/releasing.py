@@ -12,6 +12,7 @@ from helix_lineage.errors import LineageError
 from helix_lineage.paths import State
 from helix_lineage.records import Record, Release
 from helix_lineage.release import VerifiedRelease, verify_release
+from helix_lineage.releases import read_bundle
 from helix_lineage.store import Store
 from helix_lineage.trust import Trust
 from model_to_metal import attest, nix, registry
@@ -54,4 +55,4 @@ def signed_release(state: State, model: str) -> VerifiedRelease:
     path = state.releases / model / attest.FILES[RELEASE]
     if not path.is_file():
         raise LineageError(f"{model} has no signed release yet", where=str(path), fix=f"helix run release {model}")
-    return verify_release(path.read_bytes(), Trust.load(state.trust), image=None, at=datetime.now(UTC))
+    return verify_release(read_bundle(path), Trust.load(state.trust), image=None, at=datetime.now(UTC))

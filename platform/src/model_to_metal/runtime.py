@@ -33,6 +33,7 @@ from typing import Any
 from helix_lineage.canonical import Json
 from helix_lineage.paths import State
 from helix_lineage.release import verify_release
+from helix_lineage.releases import read_bundle
 from helix_lineage.replay.images import UnpackedImage, obtain
 from helix_lineage.trust import Trust
 from model_to_metal import attest, directory, keys, process, registry
@@ -112,7 +113,7 @@ def serving(
     ready (with the reason that it gives), ToolMissing without runc.
     """
     bundle = _bundle(state, model, environment)
-    verified = verify_release(bundle.read_bytes(), Trust.load(state.trust), image=None, at=datetime.now(UTC))
+    verified = verify_release(read_bundle(bundle), Trust.load(state.trust), image=None, at=datetime.now(UTC))
     image = str(verified.release.parameters["image"])
     files = unpacked(state, model, image)
     shards = log or state.log

@@ -10,7 +10,6 @@ of them does, wholly.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from helix_lineage.dsse import BUNDLE_TYPE, Statement, open_statement, parse_bun
 from helix_lineage.errors import CanonicalError, LineageError, TrustError
 from helix_lineage.release import VerifiedRelease, verify_release
 from helix_lineage.trust import Trust, TrustedKey
+from helix_lineage.untrusted import parse_json
 from model_to_metal import provenance, registry
 from model_to_metal.errors import PipelineError, RegistryError
 from model_to_metal.keys import ROLE
@@ -172,7 +172,7 @@ def _whole(client: Client, image: Image) -> Check:
         data = client.manifest(image.repository, image.digest)
         if data is None:
             return Check("image", False, f"the registry holds no image of this digest in {image.repository}")
-        manifest = json.loads(data)
+        manifest = parse_json(data)
         parts = [manifest["config"], *manifest["layers"]]
         for part in parts:
             client.check_blob(image.repository, check_digest(part["digest"]), int(part["size"]))
@@ -189,8 +189,8 @@ def claimed(bundles: Iterable[bytes]) -> dict[str, list[bytes]]:
     found: dict[str, list[bytes]] = {}
     for bundle in bundles:
         try:
-            claim = json.loads(parse_bundle(bundle).payload)["predicateType"]
-        except (TrustError, ValueError, KeyError, TypeError, RecursionError):
+            claim = parse_json(parse_bundle(bundle).payload)["predicateType"]
+        except (TrustError, ValueError, KeyError, TypeError):
             continue
         found.setdefault(str(claim), []).append(bundle)
     return found

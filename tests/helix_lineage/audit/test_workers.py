@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
@@ -35,6 +37,18 @@ def test_what_goes_wrong_in_a_process_is_raised_here() -> None:
         spread(work, [1, 2, 3])
     with pytest.raises(RuntimeError, match="not forked"):
         _run(0)
+
+
+def test_a_process_that_the_system_kills_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # with one there would be no process
+
+    def work(part: int) -> int:
+        if part == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return part
+
+    with pytest.raises(BrokenProcessPool):
+        spread(work, range(4))
 
 
 def test_ranges_cover_everything_once() -> None:

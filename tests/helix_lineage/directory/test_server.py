@@ -195,7 +195,7 @@ def test_a_witness_keeps_what_only_grew(office: Office, tmp_path: Path) -> None:
 def test_places_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DirectoryError, match="no directory here"):
         open_source(str(tmp_path / "x"))
-    with pytest.raises(DirectoryAway, match="does not hold this"):
+    with pytest.raises(DirectoryError, match="the file checkpoint is missing"):
         FolderSource(tmp_path).require("checkpoint")
 
 

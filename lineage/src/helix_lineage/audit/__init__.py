@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
-from helix_lineage import checkpoint
+from helix_lineage import checkpoint, untrusted
 from helix_lineage.audit.changes import state_of
 from helix_lineage.audit.directory_audit import audit_directory
+from helix_lineage.audit.directory_log import audit_directory_log
 from helix_lineage.audit.findings import RULES, Finding, Report
 from helix_lineage.audit.payload_audit import audit_payload
 from helix_lineage.audit.shard_audit import AuditedShard, audit_shard
 from helix_lineage.audit.workers import collector_resting
 from helix_lineage.directory.view import View
-from helix_lineage.errors import LineageError, ShardError, TrustError
+from helix_lineage.errors import LineageError, ShardError, TrustError, printable
 from helix_lineage.promotions import find_promotion
 from helix_lineage.release import VerifiedRelease
 from helix_lineage.releases import Sources, find_release
 from helix_lineage.shard import entries
 from helix_lineage.shard.header import parse_prediction_id, prediction_id
-from helix_lineage.shard.layout import NEW_PREFIX
+from helix_lineage.shard.layout import MAX_NOTE_BYTES, NEW_PREFIX, ShardFolder
 from helix_lineage.shard.reader import Log, Shard
 
 __all__ = ["RULES", "Finding", "Report", "audit"]
@@ -40,6 +42,7 @@ def audit(
     *,
     checkpoints: Iterable[tuple[str, bytes]] = (),
     directory: Callable[[], View | None] | None = None,
+    directory_folder: Path | None = None,
     whole: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
@@ -51,6 +54,7 @@ def audit(
     Args:
         checkpoints: `(name, signed note)` of checkpoints that were kept elsewhere.
         directory: gives what a directory holds now, to compare with; a TrustError of it is a finding.
+        directory_folder: where that is the directory's own folder, or a copy: its journal is looked at too.
         whole: whether all shards of that directory should be here.
         progress: told what comes next, with the shard's id.
     """
@@ -59,6 +63,9 @@ def audit(
         looks += 1
         before = state_of(log)
         view, distrust = seen = _see(directory, seen)
+        if directory_folder is not None and sources.trust is not None:
+            published = None if view is None else view.checkpoint
+            distrust = [*distrust, *audit_directory_log(directory_folder, sources.trust, published)]
         # What has ended, and holds, stays as it is.
         done = {name: shard for name, shard in shards.items() if not shard.unfinished and not shard.findings}
         shards = {name: done.get(name) or _read(log, name, sources, progress) for name in log.shard_ids()}
@@ -89,12 +96,16 @@ def _see(
 def _read(log: Log, name: str, sources: Sources, progress: Callable[[str], None]) -> AuditedShard:
     """A shard, and what can be said of it alone."""
     progress(f"shard {name}")
-    with collector_resting():
-        shard = audit_shard(log.root / name, progress)
-        if shard.header is not None:
-            progress(f"shard {name}: payloads")
-            audit_payload(shard)
-            _check_release(shard, sources, log)
+    try:
+        with collector_resting():
+            shard = audit_shard(log.root / name, progress)
+            if shard.header is not None:
+                progress(f"shard {name}: payloads")
+                audit_payload(shard)
+                _check_release(shard, sources, log)
+    except Exception as error:  # whatever lies in one shard, the others are reported
+        shard = AuditedShard(ShardFolder(log.root / name))
+        shard.find("unreadable", f"the audit of this shard failed: {error!r}")
     return shard
 
 
@@ -107,9 +118,15 @@ def _judge(
     for shard in shards.values():
         _check_recoveries(shard, shards)
         _check_mark(shard, shards)
+    report.findings += [
+        Finding("file", path.name, "no folder lies where a shard's should: what it leads to is not looked at")
+        for path in log.strangers()
+    ]
     if log.root.is_dir():
         unborn = sorted(path.name for path in log.root.iterdir() if path.name.startswith(NEW_PREFIX))
-        report.notes += [f"{name}: a shard that was never opened; nothing was acknowledged from it" for name in unborn]
+        report.notes += [
+            f"{printable(name)}: a shard that was never opened; nothing was acknowledged from it" for name in unborn
+        ]
     for name, note in kept:
         report.checkpoints += 1
         report.findings += [replace(item, message=f"{name}: {item.message}") for item in _check_kept(note, shards)]
@@ -134,15 +151,18 @@ def _check_release(shard: AuditedShard, sources: Sources, log: Log) -> None:
     if header.release is None:
         shard.notes.append(f"{shard.id}: served without a release (mode {header.mode})")
         return
+    lost = _lost_copy(shard)
+    # The shard's own copy of the bundle must hold by itself; others stand in only where it is gone.
+    own = sources if lost else sources.without_stand_ins()
     try:
-        # The shard's own copy of the bundle must hold by itself; others stand in only where there is none.
-        own = replace(sources, bundles=(), store=None) if shard.folder.release.exists() else sources
         found = find_release(Shard(log.root / shard.id), own)
     except LineageError as error:
-        shard.find("release", str(error))
+        shard.find("release", f"{lost}{error}")
         return
     if found.verified is None:
-        shard.find("release", f"the release {header.release} is not verified: {found.problem}")
+        shard.find("release", f"{lost}the release {header.release} is not verified: {found.problem}")
+    elif lost:
+        shard.find("release", f"{lost}the release {header.release} is verified by a copy from elsewhere")
     if found.release.parameters["model"] != header.model:
         shard.find(
             "release", f"the header's model is {header.model}, the release's {found.release.parameters['model']}"
@@ -151,6 +171,17 @@ def _check_release(shard: AuditedShard, sources: Sources, log: Log) -> None:
         theirs = found.release.parameters["image"]
         shard.find("release", f"the header's image is {header.image}, the release's {theirs}")
     _check_promotion(shard, sources, log, found.verified)
+
+
+def _lost_copy(shard: AuditedShard) -> str:
+    """Why the shard's own copy of its release cannot be read; empty when it can."""
+    try:
+        untrusted.read(shard.folder.release, limit=untrusted.MAX_BUNDLE_BYTES)
+    except FileNotFoundError:
+        return f"the shard's copy {shard.folder.release.name} is missing; "
+    except OSError as error:
+        return f"the shard's copy {shard.folder.release.name} cannot be read: {error.strerror}; "
+    return ""
 
 
 def _check_promotion(shard: AuditedShard, sources: Sources, log: Log, release: VerifiedRelease | None) -> None:
@@ -181,11 +212,11 @@ def _check_recoveries(shard: AuditedShard, shards: dict[str, AuditedShard]) -> N
 
 def _check_mark(shard: AuditedShard, shards: dict[str, AuditedShard]) -> None:
     """The file `recovered` names an entry that tells of this shard."""
-    if not shard.folder.recovered.exists():
-        return
     try:
-        text = shard.folder.recovered.read_bytes().decode()
+        text = untrusted.read(shard.folder.recovered, limit=MAX_NOTE_BYTES).decode()
         name, sequence = parse_prediction_id(text.removesuffix("\n"))
+    except FileNotFoundError:
+        return
     except (OSError, UnicodeDecodeError, ShardError) as error:
         shard.find("recovery", f"the file recovered cannot be read: {error}")
         return

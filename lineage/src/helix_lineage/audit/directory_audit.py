@@ -8,7 +8,8 @@ registered, and host times that the directory's times rule out are found. Pure.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from helix_lineage import checkpoint
 from helix_lineage.audit.findings import Finding
@@ -31,16 +32,17 @@ def audit_directory(
         skew_ns: how far clocks may be apart.
     """
     # What is missing comes first: without it, what rests on it cannot hold either.
-    findings = [
+    missing = [
         Finding("directory", "", f"entry {index} cannot be read: {lost.what} ({lost.where}); restore it from a backup")
         for index, lost in view.missing
     ]
-    findings += [Finding("directory", "", f"entry {index} should not be there: {why}") for index, why in view.problems]
+    findings = _folded(missing, view.problems)
     notes = [
         f"entry {index} of the directory: its statement is not borne by the trust root" for index in view.book.void
     ]
+    refused = {index for index, _ in view.problems}
     for name, known in view.book.shards.items():
-        if name in shards:
+        if name in shards or known.index in refused:
             continue
         had = f"had {known.size} entries (entry {known.last})"
         message = f"the shard is gone: it was registered (entry {known.index}), and {had}"
@@ -59,6 +61,21 @@ def audit_directory(
             _bracket(shard, found, skew_ns)
             _mark(shard, view)
     return findings, notes
+
+
+_FOLLOWS = ("is unknown here", "is not registered here")
+"""How it is said that an entry rests on another one that does not hold, or was never there."""
+
+
+def _folded(missing: Iterable[Finding], problems: Iterable[tuple[int, str]]) -> list[Finding]:
+    """What should not be in the directory: a cause first, and how many entries only follow from it."""
+    findings = list(missing)
+    for index, why in problems:
+        if findings and why.endswith(_FOLLOWS):
+            findings[-1] = replace(findings[-1], follow=findings[-1].follow + 1)
+        else:
+            findings.append(Finding("directory", "", f"entry {index} should not be there: {why}"))
+    return findings
 
 
 def _unregistered(shard: AuditedShard) -> None:

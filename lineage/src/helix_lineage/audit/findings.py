@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from helix_lineage.canonical import Json
+from helix_lineage.errors import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,18 @@ class Finding:
     """One sentence that names what and where."""
     sequence: int | None = None
     """The entry concerned, where one is known."""
+    follow: int = 0
+    """How many more would be found that follow from this one alone, and are not listed."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
 
     def to_json(self) -> dict[str, Json]:
         """The finding as JSON values."""
-        return {"rule": self.rule, "shard": self.shard, "message": self.message, "sequence": self.sequence}
+        return {
+            "rule": self.rule, "shard": self.shard, "message": self.message, "sequence": self.sequence,
+            "follow": self.follow,
+        }  # fmt: skip
 
 
 RULES = {
@@ -50,7 +59,8 @@ RULES = {
     "directory": "the directory's log does not hold, or took what it should not have taken",
     "release": "the shard's release does not verify against the trust root",
     "promotion": "the shard's promotion does not verify against the trust root and its release",
-    "file": "a file lies in the shard that does not belong there",
+    "file": "a file lies in the shard that does not belong there, or something else than a file in its place",
+    "unreadable": "the audit of this shard failed: what lies there made it do what it should not",
 }
 """Rule → what it means."""
 

@@ -7,6 +7,7 @@ here: the answer is then None, and `payload_audit` goes through everything one b
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zlib
 from array import array
@@ -15,11 +16,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from helix_lineage import untrusted
 from helix_lineage.audit.workers import spread
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import commitment_to, commitments
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.shard.layout import MAX_SEGMENT_BYTES, ShardFolder
 from helix_lineage.shard.payload_reader import PayloadReader
 
 _PART_BYTES = 16 * 2**20
@@ -83,7 +85,7 @@ def count_erased(
 
 def _cut(folder: ShardFolder, number: int, *, laid: bool = False) -> Iterator[_Part]:
     """A segment in shares of about 16 MiB. Raises ShardError."""
-    data = folder.segment(number).read_bytes()
+    data = untrusted.read(folder.segment(number), limit=MAX_SEGMENT_BYTES)
     payload.parse_segment_head(data, folder.id)
     starts, wanted = [payload.SEGMENT_HEAD_BYTES], _PART_BYTES
     if laid:
@@ -156,6 +158,5 @@ class _Look:
 
 
 def _read(path: Path, part: _Part) -> bytes:
-    with path.open("rb") as file:
-        file.seek(part.start)
-        return file.read(part.end - part.start)
+    with untrusted.opened(path, limit=MAX_SEGMENT_BYTES) as (fd, _):
+        return os.pread(fd, part.end - part.start, part.start)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helix_lineage import checkpoint, merkle
+from helix_lineage import checkpoint, merkle, untrusted
 from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.findings import Finding, compare
 from helix_lineage.audit.tile_audit import check_tiles, signed_leaves
@@ -17,7 +17,7 @@ from helix_lineage.errors import ShardError, TrustError
 from helix_lineage.shard import entries, journal
 from helix_lineage.shard.files import is_locked
 from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.shard.layout import TEMPORARY, TILE_WIDTH, ShardFolder
+from helix_lineage.shard.layout import MAX_JOURNAL_BYTES, MAX_NOTE_BYTES, TEMPORARY, TILE_WIDTH, ShardFolder
 
 _PART = 65536
 """Entries that a process looks at in one go; whole tiles."""
@@ -88,10 +88,11 @@ class AuditedShard:
 def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) -> AuditedShard:
     """Header, journal, checkpoints, entries and tiles of the shard in a folder. Never raises LineageError."""
     folder = ShardFolder(path)
-    shard = AuditedShard(folder, recovered=folder.recovered.exists(), live=is_locked(folder.lock))
+    shard = AuditedShard(folder, recovered=os.path.lexists(folder.recovered))
+    shard.live = _is_live(shard)
     # The published checkpoint first: a living writer only ever moves ahead of it.
-    note = _read(shard, shard.folder.checkpoint, "checkpoint", "the published checkpoint is missing")
-    data = _read(shard, shard.folder.journal, "journal-damaged", "the journal is missing")
+    note = _read(shard, folder.checkpoint, MAX_NOTE_BYTES, "checkpoint", "the published checkpoint")
+    data = _read(shard, folder.journal, MAX_JOURNAL_BYTES, "journal-damaged", "the journal")
     if data is None:
         return shard
     parsed = journal.parse(data)
@@ -117,12 +118,22 @@ def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) ->
     return shard
 
 
-def _read(shard: AuditedShard, path: Path, rule: str, absent: str) -> bytes | None:
+def _is_live(shard: AuditedShard) -> bool:
     try:
-        return path.read_bytes()
+        return is_locked(shard.folder.lock)
+    except ShardError as error:
+        shard.find("file", f"lock: {error.what}")
+        return False
+
+
+def _read(shard: AuditedShard, path: Path, limit: int, rule: str, what: str) -> bytes | None:
+    try:
+        return untrusted.read(path, limit=limit)
+    except FileNotFoundError:
+        shard.find(rule, f"{what} is missing")
     except OSError as error:
-        shard.find(rule, f"{absent}: {error.strerror}")
-        return None
+        shard.find(rule, f"{what} cannot be read: {error.strerror}")
+    return None
 
 
 def _check_header(shard: AuditedShard, parsed: journal.Journal) -> bool:

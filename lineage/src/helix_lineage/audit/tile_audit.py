@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helix_lineage import merkle
+from helix_lineage import merkle, untrusted
 from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.workers import ranges, spread
 from helix_lineage.checkpoint import Checkpoint
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import tiles
-from helix_lineage.shard.layout import ENTRIES, TEMPORARY, TILE_WIDTH, ShardFolder, tile_name
+from helix_lineage.shard.layout import ENTRIES, MAX_TILE_BYTES, TEMPORARY, TILE_WIDTH, ShardFolder, tile_name
 
 _FILES = 1024
 """Files that a process looks at in one go."""
@@ -77,18 +77,27 @@ def _look(
     if tile is None or expected is None:
         if tile is None or not beyond:
             return "file", f"{name} does not belong to a shard of {len(entries)} entries"
-    elif (found := _read(path)) is not None and found != expected:
-        return "tile", f"{name} does not hold what the journal holds{_first(tile, found, expected)}"
-    return None
+        return None
+    try:
+        found = untrusted.read(path, limit=MAX_TILE_BYTES)
+    except FileNotFoundError:
+        return None  # a living writer removes partial tiles
+    except OSError as error:
+        return "tile", f"{name} cannot be read: {error.strerror}"
+    if found == expected:
+        return None
+    return "tile", f"{name} does not hold what the journal holds{_first(tile, found, expected)}"
 
 
 def signed_leaves(folder: ShardFolder, published: Checkpoint) -> list[bytes] | None:
     """The leaf hashes in the tiles, if they make the published root."""
     leaves: list[bytes] = []
-    for level, index, width in tiles.widths(published.size):
-        if level == 0:
-            data = _first_of(folder.as_wide("0", index, width)) or b""
-            leaves += _hashes(data[: 32 * width])
+    # A key may sign any size: no further than there are tiles.
+    while (width := min(TILE_WIDTH, published.size - len(leaves))) > 0:
+        data = _first_of(folder.as_wide("0", len(leaves) // TILE_WIDTH, width)) or b""
+        if len(data) < 32 * width:
+            return None
+        leaves += _hashes(data[: 32 * width])
     return leaves if len(leaves) == published.size and merkle.root(leaves) == published.root else None
 
 
@@ -116,21 +125,26 @@ def _parse(name: Path) -> _Tile | None:
     kind, *rest = name.parts
     width = TILE_WIDTH
     if len(rest) > 1 and rest[-2].endswith(".p"):
-        if not rest[-1].isdigit() or str(int(rest[-1])) != rest[-1] or not 0 < int(rest[-1]) < TILE_WIDTH:
+        if not _is_number(rest[-1]) or not 0 < int(rest[-1]) < TILE_WIDTH:
             return None
         width, rest = int(rest[-1]), [*rest[:-2], rest[-2].removesuffix(".p")]
     digits = "".join(part.removeprefix("x") for part in rest)
-    known = kind == ENTRIES or (kind.isdigit() and str(int(kind)) == kind)
+    known = kind == ENTRIES or _is_number(kind)
     if not known or not digits.isascii() or not digits.isdigit() or tile_name(int(digits)) != "/".join(rest):
         return None
     return _Tile(kind, int(digits), width)
 
 
+def _is_number(text: str) -> bool:
+    """Written as we write it. (There are digits that `int` cannot read.)"""
+    return text.isascii() and text.isdigit() and str(int(text)) == text
+
+
 def _read(path: Path) -> bytes | None:
-    """The file; None when it is gone (a living writer removes partial tiles)."""
+    """The file; None when it is gone, or something else lies in its place."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        return untrusted.read(path, limit=MAX_TILE_BYTES)
+    except OSError:
         return None
 
 

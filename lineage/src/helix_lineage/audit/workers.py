@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -17,15 +18,18 @@ _task: tuple[Callable[[Any], Any], Sequence[Any]] | None = None
 
 
 def spread(work: Callable[[Part], Found], parts: Sequence[Part]) -> list[Found]:
-    """`[work(part) for part in parts]`, in that order whichever process is done first."""
+    """`[work(part) for part in parts]`, in that order whichever process is done first.
+
+    Raises BrokenProcessPool when one ends before it is done: the system kills who asks for too much memory.
+    """
     global _task  # noqa: PLW0603  # inherited by the forked processes; read by `_run` only
     processes = min(len(os.sched_getaffinity(0)), len(parts))
     if processes < 2 or "fork" not in multiprocessing.get_all_start_methods():
         return [work(part) for part in parts]
     _task = (work, parts)
     try:
-        with multiprocessing.get_context("fork").Pool(processes) as pool:
-            return pool.map(_run, range(len(parts)), chunksize=1)
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
+            return list(pool.map(_run, range(len(parts))))
     finally:
         _task = None
 

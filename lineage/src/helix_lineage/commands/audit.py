@@ -35,7 +35,8 @@ def audit(
     """Derive everything in the log again, and name what does not hold.
 
     With --directory: what was dropped, truncated, rolled back, forked, never registered or never closed too,
-    and host times that the directory's rule out. The directory's own log is checked by its rules.
+    and host times that the directory's rule out. The directory's own log is checked by its rules; of a folder, its
+    journal too.
 
     Exit status: 0 nothing found; 1 something found; 2 no audit.
 
@@ -55,6 +56,7 @@ def audit(
             options.sources(trust, store, release),
             checkpoints=kept,
             directory=None if directory is None else lambda: options.open_directory(directory, trust, audited=True),
+            directory_folder=Path(directory) if directory is not None and Path(directory).is_dir() else None,
             whole=not part,
             progress=status.update,
         )
@@ -69,7 +71,8 @@ def audit(
 def _print(report: Report) -> None:
     console = options.console()
     for finding in report.findings:
-        console.print(f"[red]{finding.rule}[/red]  {finding.shard}  {escape(finding.message)}")
+        more = f" (and {finding.follow} more that follow from it)" if finding.follow else ""
+        console.print(f"[red]{finding.rule}[/red]  {finding.shard}  {escape(finding.message)}{more}")
     for note in report.notes:
         console.print(f"[dim]note  {escape(note)}[/dim]")
     counts = f"{report.shards} shards, {report.entries} entries, {report.predictions} predictions"

@@ -37,8 +37,9 @@ def trace(
     """Show the commit, data, seed, weights, environments and image that made a prediction.
 
     Exit status: 0 shown and the signatures of release and promotion hold (or the shard has none); 1 shown, but
-    one does not hold, the directory does not know the shard, or something that it rests on was revoked; 2 no
-    such prediction, or its log does not hold, or the directory can't be read or misses a statement.
+    one does not hold, the stored input or output is not the one that was committed to (or can't be read), the
+    directory does not know the shard, or something that it rests on was revoked; 2 no such prediction, or its log
+    does not hold, or the directory can't be read or misses a statement.
 
     Examples:
 
@@ -59,6 +60,8 @@ def trace(
         options.console().print(tree(found))
     if (found.problem is not None and found.header.release is not None) or found.promotion_problem is not None:
         raise typer.Exit(options.FOUND)
+    if found.payload_problems:
+        raise typer.Exit(options.FOUND)
     if found.directory is not None and (found.directory.index is None or found.directory.marks):
         raise typer.Exit(options.FOUND)
 
@@ -77,7 +80,8 @@ def tree(found: Trace) -> Tree:
     root.add(f"seed          {entry.seed if entry.seed is not None else 'none'}")
     root.add(f"lane          {entry.lane}")
     root.add(f"time          {_time(entry.started_ns)} … {_time(entry.finished_ns)} (the host's claim)")
-    root.add(f"payload       input {found.payload['input']}, output {found.payload['output']}")
+    kept = f"payload       input {found.payload['input']}, output {found.payload['output']}"
+    root.add(f"[red]{escape(kept)}[/red]" if found.payload_problems else kept)
     signed = found.inclusion.checkpoint
     root.add(f"log entry     {found.inclusion.sequence} of {signed.size}, included under {signed.root.hex()[:16]}…")
     _add_directory(root, found)

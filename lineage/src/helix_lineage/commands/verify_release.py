@@ -11,6 +11,7 @@ import typer
 from helix_lineage.commands import options
 from helix_lineage.errors import LineageError, RecordError, TrustError
 from helix_lineage.release import verify_release as verify
+from helix_lineage.releases import read_bundle
 from helix_lineage.trust import Trust
 
 
@@ -45,10 +46,7 @@ def verify_release(
 
 def _problem(bundle: Path, trust: Trust, image: str | None) -> str | None:
     """What does not hold, as of now."""
-    try:
-        data = bundle.read_bytes()
-    except OSError as error:
-        raise LineageError(f"cannot read the release: {error.strerror}", where=str(bundle)) from error
+    data = read_bundle(bundle)
     try:
         verify(data, trust, image=image, at=datetime.now(UTC))
     except (TrustError, RecordError) as error:

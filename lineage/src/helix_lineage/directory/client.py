@@ -10,7 +10,6 @@ DirectoryRefusal; one that is away, DirectoryAway.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -23,6 +22,7 @@ from helix_lineage.directory.source import UrlSource, client, fetch
 from helix_lineage.directory.witness import newest
 from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, RegistrantUnknown, TrustError
 from helix_lineage.trust import Trust
+from helix_lineage.untrusted import parse_json
 
 
 class DirectoryClient:
@@ -112,7 +112,7 @@ class DirectoryClient:
         if status == 200:
             return
         try:
-            said = json.loads(data)
+            said = parse_json(data)
             what, where, fix = str(said["error"]), said.get("where"), said.get("fix")
         except (ValueError, KeyError, TypeError, AttributeError):
             what, where, fix = f"it answers {status}", None, None
@@ -124,7 +124,7 @@ class DirectoryClient:
 
 def _says_the_same(stored: bytes, ours: bytes) -> bool:
     try:
-        left, right = (json.loads(dsse.parse_bundle(bundle).payload) for bundle in (stored, ours))
-    except (TrustError, ValueError, RecursionError):
+        left, right = (parse_json(dsse.parse_bundle(bundle).payload) for bundle in (stored, ours))
+    except (TrustError, ValueError):
         return False
     return bool(left == right)

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helix_lineage import merkle
-from helix_lineage.errors import DirectoryAway, DirectoryError
+from helix_lineage import merkle, untrusted
+from helix_lineage.errors import DirectoryAway, DirectoryError, TrustError
 from helix_lineage.shard.layout import TILE_WIDTH, tile_name
 from helix_lineage.shard.tiles import decode_bundle, subtree_of
 
@@ -67,13 +67,23 @@ class FolderSource(Source):
     def __str__(self) -> str:
         return str(self._root)
 
+    def require(self, name: str) -> bytes:
+        """The file of that name. Raises DirectoryError when there is none: asking again would not help."""
+        data = self.read(name)
+        if data is None:
+            raise DirectoryError(f"the file {name} is missing", where=f"{self}/{name}")
+        return data
+
     def read(self, name: str) -> bytes | None:
-        """The file of that name."""
+        """The file of that name. Raises TrustError when something else lies in its place, and DirectoryAway."""
         place = name.removeprefix("v1/").replace("statements/", "statement/")
         try:
-            return (self._root / place).read_bytes()
+            return untrusted.read(self._root / place, limit=_LONGEST)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except untrusted.RefusedFile as error:
+            where = str(self._root / place)
+            raise TrustError(f"the directory's folder does not hold: {error.strerror}", where=where) from error
         except OSError as error:
             raise DirectoryAway(
                 f"cannot read the directory: {error.strerror}", where=str(self._root / place)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from helix_lineage import checkpoint, merkle
+from helix_lineage import checkpoint, merkle, untrusted
 from helix_lineage.checkpoint import Checkpoint, raw_public_key, sign
-from helix_lineage.directory.entries import digest_of
+from helix_lineage.directory.entries import MAX_BUNDLE_BYTES, digest_of
 from helix_lineage.errors import DirectoryAway, DirectoryError, ShardError, TrustError
 from helix_lineage.shard import journal
 from helix_lineage.shard.files import (
@@ -31,7 +31,14 @@ from helix_lineage.shard.files import (
     replace_file,
     sync_folder,
 )
-from helix_lineage.shard.layout import TEMPORARY, TILE_WIDTH, ShardFolder
+from helix_lineage.shard.layout import (
+    MAX_JOURNAL_BYTES,
+    MAX_NOTE_BYTES,
+    MAX_TILE_BYTES,
+    TEMPORARY,
+    TILE_WIDTH,
+    ShardFolder,
+)
 from helix_lineage.shard.tile_writer import TileWriter
 from helix_lineage.shard.tiles import decode_bundle, subtree_of
 
@@ -123,13 +130,15 @@ class DirectoryLog:
         path = (
             self._folder.bundle(index, width) if kind == "entries" else self._folder.hash_tile(int(kind), index, width)
         )
-        return path.read_bytes()
+        return untrusted.read(path, limit=MAX_TILE_BYTES)
 
     def statements(self, digest: bytes) -> bytes | None:
         """A bundle that was kept; None when it is not there. Raises DirectoryAway."""
         path = self._statement(digest)
         try:
-            return path.read_bytes() if path.is_file() else None
+            return untrusted.read(path, limit=MAX_BUNDLE_BYTES)
+        except FileNotFoundError:
+            return None
         except OSError as error:
             raise DirectoryAway(f"cannot read a statement: {error.strerror}", where=str(path)) from error
 
@@ -213,7 +222,7 @@ class DirectoryLog:
 def _recover(folder: ShardFolder, origin: str, key: Ed25519PrivateKey) -> list[bytes] | None:
     """What the journal holds, its torn tail cut off; None when there is no log yet. Raises DirectoryError."""
     published = _published(folder, origin, key)
-    data = folder.journal.read_bytes() if folder.journal.exists() else b""
+    data = _journal_of(folder)
     found = journal.parse(data)
     if not found.checkpoints and not published and len(data) < _BEGINNING:
         remove_file(folder.journal)  # it was never begun: nothing was acknowledged
@@ -240,9 +249,18 @@ def _recover(folder: ShardFolder, origin: str, key: Ed25519PrivateKey) -> list[b
     return covered
 
 
+def _journal_of(folder: ShardFolder) -> bytes:
+    """The journal; nothing when there is none yet. Raises OSError."""
+    try:
+        return untrusted.read(folder.journal, limit=MAX_JOURNAL_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
 def _published(folder: ShardFolder, origin: str, key: Ed25519PrivateKey) -> int:
     """Entries under the published checkpoint; a power cut may have torn it, and then it says nothing."""
     try:
-        return checkpoint.verify(folder.checkpoint.read_bytes(), origin, raw_public_key(key)).size
+        note = untrusted.read(folder.checkpoint, limit=MAX_NOTE_BYTES)
+        return checkpoint.verify(note, origin, raw_public_key(key)).size
     except (FileNotFoundError, TrustError):
         return 0

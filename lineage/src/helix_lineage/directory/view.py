@@ -13,12 +13,12 @@ from helix_lineage import merkle
 from helix_lineage.canonical import Json, encode_number
 from helix_lineage.checkpoint import Checkpoint
 from helix_lineage.directory import bundles
-from helix_lineage.directory.entries import Statement, decode
+from helix_lineage.directory.entries import Entry, Registration, Statement, decode
 from helix_lineage.directory.receipt import open_note
 from helix_lineage.directory.rules import Book, KnownShard
 from helix_lineage.directory.source import Source
-from helix_lineage.errors import DirectoryAway, LineageError, ShardError, StatementMissing, TrustError
-from helix_lineage.shard.header import ShardHeader
+from helix_lineage.errors import DirectoryAway, DirectoryError, LineageError, ShardError, StatementMissing, TrustError
+from helix_lineage.shard.header import ShardHeader, shard_id
 from helix_lineage.trust import Trust
 
 
@@ -127,12 +127,14 @@ def load(source: Source, trust: Trust, at: datetime, *, audited: bool = False) -
         audited: check every entry by the rules, with every signature in it; what is wrong or missing stands in the
             view then, and is not raised.
     """
-    note = source.require("checkpoint")
-    signed = open_note(note, trust, at)
     try:
+        note = source.require("checkpoint")
+        signed = open_note(note, trust, at)
         held = source.entries(0, signed.size)
-    except ShardError as error:
-        raise TrustError(f"the directory's tiles do not hold: {error.what}", where=signed.origin) from error
+    except DirectoryAway:
+        raise
+    except (ShardError, DirectoryError) as error:
+        raise TrustError(f"the directory does not hold: {error.what}", where=error.where or str(source)) from error
     if merkle.root([merkle.leaf_hash(entry) for entry in held]) != signed.root:
         raise TrustError("the directory's entries are not those under its checkpoint", where=signed.origin)
     view = View(note, signed, Book(trust))
@@ -164,9 +166,20 @@ def _take(view: View, source: Source, entry: bytes, *, audited: bool) -> None:
     if isinstance(body, Statement):
         bundle = bundles.own(body, source.read(f"v1/statements/{body.digest.hex()}"))
     if audited:
-        if time_ns < book.time_ns:
-            raise TrustError("the directory's time went back")
-        same = book.decide(body, time_ns, bundle)
-        if same is not None:
-            raise TrustError(f"it says what entry {same} says")
+        try:
+            _check(book, body, time_ns, bundle)
+        except LineageError:
+            # A shard of a release that is not known here is followed all the same: what came of it can be compared.
+            if isinstance(body, Registration) and shard_id(body.header) not in book.shards:
+                book.apply(entry)
+            raise
     book.apply(entry, bundle)
+
+
+def _check(book: Book, body: Entry, time_ns: int, bundle: bytes | None) -> None:
+    """By the rules. Raises LineageError when it should not be there."""
+    if time_ns < book.time_ns:
+        raise TrustError("the directory's time went back")
+    same = book.decide(body, time_ns, bundle)
+    if same is not None:
+        raise TrustError(f"it says what entry {same} says")

@@ -9,7 +9,7 @@ from typing import TypeVar
 from helix_lineage.directory.view import View, Witnessed, witnessed
 from helix_lineage.errors import LineageError, PredictionNotFound
 from helix_lineage.promotion import VerifiedPromotion
-from helix_lineage.promotions import find_promotion
+from helix_lineage.promotions import bundle_of, find_promotion
 from helix_lineage.releases import FoundRelease, Sources, find_release
 from helix_lineage.shard.entries import PredictionEntry
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id
@@ -97,4 +97,4 @@ def _promotion(
     verified = _part(lambda: find_promotion(shard, sources.trust, release))
     if verified is None or isinstance(verified, Problem):
         return verified
-    return SignedPromotion(verified, shard.folder.promotion.read_bytes())
+    return SignedPromotion(verified, bundle_of(shard))

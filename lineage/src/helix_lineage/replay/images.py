@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import stat
 import tempfile
@@ -12,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helix_lineage import process
+from helix_lineage import process, untrusted
 from helix_lineage.canonical import check_digest, digest_bytes, loads
 from helix_lineage.errors import CanonicalError, ReplayError
 from helix_lineage.replay.verdict import Difference
 
 FILES = "opt/helix/files.json"
 ARTIFACTS = "opt/helix/artifacts/"
+_MAX_JSON_BYTES = 2**28
+"""Of a manifest, a configuration, or the list of an image's files."""
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
@@ -108,16 +108,17 @@ def _pull(digest: str, reference: str, registry: str, work: Path) -> None:
 def check_layout(layout: Path, digest: str) -> tuple[bytes, bytes]:
     """Hash manifest, configuration and layers; gives the first two. Raises ReplayError."""
     try:
-        names = [item["digest"] for item in json.loads((layout / "index.json").read_bytes())["manifests"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        index = untrusted.read(layout / "index.json", limit=_MAX_JSON_BYTES)
+        names = [item["digest"] for item in untrusted.parse_json(index)["manifests"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReplayError(f"the image's layout has no index: {error!r}", where=str(layout)) from error
     if names != [digest]:
         raise ReplayError(f"the registry gave {names} for {digest}", where=str(layout))
     manifest = _blob(layout, digest)
     try:
-        value = json.loads(manifest)
+        value = untrusted.parse_json(manifest)
         layers, config = [layer["digest"] for layer in value["layers"]], value["config"]["digest"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ReplayError(f"this is no image manifest: {error!r}", where=digest) from error
     for layer in layers:
         _blob(layout, layer, keep=False)
@@ -131,12 +132,13 @@ def _blob(layout: Path, digest: str, *, keep: bool = True) -> bytes:
     except CanonicalError as error:
         raise ReplayError(f"the image's manifest: {error}", where=str(layout)) from error
     try:
-        found = _hash(path)
+        found = untrusted.file_digest(path)
+        data = untrusted.read(path, limit=_MAX_JSON_BYTES) if keep else b""
     except OSError as error:
-        raise ReplayError(f"the registry gave no blob {digest}", where=str(path)) from error
-    if found != digest:
+        raise ReplayError(f"the registry gave no blob {digest}: {error.strerror}", where=str(path)) from error
+    if found != digest or (keep and digest_bytes(data) != digest):
         raise ReplayError(f"a blob of the image hashes to {found}", where=digest)
-    return path.read_bytes() if keep else b""
+    return data
 
 
 def _open(folder: Path, digest: str) -> UnpackedImage:
@@ -145,10 +147,14 @@ def _open(folder: Path, digest: str) -> UnpackedImage:
     whole = manifest is not None and config is not None
     if not whole or digest_bytes(manifest or b"") != digest:
         raise ReplayError("the unpacked image is not the one of its digest", where=str(folder), fix=f"rm -r {folder}")
-    named = json.loads(manifest or b"{}")["config"]["digest"]
-    if digest_bytes(config or b"") != named:
-        raise ReplayError("the unpacked image's configuration was changed", where=str(folder), fix=f"rm -r {folder}")
-    return UnpackedImage(folder, json.loads(config or b"{}").get("config", {}))
+    try:
+        named = untrusted.parse_json(manifest or b"{}")["config"]["digest"]
+        if digest_bytes(config or b"") != named:
+            what = "the unpacked image's configuration was changed"
+            raise ReplayError(what, where=str(folder), fix=f"rm -r {folder}")
+        return UnpackedImage(folder, untrusted.parse_json(config or b"{}").get("config", {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReplayError(f"this is no image's manifest and configuration: {error!r}", where=str(folder)) from error
 
 
 def _check_file(rootfs: Path, path: str, item: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -163,7 +169,7 @@ def _check_file(rootfs: Path, path: str, item: Mapping[str, Any]) -> tuple[str, 
             return path, "is not a regular file"
         if stat.S_IMODE(status.st_mode) != item["mode"]:
             return path, f"has mode {stat.S_IMODE(status.st_mode):o}, but the release lists {item['mode']:o}"
-        digest = _hash(place)
+        digest = untrusted.file_digest(place)
     except OSError as error:
         return path, f"cannot be read: {error.strerror}"
     if digest != item["digest"]:
@@ -179,13 +185,8 @@ def _walk(rootfs: Path) -> Iterator[str]:
             yield Path(parent, name).relative_to(rootfs).as_posix()
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return untrusted.read(path, limit=_MAX_JSON_BYTES)
     except OSError:
         return None

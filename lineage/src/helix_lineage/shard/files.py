@@ -15,8 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from helix_lineage import untrusted
 from helix_lineage.errors import ShardError
 from helix_lineage.shard.layout import TEMPORARY
+
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A link or a pipe in a file's place is neither followed nor waited for."""
 
 _TRIES, _PAUSE_SECONDS = 100, 0.01
 """Who removes a folder holds its lock for about a millisecond; each process does so once, when it starts."""
@@ -42,7 +46,7 @@ class AppendFile:
     def reopen(cls, path: Path) -> Self:
         """Go on with a file that is there, at its end."""
         file = cls.__new__(cls)
-        file._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file._fd = _open(path, os.O_RDWR)
         file._ahead = file._next = 0
         file.size = os.fstat(file._fd).st_size
         return file
@@ -91,7 +95,7 @@ class FolderLock:
 
     def __init__(self, path: Path) -> None:
         """Take the lock. Raises BlockingIOError when somebody holds it."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._fd = _open(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -132,11 +136,11 @@ def lock_new_folder(path: Path, lock: Path) -> FolderLock:
 def is_locked(path: Path) -> bool:
     """Does a process hold the lock now? Raises ShardError when the lock file can't be opened."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = _open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise ShardError(f"cannot look at the lock: {error}", where=str(path)) from error
+        raise ShardError(f"cannot look at the lock: {error.strerror}", where=str(path)) from error
     try:
         # A shared lock, because an auditor may have no right to write.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -151,7 +155,7 @@ def replace_file(path: Path, data: bytes, *, durable: bool) -> None:
     """Write a file so that readers see the old one or the new one. Raises OSError."""
     make_folder(path.parent)
     temporary = path.with_name(path.name + TEMPORARY)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    fd = _open_temporary(temporary)
     try:
         try:
             _write_all(fd, data, 0)
@@ -170,7 +174,7 @@ def replace_file(path: Path, data: bytes, *, durable: bool) -> None:
 
 def overwrite(path: Path, data: bytes, offset: int) -> None:
     """Write over bytes that are there, and return when they are on the disk. Raises OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = _open(path, os.O_RDWR)
     try:
         _write_all(fd, data, offset)
         os.fdatasync(fd)
@@ -180,7 +184,7 @@ def overwrite(path: Path, data: bytes, offset: int) -> None:
 
 def cut_file(path: Path, size: int) -> None:
     """Forget, durably, everything after `size`. Raises OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = _open(path, os.O_RDWR)
     try:
         os.ftruncate(fd, size)
         os.fsync(fd)
@@ -251,6 +255,29 @@ def _sync(path: Path, flags: int = 0) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open a regular file, and nothing else in its place. Raises OSError."""
+    fd = os.open(path, flags | _SAFE, 0o640)
+    try:
+        untrusted.check_regular(fd, path)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open_temporary(path: Path) -> int:
+    """A new file, or an older attempt's. What else stands there makes room. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        return _open(path, flags)
+    except OSError as error:
+        if not untrusted.is_planted(error):
+            raise
+        os.unlink(path)
+        return _open(path, flags)
 
 
 def _write_all(fd: int, data: bytes, position: int) -> int:

@@ -11,6 +11,8 @@ AHEAD = 256 * 1024
 """Zeros that a writer lays ahead."""
 ENTRY = 1
 CHECKPOINT = 2
+MAX_ENTRY_BYTES = 65535
+"""An entry bundle gives an entry's length in 16 bits."""
 
 _HEAD = struct.Struct("<IB")
 _CRC = struct.Struct("<I")
@@ -86,7 +88,7 @@ def _parse_plain(data: bytes, journal: Journal) -> int:
         end = position + around + length
         if end > size or crc32(view[position : end - 4]) != checksum(data, end - 4)[0]:
             return position
-        if kind == ENTRY:
+        if kind == ENTRY and length <= MAX_ENTRY_BYTES:
             entries.append(data[position + 5 : end - 4])
         elif kind == CHECKPOINT:
             journal.checkpoints.append(Covered(len(entries), data[position + 5 : end - 4], end))
@@ -107,4 +109,6 @@ def _damage(data: bytes, position: int) -> str:
     (crc,) = _CRC.unpack_from(data, end - _CRC.size)
     if zlib.crc32(memoryview(data)[position : end - _CRC.size]) != crc:
         return "the frame's checksum does not match"
+    if kind == ENTRY:
+        return f"the entry has {length} bytes, more than {MAX_ENTRY_BYTES}"
     return f"unknown frame type {kind}"

@@ -11,6 +11,14 @@ TILE_WIDTH = 256
 TILE_HEIGHT = 8
 """A hash tile spans this many levels of the tree."""
 
+MAX_JOURNAL_BYTES = 2**36
+MAX_SEGMENT_BYTES = 2**32
+"""A segment ends with the first group after 64 MiB."""
+MAX_TILE_BYTES = 256 * (2 + 65535)
+"""Of an entry bundle; a hash tile is smaller."""
+MAX_NOTE_BYTES = 2**16
+"""Of a checkpoint, with the signatures of many witnesses, and of the mark of a recovery."""
+
 ENTRIES = "entries"
 """Stands in the paths of entry bundles for the tile level."""
 
@@ -19,6 +27,7 @@ TEMPORARY = ".tmp"
 NEW_PREFIX = ".new-"
 """Folders of shards that never got their name."""
 _SHARD = re.compile(r"[0-9a-f]{32}")
+_SEGMENT = re.compile(r"([0-9]{6}|[1-9][0-9]{6,9})\.seg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,12 @@ class ShardFolder:
 
     def segments(self) -> list[Path]:
         """The payload segments that are there, in order."""
-        return sorted(self.payload.glob("*.seg"))
+        return [self.segment(number) for number in self.segment_numbers()]
+
+    def segment_numbers(self) -> list[int]:
+        """Their numbers."""
+        found = (_SEGMENT.fullmatch(path.name) for path in self.payload.glob("*.seg"))
+        return sorted(int(name[1]) for name in found if name is not None)
 
     def hash_tile(self, level: int, index: int, width: int = TILE_WIDTH) -> Path:
         """Hash tile `index` of tile level `level`, partial when narrower than 256."""

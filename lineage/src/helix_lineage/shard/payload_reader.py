@@ -9,10 +9,11 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from helix_lineage import untrusted
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
 from helix_lineage.shard.files import overwrite
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.shard.layout import MAX_SEGMENT_BYTES, ShardFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +67,15 @@ class PayloadReader:
         """The record of that kind at a place. Raises ShardError."""
         path = self._folder.segment(segment)
         try:
-            with path.open("rb") as file:
-                head = os.pread(file.fileno(), payload.RECORD_HEAD_BYTES, offset)
-                span = payload.parse_span(head)
-                size = span[2] if span else 0
+            with untrusted.opened(path, limit=MAX_SEGMENT_BYTES) as (fd, end):
+                if offset >= end:  # of 64 bits, and the system's offsets have 63
+                    raise ShardError(f"the segment has {end} bytes")
+                span = payload.parse_span(os.pread(fd, payload.RECORD_HEAD_BYTES, offset))
                 # A damaged length must not make us ask for gigabytes.
-                size = min(size, os.fstat(file.fileno()).st_size - offset)
-                record, _ = payload.parse_record(os.pread(file.fileno(), size, offset), 0)
+                size = min(span[2] if span else 0, end - offset)
+                record, _ = payload.parse_record(os.pread(fd, size, offset), 0)
         except OSError as error:
-            raise ShardError(f"cannot read the payload: {error}", where=str(path)) from error
+            raise ShardError(f"cannot read the payload: {error.strerror}", where=str(path)) from error
         except ShardError as error:
             raise ShardError(f"offset {offset}: {error.what}", where=str(path)) from error
         if record.kind != kind:
@@ -88,7 +89,10 @@ class PayloadReader:
             laid: zeros may follow the last record; the shard's writer lays some ahead of what it writes.
         """
         path = self._folder.segment(segment)
-        data = path.read_bytes()
+        try:
+            data = untrusted.read(path, limit=MAX_SEGMENT_BYTES)
+        except OSError as error:
+            raise ShardError(f"cannot read the payload: {error.strerror}", where=str(path)) from error
         try:
             payload.parse_segment_head(data, self._folder.id)
             position, size = payload.SEGMENT_HEAD_BYTES, payload.written(data) if laid else len(data)
@@ -101,7 +105,7 @@ class PayloadReader:
 
     def segments(self) -> list[int]:
         """The numbers of the segments that are there."""
-        return [int(path.stem) for path in self._folder.segments() if path.stem.isdigit()]
+        return self._folder.segment_numbers()
 
     def _candidates(self, sequence: int) -> Iterator[int]:
         """The segment whose first sequence is the last one not after `sequence`."""
@@ -110,7 +114,8 @@ class PayloadReader:
             try:
                 first = self._firsts[number] if number in self._firsts else self._read_first(number)
             except OSError as error:
-                raise ShardError(f"cannot read the payload: {error}", where=self._folder.id) from error
+                where = str(self._folder.segment(number))
+                raise ShardError(f"cannot read the payload: {error.strerror}", where=where) from error
             except ShardError:
                 if number == numbers[-1]:
                     continue  # being made, or torn before it held anything: what is asked for may lie before it
@@ -120,8 +125,8 @@ class PayloadReader:
                 return
 
     def _read_first(self, number: int) -> int:
-        with self._folder.segment(number).open("rb") as file:
-            head = file.read(payload.SEGMENT_HEAD_BYTES)
+        with untrusted.opened(self._folder.segment(number), limit=MAX_SEGMENT_BYTES) as (fd, _):
+            head = os.pread(fd, payload.SEGMENT_HEAD_BYTES, 0)
         self._firsts[number] = payload.parse_segment_head(head, self._folder.id)
         return self._firsts[number]
 
@@ -141,13 +146,12 @@ class PayloadReader:
     def _continued(
         self, number: int, until: int, done: int, sequences: array[int], offsets: array[int]
     ) -> tuple[int, array[int], array[int]]:
-        with self._folder.segment(number).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with untrusted.opened(self._folder.segment(number), limit=MAX_SEGMENT_BYTES) as (fd, size):
             if size < done:  # cut by a recovery
                 done, sequences, offsets = payload.SEGMENT_HEAD_BYTES, array("Q"), array("Q")
             if size > done and not (sequences and sequences[-1] >= until):
                 # As long as it is now: its writer may just have taken zeros away.
-                with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+                with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as data:
                     for kind, sequence, offset, after in payload.spans(data, done, len(data)):
                         if kind == payload.OUTPUT:
                             sequences.append(sequence)
@@ -164,6 +168,10 @@ def erase(folder: ShardFolder, sequence: int, *, link: bool = False) -> None:
     An input is shared by all items of its request: with `link`, none of them can be replayed
     any more, and nobody can tell what they were. Raises ShardError.
     """
+    try:
+        untrusted.check_folder(folder.payload)
+    except OSError as error:
+        raise ShardError(f"cannot erase the payload: {error.strerror}", where=str(folder.payload)) from error
     reader = PayloadReader(folder)
     place = reader.output(sequence)
     places = [place]

@@ -12,12 +12,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from helix_lineage import checkpoint, merkle
+from helix_lineage import checkpoint, merkle, untrusted
 from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
 from helix_lineage.shard import entries, journal, tiles
 from helix_lineage.shard.files import is_locked
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id, shard_id
-from helix_lineage.shard.layout import ENTRIES, TILE_WIDTH, ShardFolder, is_shard_id
+from helix_lineage.shard.layout import (
+    ENTRIES,
+    MAX_JOURNAL_BYTES,
+    MAX_NOTE_BYTES,
+    MAX_TILE_BYTES,
+    TILE_WIDTH,
+    ShardFolder,
+    is_shard_id,
+)
 from helix_lineage.shard.payload_reader import Payload, PayloadReader
 
 
@@ -81,13 +89,13 @@ class Shard:
     @cached_property
     def published(self) -> tuple[bytes, checkpoint.Checkpoint]:
         """The published checkpoint: note and content. Raises ShardError or TrustError."""
-        note = _read(self.folder.checkpoint)
+        note = _read(self.folder.checkpoint, MAX_NOTE_BYTES)
         return note, checkpoint.verify(note, self.origin, self.header.public_key)
 
     @cached_property
     def journal(self) -> journal.Journal:
         """The journal, parsed."""
-        return journal.parse(_read(self.folder.journal))
+        return journal.parse(_read(self.folder.journal, MAX_JOURNAL_BYTES))
 
     @property
     def size(self) -> int:
@@ -151,7 +159,7 @@ class Shard:
 
     def _first_entry(self) -> bytes:
         try:
-            size = checkpoint.parse(_read(self.folder.checkpoint)).size
+            size = checkpoint.parse(_read(self.folder.checkpoint, MAX_NOTE_BYTES)).size
             first = tiles.entry_of(self._read_tile(ENTRIES, 0, min(size, TILE_WIDTH)), 0)
             if first is not None and shard_id(first) == self.id:
                 return first
@@ -171,7 +179,7 @@ class Shard:
     def _read_tile(self, kind: str, index: int, width: int) -> bytes:
         """A tile of at least that width: the partial one may have made room for a wider one meanwhile."""
         for path in self.folder.as_wide(kind, index, width):
-            found = _read_if_there(path)
+            found = _read_if_there(path, MAX_TILE_BYTES)
             if found is not None:
                 return found
         raise ShardError("cannot read the shard: a tile is missing", where=str(self.folder.tile(kind, index, width)))
@@ -186,15 +194,17 @@ class Log:
         """Kept for as long as the log: finding a record reads a whole segment once."""
 
     def shard_ids(self) -> list[str]:
-        """The shards that are there, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(path.name for path in self.root.iterdir() if is_shard_id(path.name) and path.is_dir())
+        """The shards that are there, sorted. Raises ShardError. (A link is no shard, whatever it leads to.)"""
+        return [path.name for path in self._named() if path.is_dir() and not path.is_symlink()]
+
+    def strangers(self) -> list[Path]:
+        """What has a shard's name and is no folder."""
+        return [path for path in self._named() if path.is_symlink() or not path.is_dir()]
 
     def shard(self, name: str) -> Shard:
         """Open a shard. Raises ShardError."""
         path = self.root / name
-        if not is_shard_id(name) or not path.is_dir():
+        if not is_shard_id(name) or path.is_symlink() or not path.is_dir():
             raise PredictionNotFound(f"no shard of that id in {self.root}", where=name)
         return Shard(path, self._payloads.setdefault(name, PayloadReader(ShardFolder(path))))
 
@@ -203,19 +213,25 @@ class Log:
         name, sequence = parse_prediction_id(prediction)
         return self.shard(name), sequence
 
+    def _named(self) -> list[Path]:
+        if not self.root.is_dir():
+            return []
+        try:
+            return sorted(path for path in self.root.iterdir() if is_shard_id(path.name))
+        except OSError as error:
+            raise ShardError(f"cannot list the shards: {error.strerror}", where=str(self.root)) from error
 
-def _read(path: Path) -> bytes:
-    found = _read_if_there(path)
+
+def _read(path: Path, limit: int) -> bytes:
+    found = _read_if_there(path, limit)
     if found is None:
         raise ShardError("cannot read the shard: the file is missing", where=str(path))
     return found
 
 
-def _read_if_there(path: Path) -> bytes | None:
-    if path.exists() and not path.is_file():
-        raise ShardError("cannot read the shard: this is no regular file", where=str(path))  # a pipe would wait
+def _read_if_there(path: Path, limit: int) -> bytes | None:
     try:
-        return path.read_bytes()
+        return untrusted.read(path, limit=limit)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helix_lineage import checkpoint, merkle
+from helix_lineage import checkpoint, merkle, untrusted
 from helix_lineage.errors import LineageError, ShardError, TrustError
 from helix_lineage.shard import entries, journal
 from helix_lineage.shard.entries import VERSION, PredictionEntry, version_and_kind
@@ -25,7 +25,16 @@ from helix_lineage.shard.files import (
     sync_if_there,
 )
 from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, TILE_WIDTH, ShardFolder, is_shard_id
+from helix_lineage.shard.layout import (
+    MAX_JOURNAL_BYTES,
+    MAX_NOTE_BYTES,
+    MAX_TILE_BYTES,
+    NEW_PREFIX,
+    TEMPORARY,
+    TILE_WIDTH,
+    ShardFolder,
+    is_shard_id,
+)
 from helix_lineage.shard.payload_reader import PayloadReader
 from helix_lineage.shard.tile_writer import TileWriter
 from helix_lineage.shard.tiles import decode_bundle, of_size
@@ -63,28 +72,36 @@ def recover_others(
         if not is_shard_id(path.name) or path.is_symlink() or path.name == own or folder.recovered.exists():
             continue
         try:
-            lock = FolderLock(folder.lock)
-        except BlockingIOError:
-            continue  # its process lives, or another one recovers it
+            found = _lock_and_recover(folder, now, record)
         except OSError as error:
-            raise ShardError(f"cannot lock the shard: {error}", where=str(path)) from error
-        try:
-            found = None if _is_closed(folder) or folder.recovered.exists() else _recover(folder, now)
-            if found is not None and found.entry is not None:
-                replace_file(folder.recovered, f"{record(found.entry.to_bytes())}\n".encode(), durable=True)
-        except OSError as error:
-            raise ShardError(f"cannot recover the shard: {error}", where=str(path)) from error
-        finally:
-            lock.release()
+            if not untrusted.is_planted(error):
+                raise ShardError(f"cannot recover the shard: {error}", where=str(path)) from error
+            found = Recovery(folder.id, None, f"{error.filename}: {error.strerror}")
         if found is not None:
             if found.entry is None:
                 _log.error("shard %s is damaged and was left alone: %s", found.shard, found.problem)
             yield found
 
 
+def _lock_and_recover(folder: ShardFolder, now: Callable[[], int], record: Callable[[bytes], str]) -> Recovery | None:
+    """None when there is nothing to recover, or somebody else holds the lock. Raises OSError."""
+    try:
+        lock = FolderLock(folder.lock)
+    except BlockingIOError:
+        return None  # its process lives, or another one recovers it
+    try:
+        found = None if _is_closed(folder) or folder.recovered.exists() else _recover(folder, now)
+        if found is not None and found.entry is not None:
+            replace_file(folder.recovered, f"{record(found.entry.to_bytes())}\n".encode(), durable=True)
+        return found
+    finally:
+        lock.release()
+
+
 def _recover(folder: ShardFolder, now: Callable[[], int]) -> Recovery | None:
     """Cut the torn tail off, and derive tiles and checkpoint again; None when only the tiles were missing."""
-    data = folder.journal.read_bytes()
+    untrusted.check_folder(folder.payload)  # behind a link, what is cut off would be somebody else's
+    data = untrusted.read(folder.journal, limit=MAX_JOURNAL_BYTES)
     found = journal.parse(data)
     try:
         last = _check(folder, found)
@@ -133,21 +150,19 @@ def _check(folder: ShardFolder, found: journal.Journal) -> checkpoint.Checkpoint
 
 def _published(folder: ShardFolder, origin: str, public_key: bytes) -> int:
     """Entries under the published checkpoint. While a process lives, a power cut may tear it: then it says nothing."""
-    if not folder.checkpoint.exists():
-        return 0
     try:
-        return checkpoint.verify(folder.checkpoint.read_bytes(), origin, public_key).size
-    except TrustError:
+        return checkpoint.verify(untrusted.read(folder.checkpoint, limit=MAX_NOTE_BYTES), origin, public_key).size
+    except (FileNotFoundError, TrustError):
         return 0
 
 
 def _is_closed(folder: ShardFolder) -> bool:
     """Is the last published entry a close entry? (A process publishes it as its last act.)"""
     try:
-        size = checkpoint.parse(folder.checkpoint.read_bytes()).size
+        size = checkpoint.parse(untrusted.read(folder.checkpoint, limit=MAX_NOTE_BYTES)).size
         index, rest = divmod(size - 1, TILE_WIDTH)
         width = TILE_WIDTH if rest == TILE_WIDTH - 1 else rest + 1
-        bundle = decode_bundle(folder.bundle(index, width).read_bytes())
+        bundle = decode_bundle(untrusted.read(folder.bundle(index, width), limit=MAX_TILE_BYTES))
         return isinstance(entries.decode(bundle[rest]), entries.Close)
     except (OSError, LineageError, IndexError):
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from helix_lineage import promotion as promotions
@@ -10,6 +9,7 @@ from helix_lineage.canonical import check_digest
 from helix_lineage.dsse import parse_bundle
 from helix_lineage.errors import LineageError
 from helix_lineage.records import Promotion, Release, from_json
+from helix_lineage.untrusted import parse_json
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops.layout import KUSTOMIZATION, PROMOTION, RELEASE, folder, name
 
@@ -76,7 +76,7 @@ def claimed_promotion(bundle: bytes) -> Promotion:
 
 
 def _predicate(bundle: bytes) -> Mapping[str, object]:
-    predicate = json.loads(parse_bundle(bundle).payload)["predicate"]
+    predicate = parse_json(parse_bundle(bundle).payload)["predicate"]
     if not isinstance(predicate, dict):
         raise TypeError("the predicate is not an object")
     return predicate
