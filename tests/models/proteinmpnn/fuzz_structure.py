@@ -17,8 +17,8 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["proteinmpnn_model.structure", "proteinmpnn_model.featurize"]):
-    from proteinmpnn_model import featurize, structure
+with atheris.instrument_imports(include=["proteinmpnn_model"]):
+    from proteinmpnn_model import featurize, pdb_file, structure
 
 import numpy as np
 
@@ -66,7 +66,12 @@ def check(found: structure.Structure) -> None:
     backbone = featurize.featurize(found)
     if len(backbone) != len(found) or not np.isfinite(backbone.coordinates).all() or not backbone.mask.any():
         raise Broken("arrays that do not fit the structure")
-    labels = [label for label in featurize.labels_of(found) if label is not None]
+    present = [residue.present for chain in found.chains for residue in chain.residues]
+    labels = [label for label, is_there in zip(featurize.labels_of(found), present, strict=True) if is_there]
+    if len(set(featurize.labels_of(found))) != len(found):
+        raise Broken("two positions of one label")
+    if len(found.warnings) > 8 or any(len(sentence) > 2000 for sentence in found.warnings):
+        raise Broken("warnings without end")
     if featurize.check_sequence(found, found.sequence) != found.sequence:
         raise Broken("the structure's own sequence does not fit it")
     if all(re.fullmatch(r"[ -~]*", label) for label in labels):
@@ -91,7 +96,7 @@ def _number(text: str) -> float:
 
 def weaken() -> None:
     """Plant a fault: columns that hold no number count, and so do coordinates of any size."""
-    structure._COORDINATE = re.compile(".*", re.DOTALL)
+    pdb_file._COORDINATE = re.compile(".*", re.DOTALL)
     structure._LARGEST_COORDINATE_ANGSTROM = math.inf
 
 

@@ -24,7 +24,7 @@ pytest.importorskip("atheris", reason="needs atheris; run: make test-fast")
 
 from helixserve.contract import Contract
 from helixserve.errors import InvalidInputError, TooLargeError
-from proteinmpnn_model import featurize, structure
+from proteinmpnn_model import featurize, pdb_file, structure
 from tests.campaign import CASES, LONG, Broken, Campaign
 from tests.models.proteinmpnn import fuzz_structure
 
@@ -148,7 +148,7 @@ def test_ten_times_as_many_files_built_from_hostile_fields(
 def test_a_reader_that_takes_what_it_should_not_fails_the_same_campaign(
     file_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(structure, "_COORDINATE", re.compile(".*", re.DOTALL))
+    monkeypatch.setattr(pdb_file, "_COORDINATE", re.compile(".*", re.DOTALL))
     monkeypatch.setattr(structure, "_LARGEST_COORDINATE_ANGSTROM", float("inf"))
     with pytest.raises(Broken):
         run_hypothesis(file_format, 1)
@@ -293,10 +293,12 @@ def test_coordinates_that_are_no_plain_numbers_are_refused(x: str) -> None:
     assert read(residue(x="-9999.99")).chains[0].residues[0].atoms["N"][0] == -9999.99
 
 
-def test_atoms_at_one_point_twice_or_in_several_places_are_read() -> None:
-    """What they mean is the network's business; test_model shows that its answers stay finite."""
-    text = "\n".join([residue(1), residue(2), residue(2), residue(2).replace("ALA", "GLY")])
-    assert read(text).sequence == "AA"
+def test_atoms_at_one_point_are_read_and_a_residue_that_is_there_twice_is_refused() -> None:
+    """What the first mean is the network's business; test_model shows that its answers stay finite."""
+    assert read("\n".join([residue(1), residue(2)])).sequence == "AA"
+    for again in (residue(2), residue(2).replace("ALA", "GLY")):
+        with pytest.raises(InvalidInputError, match="residue A:2 is there twice"):
+            read("\n".join([residue(1), residue(2), again]))
 
 
 def test_other_models_and_categories_of_an_mmcif_file_are_not_built() -> None:

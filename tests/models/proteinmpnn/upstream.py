@@ -40,7 +40,8 @@ class Upstream:
         )
         network.load_state_dict(checkpoint["model_state_dict"])
         network.double()
-        parsed = theirs.parse_PDB(str(pdb))
+        # Of other chains (DNA) upstream makes positions that its network never sees; we make none.
+        parsed = theirs.parse_PDB(str(pdb), input_chain_list=[chain.name for chain in structure.chains])
         featurized = theirs.tied_featurize(parsed, "cpu", None)
         names = (
             "X S mask lengths chain_M chain_encoding letters visible masked masked_lengths chain_M_pos omit residue_idx"

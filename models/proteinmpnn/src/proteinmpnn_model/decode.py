@@ -18,7 +18,7 @@ import numpy as np
 
 from helixserve.sampling import choose
 from proteinmpnn_model.portable import exp
-from proteinmpnn_model.structure import ALPHABET
+from proteinmpnn_model.structure import ALPHABET, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -219,8 +219,8 @@ def decoding_order(permutation_l: NDArray[np.int64], free_l: NDArray[np.bool_]) 
 
 
 def allowed(omit: Collection[str]) -> NDArray[np.bool_]:
-    """[a] the amino acids that are not in `omit`."""
-    return np.array([letter not in omit for letter in ALPHABET], dtype=np.bool_)
+    """[a] the amino acids that are not in `omit`; X is none."""
+    return np.array([letter not in omit and letter != UNKNOWN for letter in ALPHABET], dtype=np.bool_)
 
 
 def choose_residue(log_probabilities_a: NDArray[np.float64], choice: Choice, position: int) -> int:

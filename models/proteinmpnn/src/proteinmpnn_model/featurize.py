@@ -112,7 +112,10 @@ def check_positions(structure: Structure, labels: Collection[str]) -> list[str]:
 
     Raises InvalidInputError for a label that names no residue of the structure.
     """
-    known = {label: index for index, label in enumerate(labels_of(structure)) if label is not None}
+    present = [residue.present for chain in structure.chains for residue in chain.residues]
+    known = {
+        label: at for at, (label, is_there) in enumerate(zip(labels_of(structure), present, strict=True)) if is_there
+    }
     found = {}
     for label in labels:
         match = _POSITION.fullmatch(label)
@@ -127,12 +130,10 @@ def check_positions(structure: Structure, labels: Collection[str]) -> list[str]:
     return [found[index] for index in sorted(found)]
 
 
-def labels_of(structure: Structure) -> list[str | None]:
-    """[l] `chain:number` and insertion code of each residue; None for a placeholder."""
+def labels_of(structure: Structure) -> list[str]:
+    """[l] `chain:number` and insertion code of each position, placeholders included."""
     return [
-        f"{chain.name}:{residue.number}{residue.insertion}" if residue.present else None
-        for chain in structure.chains
-        for residue in chain.residues
+        f"{chain.name}:{residue.number}{residue.insertion}" for chain in structure.chains for residue in chain.residues
     ]
 
 

@@ -31,7 +31,8 @@ from proteinmpnn_model.decode import (
     decode_each,
     decoding_order,
 )
-from proteinmpnn_model.structure import ALPHABET, FileLimits, Structure, read_structure, sniff_format
+from proteinmpnn_model.residue_names import STANDARD
+from proteinmpnn_model.structure import ALPHABET, UNKNOWN, FileLimits, Structure, read_structure, sniff_format
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -151,12 +152,25 @@ def _read_once(
     return structure, featurize.featurize(structure)
 
 
-def _check_omit(letters: str) -> str:
-    """`letters` in capitals, sorted, each once. Raises InvalidInputError."""
-    wanted = set(letters.upper())
+def _check_omit(text: str) -> str:
+    """The one-letter codes in capitals, sorted, each once, X always among them. Raises InvalidInputError.
+
+    Codes may be joined, or divided by commas or blanks; then names of three letters are understood, too.
+    """
+    words = text.upper().replace(",", " ").split()
+    if len(words) == 1 and words[0] in STANDARD:
+        name, code = words[0], STANDARD[words[0]]
+        raise InvalidInputError(
+            f"omit {name!r} is either {code} or the three letters",
+            where="omit",
+            fix=f"write {code} for the amino acid, and {','.join(name)} for the three",
+        )
+    wanted = {letter for word in words for letter in STANDARD.get(word, word)}
     unknown = sorted(wanted - set(ALPHABET))
     if unknown:
         raise InvalidInputError(f"omit has the letters {', '.join(unknown)[:40]}", where="omit", fix=f"use {ALPHABET}")
+    # X is no amino acid, and no design may hold it where a residue was chosen.
+    wanted.add(UNKNOWN)
     if wanted == set(ALPHABET):
         raise InvalidInputError("omit leaves no amino acid to choose", where="omit")
     return "".join(sorted(wanted))
@@ -194,6 +208,8 @@ def _outputs(request: _Request, decoded: Decoded) -> tuple[Tensor, ...]:
         outputs.append(typed.from_array("log_probability", chosen_l))
     else:
         outputs.append(typed.from_array("log_probabilities", decoded.log_probabilities_la))
+    outputs.append(typed.from_texts("labels", featurize.labels_of(request.structure)))
+    outputs.append(typed.from_texts("warnings", list(request.structure.warnings)))
     return tuple(outputs)
 
 

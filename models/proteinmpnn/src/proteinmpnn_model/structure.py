@@ -2,46 +2,42 @@
 
 Takes text, gives a `Structure`: per chain, in file order, one `Residue` for every number from
 the first to the last, so that a gap in the numbering shows as placeholders. What counts is the
-same as in the upstream parser, so that the network is fed the same: the first model, ATOM
-records (and selenomethionine, as methionine), for each atom the first location in the file,
-and residues sorted by number and insertion code.
+same as in the upstream parser, so that the network is fed the same: of each chain the first model
+that it is in, ATOM records of amino acids (and selenomethionine, as methionine), for each atom the
+first location in the file, and residues sorted by number and insertion code. What is left out, or
+read otherwise than it is written, stands in `Structure.warnings`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import gemmi
 
 from helixserve.errors import InvalidInputError, TooLargeError
+from proteinmpnn_model import mmcif_file, notes, pdb_file
+from proteinmpnn_model.notes import Notes
+from proteinmpnn_model.pdb_file import too_many
+from proteinmpnn_model.residue_names import CODES, SELENOMETHIONINE, Kind, kind_of
 
 ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
 """One-letter codes in the network's order; X is unknown or missing."""
 
+UNKNOWN = "X"
+
+BYTE_ORDER_MARK = "\ufeff"
+"""Editors put it before the first character; it says nothing."""
+
 BACKBONE = ("N", "CA", "C", "O")
 
-_CODES = {
-    "ALA": "A", "ARG": "R", "ASN": "N", "ASP": "D", "CYS": "C", "GLN": "Q", "GLU": "E", "GLY": "G", "HIS": "H",
-    "ILE": "I", "LEU": "L", "LYS": "K", "MET": "M", "PHE": "F", "PRO": "P", "SER": "S", "THR": "T", "TRP": "W",
-    "TYR": "Y", "VAL": "V", "MSE": "M",
-}  # fmt: skip
-
-_BLANKS = " \t\r"
-"""Around a number. Python's own strip() also takes control characters away, before which gemmi reads no number."""
-_COORDINATE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
-_RESIDUE_NUMBER = re.compile(r"-?\d+|[A-Z][0-9A-Z]{3}|[a-z][0-9a-z]{3}", re.ASCII)
-"""Decimal, or hybrid-36 for numbers above 9999."""
 _INSERTION = re.compile("[A-Za-z]")
 _LARGEST_COORDINATE_ANGSTROM = 1e5
 """Beyond it float32 no longer resolves a bond; a PDB file cannot hold more either."""
 
-_CIF_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
-_MODELS = 10_000
-"""Most models of a PDB file, and blocks of an mmCIF file: gemmi compares the name of each with all before it."""
-_BLOCK = re.compile(r"(?<!\S)(?:data_|save_)", re.IGNORECASE)
 _GROUPS = 10
 """Most residues of any kind in a file, waters included, for each that is served: gemmi looks for an atom's residue
 among all of its chain, so that a million of them would take hours."""
@@ -82,6 +78,12 @@ class Residue:
     """Backbone atom name → position in angstrom."""
     present: bool = True
     """False for a placeholder."""
+    locations: set[tuple[str, str]] = field(default_factory=set, compare=False)
+    """Backbone atom name and alternative location of what was read of it."""
+
+
+_Residues = dict[tuple[int, str], Residue]
+"""Number and insertion code → residue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,11 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """The chains of a file's first model, in file order."""
+    """The chains of a file, in file order."""
 
     chains: tuple[Chain, ...]
+    warnings: tuple[str, ...] = ()
+    """What was left out, or read otherwise than it is written; a sentence for each kind."""
 
     def __len__(self) -> int:
         return sum(len(chain.residues) for chain in self.chains)
@@ -109,7 +113,7 @@ class Structure:
 
 def sniff_format(text: str) -> str:
     """`mmcif` or `pdb`, from the first line that says something."""
-    for line in text.splitlines():
+    for line in text.removeprefix(BYTE_ORDER_MARK).splitlines():
         start = line.strip()
         if start and not start.startswith("#"):
             return "mmcif" if start.lower().startswith("data_") else "pdb"
@@ -130,23 +134,25 @@ def read_structure(
     Raises InvalidInputError for what is no structure of proteins with finite coordinates, and
     TooLargeError beyond a limit; `where` is the field, the message names the line or residue.
     """
+    text, found = text.removeprefix(BYTE_ORDER_MARK), Notes()
     _check_lines(text, file_limits.line_characters)
-    model = _parse(text, file_format, residue_limit, file_limits)
-    chains: dict[str, dict[tuple[int, str], Residue]] = {}
-    for chain in model:
+    chains: dict[str, _Residues] = {}
+    for chain in _parse(text, file_format, residue_limit, file_limits, found):
         for group in chain:
-            if group.het_flag == "A" or group.name == "MSE":
-                _add(chains.setdefault(chain.name, {}), chain.name, group)
-    _check_most("chains", len(chains), file_limits.chains)
+            if _is_part_of_a_chain(chain.name, group, found):
+                _add(chains.setdefault(chain.name, {}), chain.name, group, found)
+    if file_limits.chains is not None and len(chains) > file_limits.chains:
+        raise too_many("chains", len(chains), file_limits.chains)
     _check_size(chains, residue_limit)
-    structure = Structure(tuple(Chain(name, _with_gaps(found)) for name, found in chains.items()))
-    if not any(is_whole(residue) for chain in structure.chains for residue in chain.residues):
+    read = tuple(Chain(name, _with_gaps(residues)) for name, residues in chains.items())
+    if not any(is_whole(residue) for chain in read for residue in chain.residues):
         raise InvalidInputError(
             "the structure has no residue with all of the atoms N, CA, C and O",
             where="structure",
             fix="send the text of a PDB or mmCIF file with a whole protein backbone",
         )
-    return structure
+    _note_what_is_not_whole(read, found)
+    return Structure(read, found.sentences())
 
 
 def is_whole(residue: Residue) -> bool:
@@ -154,19 +160,15 @@ def is_whole(residue: Residue) -> bool:
     return all(name in residue.atoms for name in BACKBONE)
 
 
-def _parse(text: str, file_format: str, residue_limit: int, file_limits: FileLimits) -> gemmi.Model:
+def _parse(
+    text: str, file_format: str, residue_limit: int, file_limits: FileLimits, found: Notes
+) -> gemmi.Model | tuple[()]:
     try:
         if file_format == "mmcif":
-            _check_blocks(text)
-            blocks = [block for block in gemmi.cif.read_string(text) if block.find_loop("_atom_site.id")]
-            if blocks:
-                _check_most("atoms", len(blocks[0].find_loop("_atom_site.id")), file_limits.atoms)
-                _keep_first_model(blocks[0])
-                _check_cif_letters(blocks[0])
-                _check_cif_numbers(blocks[0], _GROUPS * residue_limit)
-            structure = gemmi.make_structure_from_block(blocks[0]) if blocks else gemmi.Structure()
+            block = mmcif_file.first_atoms(text, file_limits.atoms, _GROUPS * residue_limit, found)
+            structure = gemmi.Structure() if block is None else gemmi.make_structure_from_block(block)
         else:
-            structure = gemmi.read_pdb_string(_pdb_records(text, file_limits.atoms))
+            structure = gemmi.read_pdb_string(pdb_file.records(text, file_limits.atoms, found))
     except (RuntimeError, ValueError, IndexError) as error:
         message = " ".join(str(error).split())[:200]
         raise InvalidInputError(
@@ -192,89 +194,23 @@ def _check_lines(text: str, most: int | None) -> None:
             )
 
 
-def _check_blocks(text: str) -> None:
-    lower = text.lower()
-    if lower.count("data_") + lower.count("save_") > _MODELS:  # which also counts what is no block, but is fast
-        _check_most("blocks", len(_BLOCK.findall(text)), _MODELS)
+def _is_part_of_a_chain(chain: str, group: gemmi.Residue, found: Notes) -> bool:
+    """Whether a group of atoms is a residue of a protein chain; what is left out, but for water, is noted."""
+    kind = kind_of(group.name, {atom.name for atom in group})
+    if kind is Kind.AMINO_ACID:
+        if group.het_flag == "A" or group.name == SELENOMETHIONINE:
+            return True
+        found.add(notes.HETERO, f"{_label(chain, group)} {group.name}")
+    elif kind is Kind.OTHER:
+        found.add(notes.LEFT_OUT, f"{group.name} of chain {chain!r}")
+    return False
 
 
-def _check_most(what: str, count: int, most: int | None) -> None:
-    if most is not None and count > most:
-        raise TooLargeError(
-            f"the structure has {count} {what}, at most {most} are served",
-            where="structure",
-            fix="leave out models, chains or solvent",
-        )
+def _label(chain: str, group: gemmi.Residue) -> str:
+    return f"{chain}:{group.seqid.num}{group.seqid.icode.strip()}"
 
 
-def _keep_first_model(block: gemmi.cif.Block) -> None:
-    """Leave nothing in the block but the atoms of the first model: gemmi builds all of them, and all else besides."""
-    loop = block.find_loop("_atom_site.id").get_loop()
-    for item in list(block):
-        if item.loop is None or "_atom_site.id" not in [tag.lower() for tag in item.loop.tags]:
-            item.erase()
-    models = list(block.find_loop("_atom_site.pdbx_PDB_model_num"))
-    if len(set(models)) > 1:
-        columns = [list(block.find_loop(tag)) for tag in loop.tags]
-        loop.set_all_values([[v for v, m in zip(column, models, strict=True) if m == models[0]] for column in columns])
-
-
-def _check_cif_letters(block: gemmi.cif.Block) -> None:
-    for text in block.find_loop("_atom_site.id").get_loop().values:
-        if not text.isascii():  # gemmi keeps one byte of an insertion code
-            raise InvalidInputError(f"_atom_site holds {text[:20]!r}, with letters beyond ASCII", where="structure")
-
-
-def _check_cif_numbers(block: gemmi.cif.Block, most_groups: int) -> None:
-    names = ("auth_asym_id", "label_asym_id", "auth_seq_id", "label_seq_id", "pdbx_PDB_ins_code", "label_comp_id")
-    columns = {name: list(block.find_loop(f"_atom_site.{name}")) for name in names}
-    for name in ("auth_seq_id", "label_seq_id"):
-        # gemmi lets a number wrap around.
-        wide = [text for text in set(columns[name]) if _CIF_INTEGER.fullmatch(text) and not _fits_32_bits(text)]
-        if wide:
-            raise InvalidInputError(
-                f"_atom_site.{name} holds {wide[0][:20]}, which is no residue number", where="structure"
-            )
-    _check_most("residues", len(set(zip(*filter(None, columns.values()), strict=True))), most_groups)
-
-
-def _fits_32_bits(text: str) -> bool:
-    return len(text) <= 11 and -(2**31) <= int(text) < 2**31
-
-
-def _pdb_records(text: str, most_atoms: int | None) -> str:
-    """The lines that count, checked: gemmi reads a field that holds no number as 0, and a design on it would lie."""
-    kept, atoms, models = [], 0, 0
-    # gemmi takes record names in small letters too, and only newlines end a line.
-    for number, line in enumerate(text.split("\n"), start=1):
-        record = line[:4].upper()
-        if record in ("ATOM", "HETA"):
-            atoms += 1
-            _check_pdb_columns(number, line)
-        elif record in ("MODE", "ENDM"):
-            models += 1
-        elif record[:3] not in ("TER", "END"):
-            continue
-        kept.append(line)
-    _check_most("atoms", atoms, most_atoms)
-    _check_most("models", models, _MODELS)
-    return "\n".join(kept)
-
-
-def _check_pdb_columns(number: int, line: str) -> None:
-    if not line.isascii():  # gemmi counts bytes, and would cut a letter in two
-        raise InvalidInputError(f"line {number} holds letters beyond ASCII", where="structure")
-    if not _RESIDUE_NUMBER.fullmatch(line[22:26].strip(_BLANKS)):
-        raise InvalidInputError(f"line {number}: columns 23-26 hold no residue number", where="structure")
-    for start in (30, 38, 46):
-        if not _COORDINATE.fullmatch(line[start : start + 8].strip(_BLANKS)):
-            raise InvalidInputError(
-                f"line {number}: the coordinate in columns {start + 1}-{start + 8} is no finite number",
-                where="structure",
-            )
-
-
-def _add(residues: dict[tuple[int, str], Residue], chain: str, group: gemmi.Residue) -> None:
+def _add(residues: _Residues, chain: str, group: gemmi.Residue, found: Notes) -> None:
     """Merge an atom group into its residue; of two locations or residue names the first in the file stays."""
     number = group.seqid.num
     if number is None:
@@ -285,20 +221,51 @@ def _add(residues: dict[tuple[int, str], Residue], chain: str, group: gemmi.Resi
         raise InvalidInputError(
             f"chain {chain!r}: the insertion code {insertion!r} of residue {number} is no letter", where="structure"
         )
-    residue = residues.setdefault((number, insertion), Residue(number, insertion, _CODES.get(group.name, "X")))
+    key, label = (number, insertion), _label(chain, group)
+    if key not in residues:
+        residues[key] = Residue(number, insertion, CODES.get(group.name, "X"))
+        if group.name not in CODES:
+            found.add(notes.READ_AS_X, f"{label} {group.name}")
+    elif residues[key].locations:
+        found.add(notes.FIRST_NAME, label)
+    _add_atoms(residues[key], label, group)
+
+
+def _add_atoms(residue: Residue, label: str, group: gemmi.Residue) -> None:
     for atom in group:
-        if atom.name in BACKBONE and atom.name not in residue.atoms:
-            position = (atom.pos.x, atom.pos.y, atom.pos.z)
-            if not all(math.isfinite(value) and abs(value) <= _LARGEST_COORDINATE_ANGSTROM for value in position):
-                label = f"{chain}:{number}{insertion}"
-                raise InvalidInputError(
-                    f"atom {atom.name} of residue {label} has a coordinate that is not finite, or beyond 1e5 angstrom",
-                    where="structure",
-                )
-            residue.atoms[atom.name] = position
+        if atom.name not in BACKBONE:
+            continue
+        if (atom.name, atom.altloc) in residue.locations:
+            raise InvalidInputError(
+                f"residue {label} is there twice: its atom {atom.name} has two positions and no mark that they are "
+                "alternatives (column 17 of a PDB file, label_alt_id of mmCIF)",
+                where="structure",
+                fix="give each molecule a chain name of its own, and each alternative location its letter",
+            )
+        residue.locations.add((atom.name, atom.altloc))
+        position = (atom.pos.x, atom.pos.y, atom.pos.z)
+        if not all(math.isfinite(value) and abs(value) <= _LARGEST_COORDINATE_ANGSTROM for value in position):
+            raise InvalidInputError(
+                f"atom {atom.name} of residue {label} has a coordinate that is not finite, or beyond 1e5 angstrom",
+                where="structure",
+            )
+        residue.atoms.setdefault(atom.name, position)
 
 
-def _check_size(chains: dict[str, dict[tuple[int, str], Residue]], limit: int) -> None:
+def _note_what_is_not_whole(chains: Iterable[Chain], found: Notes) -> None:
+    for chain in chains:
+        for present, run in groupby(chain.residues, key=lambda residue: residue.present):
+            residues = list(run)
+            if not present:
+                first, last = residues[0].number, residues[-1].number
+                found.add(notes.GAPS, f"{chain.name}:{first}" + (f" to {last}" if last > first else ""))
+                continue
+            for residue in residues:
+                if not is_whole(residue):
+                    found.add(notes.NOT_DESIGNED, f"{chain.name}:{residue.number}{residue.insertion}")
+
+
+def _check_size(chains: dict[str, _Residues], limit: int) -> None:
     """Count before any placeholder is made: two residues numbered 1 and 9999 are 9999 residues."""
     total = 0
     for found in chains.values():
@@ -314,7 +281,7 @@ def _check_size(chains: dict[str, dict[tuple[int, str], Residue]], limit: int) -
         )
 
 
-def _with_gaps(found: dict[tuple[int, str], Residue]) -> tuple[Residue, ...]:
+def _with_gaps(found: _Residues) -> tuple[Residue, ...]:
     ordered = sorted(found)
     filled: list[Residue] = []
     for key in ordered:
