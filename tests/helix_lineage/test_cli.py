@@ -17,7 +17,7 @@ from helix_lineage.shard.layout import ShardFolder
 from tests.helix_lineage.support import Signer, World, request
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("trace", "replay", "audit", "verify-release", "verify-receipt", "erase", "witness")
+COMMANDS = ("list", "trace", "replay", "audit", "verify-release", "verify-receipt", "erase", "witness")
 GROUPS = ("directory",)
 
 
@@ -104,7 +104,7 @@ def test_audit_exits_1_with_findings(world: World, line: Line) -> None:
     shutil.copy(folder.checkpoint, kept)
     fine = line("audit", *_where(world), "--checkpoint", kept)
     assert fine.code == 0
-    assert "everything holds: 1 shards, 4 entries, 2 predictions, 1 checkpoints from elsewhere" in fine.out
+    assert "what is here holds: 1 shards, 4 entries, 2 predictions, 1 checkpoints from elsewhere" in fine.out
     shutil.rmtree(folder.root)
     found = line("audit", *_where(world), "--checkpoint", kept)
     assert found.code == 1

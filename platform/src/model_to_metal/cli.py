@@ -2,6 +2,7 @@
 
 Exit status: 0 done, or yes; 1 the answer is no (a gate, a check, a verification); 2 there is no
 answer: wrong usage, or it could not be done (the message says what, where and how to mend it).
+docs/exit-status.md says what each of them means for each command that gives a verdict.
 """
 
 from __future__ import annotations
@@ -41,9 +42,18 @@ from model_to_metal.commands import (
     tools,
     verify,
 )
-from model_to_metal.errors import DirtyTree, GateRefused, ImageDiffers, PipelineError, PromotionRefused
+from model_to_metal.errors import (
+    DirtyTree,
+    GateRefused,
+    ImageDiffers,
+    NotReproducible,
+    PipelineError,
+    PromotionRefused,
+)
 
 NO, CANNOT = 1, 2
+REFUSALS = (GateRefused, DirtyTree, PromotionRefused, ImageDiffers, NotReproducible)
+"""The errors that answer no."""
 
 app = typer.Typer(
     name="helix",
@@ -70,7 +80,7 @@ def main() -> None:
         app()
     except (PipelineError, LineageError, HelixServeError) as error:
         report(error, as_json="--json" in sys.argv)
-        sys.exit(NO if isinstance(error, GateRefused | DirtyTree | PromotionRefused | ImageDiffers) else CANNOT)
+        sys.exit(NO if isinstance(error, REFUSALS) else CANNOT)
     except KeyboardInterrupt:
         sys.exit(130)
     # Whatever else it is, it is a fault of ours: the traceback is for us, the sentence for the user.
@@ -90,7 +100,9 @@ def keep(error: Exception) -> str:
 def report(error: PipelineError | LineageError | HelixServeError, *, as_json: bool) -> None:
     """Say what happened, where, and how to mend it; as JSON on stdout when that was asked for."""
     if as_json:
-        typer.echo(json.dumps({"error": {"what": error.what, "where": error.where, "fix": error.fix}}))
+        answer = "no" if isinstance(error, REFUSALS) else "could not tell"
+        said = {"what": error.what, "where": error.where, "fix": error.fix}
+        typer.echo(json.dumps({"answer": answer, "error": said}))
         return
     typer.echo(f"helix: {error.what}", err=True)
     if error.where:

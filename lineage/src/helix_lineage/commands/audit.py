@@ -34,10 +34,11 @@ def audit(
 ) -> None:
     """Derive everything in the log again, and name what does not hold.
 
-    With --directory: what was dropped, truncated, rolled back, forked, never registered or never closed too,
-    and host times that the directory's rule out. The directory's own log is checked by its rules.
+    With a directory: what was dropped, truncated, rolled back, forked, never registered or never closed too,
+    and host times that the directory's rule out. The directory's own log is checked by its rules. The checkout's
+    own is the default for the checkout's log; without one, the verdict says what was not checked.
 
-    Exit status: 0 nothing found; 1 something found; 2 no audit.
+    Exit status: 0 nothing found in what was checked; 1 something found; 2 could not tell: no audit.
 
     Examples:
 
@@ -48,25 +49,39 @@ def audit(
         helix-lineage audit --directory http://127.0.0.1:5080
     """
     kept = [(str(path), _read(path)) for path in checkpoint or ()]
+    place = options.directory_of(directory, log)
     console = Console(stderr=True, highlight=False)
     with console.status("reading") as status:
         report = audit_log(
             options.open_log(log),
             options.sources(trust, store, release),
             checkpoints=kept,
-            directory=None if directory is None else lambda: options.open_directory(directory, trust, audited=True),
+            directory=None if place is None else lambda: options.open_directory(place, trust, audited=True),
             whole=not part,
             progress=status.update,
         )
     if as_json:
-        options.print_json(report.to_json())
+        options.print_json(report.to_json() | {"not_checked": unchecked(report, part=part)})
     else:
-        _print(report)
+        _print(report, unchecked(report, part=part))
     if not report.passed:
         raise typer.Exit(options.FOUND)
 
 
-def _print(report: Report) -> None:
+def unchecked(report: Report, *, part: bool) -> list[str]:
+    """What this audit could not see, one phrase each: an answer that leaves it out would promise too much."""
+    if report.directory is None:
+        kept = ", or older than the checkpoints given" if report.checkpoints else ""
+        return [
+            f"whether a shard was dropped, cut, rolled back or forked{kept}: no directory was compared with; "
+            "add --directory URL|FOLDER"
+        ]
+    found = ["whether the directory was rolled back together with the log: keep its checkpoint elsewhere; "
+             "helix-lineage witness URL --keep FILE"]  # fmt: skip
+    return ["shards of the directory that are not here (--part)", *found] if part else found
+
+
+def _print(report: Report, left_out: list[str]) -> None:
     console = options.console()
     for finding in report.findings:
         console.print(f"[red]{finding.rule}[/red]  {finding.shard}  {escape(finding.message)}")
@@ -75,8 +90,11 @@ def _print(report: Report) -> None:
     counts = f"{report.shards} shards, {report.entries} entries, {report.predictions} predictions"
     kept = f", {report.checkpoints} checkpoints from elsewhere" if report.checkpoints else ""
     kept += "" if report.directory is None else f", a directory of {report.directory} entries"
-    verdict = "[green]everything holds[/green]" if report.passed else f"[red]{len(report.findings)} findings[/red]"
+    whole = "everything holds" if report.directory is not None else "what is here holds"
+    verdict = f"[green]{whole}[/green]" if report.passed else f"[red]{len(report.findings)} findings[/red]"
     console.print(f"{verdict}: {counts}{kept}")
+    for phrase in left_out:
+        console.print(f"[yellow]not checked:[/yellow] {escape(phrase)}")
 
 
 def _read(path: Path) -> bytes:
