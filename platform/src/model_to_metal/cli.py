@@ -8,10 +8,15 @@ docs/exit-status.md says what each of them means for each command that gives a v
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -31,6 +36,7 @@ from model_to_metal.commands import (
     keys,
     lineage,
     lock,
+    models,
     promote,
     rebuild,
     registry,
@@ -50,7 +56,9 @@ from model_to_metal.errors import (
     PipelineError,
     PromotionRefused,
 )
+from model_to_metal.version import VERSION
 
+_NAMED = re.compile(r"(?<![\w/.-])helix(-lineage)? (?=[a-z])")
 NO, CANNOT = 1, 2
 REFUSALS = (GateRefused, DirtyTree, PromotionRefused, ImageDiffers, NotReproducible)
 """The errors that answer no."""
@@ -60,14 +68,34 @@ app = typer.Typer(
     help="From a researcher's commit to a served, signed, fully traceable protein model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
 )
+
+
+def _show(asked: bool) -> None:
+    if asked:
+        typer.echo(f"helix {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show, is_eager=True, help="Print the version, and stop.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="When a tool fails, show what it wrote, word for word.")
+    ] = False,
+) -> None:
+    """From a researcher's commit to a served, signed, fully traceable protein model."""
+
 
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     command.register
     for command in (
-        doctor, lock, fetch, check, export, compile_engine, regress, build, rebuild, attest, promote, rollback, run,
-        serve, demo, verify, gitops, lineage, keys, registry, store, env, tools,
+        models, doctor, lock, fetch, check, export, compile_engine, regress, build, rebuild, attest, promote, rollback,
+        run, serve, demo, verify, gitops, lineage, keys, registry, store, env, tools,
     )
 )  # fmt: skip
 for _register in COMMANDS:
@@ -90,6 +118,19 @@ def main() -> None:
         sys.exit(CANNOT)
 
 
+def as_typed(fix: str | None) -> str | None:
+    """A printed command as this user has to type it: `helix` may not be on the PATH."""
+    started = Path(sys.argv[0])
+    if fix is None or started.name != "helix":
+        return fix
+    found = shutil.which("helix")
+    if found is not None and Path(found).resolve() == started.resolve():
+        return fix.replace("helix-lineage ", "helix lineage ")
+    near = os.path.relpath(started)
+    helix = str(started) if near.startswith("..") else near
+    return _NAMED.sub(lambda named: f"{helix}{' lineage' if named[1] else ''} ", fix)
+
+
 def keep(error: Exception) -> str:
     """Write the traceback to a file; gives its path."""
     with tempfile.NamedTemporaryFile("w", prefix="helix-fault-", suffix=".txt", delete=False) as file:
@@ -98,17 +139,24 @@ def keep(error: Exception) -> str:
 
 
 def report(error: PipelineError | LineageError | HelixServeError, *, as_json: bool) -> None:
-    """Say what happened, where, and how to mend it; as JSON on stdout when that was asked for."""
+    """Say what happened, where, and how to mend it; as JSON on stdout when that was asked for.
+
+    What a tool wrote, word for word, is for who asks for it.
+    """
+    fix = as_typed(error.fix)
     if as_json:
         answer = "no" if isinstance(error, REFUSALS) else "could not tell"
-        said = {"what": error.what, "where": error.where, "fix": error.fix}
+        said = {"what": error.what, "where": error.where, "fix": fix}
         typer.echo(json.dumps({"answer": answer, "error": said}))
         return
     typer.echo(f"helix: {error.what}", err=True)
     if error.where:
         typer.echo(f"  where: {error.where}", err=True)
-    if error.fix:
-        typer.echo(f"  fix:   {error.fix}", err=True)
+    if fix:
+        typer.echo(f"  fix:   {fix}", err=True)
+    if raw := getattr(error, "raw", None):
+        verbose = bool({"--verbose", "-v"} & set(sys.argv))
+        typer.echo(raw if verbose else "  more:  the same command with --verbose: helix --verbose …", err=True)
 
 
 if __name__ == "__main__":

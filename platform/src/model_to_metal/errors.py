@@ -38,13 +38,15 @@ class PipelineError(Exception):
         what: one sentence that says what happened.
         where: the file, digest or stage concerned.
         fix: the one command that mends it.
+        raw: what a tool wrote, word for word; shown with --verbose only.
     """
 
-    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None, raw: str | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.fix = fix
+        self.raw = raw
 
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""

@@ -32,7 +32,18 @@ def demo(
     as_json: gate.AsJson = False,
     verbose: gate.Verbose = False,
 ) -> None:
-    """From the last commit to an image, a prediction, its trace and its replay. Touches no branch of yours."""
+    """From the last commit to an image, a prediction, its trace and its replay. Touches no branch of yours.
+
+    Exit status: 0 everything held; 1 a check, the trace or a replay did not; 2 could not tell.
+
+    Examples:
+
+        helix demo
+
+        helix demo --serve
+
+        helix demo --json
+    """
     runtime.stop_on_terminate()
     began = time.monotonic()
     # With --json the story is one document on stdout, and progress goes to stderr.

@@ -18,7 +18,16 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: gate.AsJson = False) -> None:
-    """Say what is there, what is missing, and the command that mends it. Changes nothing."""
+    """Say what is there, what is missing, and the command that mends it. Changes nothing.
+
+    Exit status: 0 nothing is missing; 1 something is; 2 could not tell.
+
+    Examples:
+
+        helix doctor
+
+        helix doctor --json
+    """
     found = examination.examine(Checkout.find(), State.find())
     if as_json:
         typer.echo(json.dumps([finding.to_json() for finding in found]))
