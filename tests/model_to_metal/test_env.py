@@ -48,3 +48,27 @@ def test_a_command_that_is_not_there(environment: Path, command: str) -> None:
 )
 def test_a_command_that_is_there_is_run(environment: Path, command: str) -> None:
     assert env.run("toy", "serve", [command]) == 7
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["error: flake 'path:/x' does not provide attribute 'y'"], "flake 'path:/x' does not provide attribute 'y'"),
+        (
+            ["base> unpacking\n", "base> a.deb is not in the store; run: helix fetch\n",
+             "error: builder for '/nix/store/0a-base.drv' failed with exit code 1;\n", "       last 1 log lines:\n",
+             "       > a.deb is not in the store; run: helix fetch\n",
+             "error: 1 dependencies of derivation 'x' failed to build"],
+            "a.deb is not in the store; run: helix fetch",
+        ),
+        (["\x1b[31;1merror:\x1b[0m unable to download 'http://x'"], "unable to download 'http://x'"),
+        (["error: " + "long " * 1000], "long long"),
+        ([], "it gives no reason"),
+    ],
+)  # fmt: skip
+def test_what_nix_writes_becomes_one_sentence(lines: list[str], said: str) -> None:
+    found = nix.summary(["nix", "build", "--json"], lines)
+    assert found.startswith("nix build failed")
+    assert said in found
+    assert len(found) < 400
+    assert "/nix/store" not in found

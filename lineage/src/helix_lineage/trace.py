@@ -68,7 +68,9 @@ class Trace:
             "release": self._release_json(),
             "promotion": self._promotion_json(),
             "code_commit": self._release_parameter("commit"),
-            "artifacts": {role: self._artifact_json(role) for role in ARTIFACTS if self.record(role) is not None},
+            "artifacts": {
+                role: _artifact_json(role, record) for role in ARTIFACTS if (record := self.record(role)) is not None
+            },
             "warnings": list(self.values.warnings),
             "seed": None if self.entry.seed is None else str(self.entry.seed),
             "environments": self._environments(),
@@ -111,14 +113,6 @@ class Trace:
     def _parameter(self, role: str, name: str) -> Json:
         record = self.record(role)
         return None if record is None else record.parameters.get(name)
-
-    def _artifact_json(self, role: str) -> dict[str, Json]:
-        """Digests of the things themselves, and apart from them the digest of the record that tells of them."""
-        record = self.record(role)
-        if record is None:
-            return {}
-        files = [{"name": item.name, "digest": item.digest, "size": item.size} for item in artifacts(role, record)]
-        return {"record": record.digest, "files": [*files]}
 
     def _environments(self) -> dict[str, Json]:
         return {role: found for role in CHAIN if (found := self._parameter(role, "environment")) is not None}
@@ -189,6 +183,12 @@ def payload_states(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[
         else:
             state[name] = "kept" if commitment(salt, value) == expected else "does not meet its commitment"
     return state
+
+
+def _artifact_json(role: str, record: Record) -> dict[str, Any]:
+    """Digests of the things themselves, and apart from them the digest of the record that tells of them."""
+    files = [{"name": item.name, "digest": item.digest, "size": item.size} for item in artifacts(role, record)]
+    return {"record": record.digest, "files": files}
 
 
 def _entry_json(entry: PredictionEntry) -> dict[str, Any]:

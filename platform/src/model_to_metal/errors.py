@@ -30,6 +30,11 @@ A failed gate is a fact that gets recorded; `GateRefused` only ends the workflow
 
 from __future__ import annotations
 
+import re
+
+_COMMAND = re.compile(r"(helix|helix-lineage|make|apt-get|git|pip|chmod|rm|dvc|qemu-x86_64) ")
+"""How a fix begins that can be typed; any other is a sentence."""
+
 
 class PipelineError(Exception):
     """Root of the package's errors.
@@ -50,7 +55,7 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
-        mend = f"; run: {self.fix}" if self.fix else ""
+        mend = f"; {'run: ' if _COMMAND.match(self.fix) else ''}{self.fix}" if self.fix else ""
         return f"{self.what}{place}{mend}"
 
 

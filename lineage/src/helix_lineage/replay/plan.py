@@ -34,7 +34,7 @@ class Plan:
     output_salt: bytes = field(repr=False)
     stored_output: bytes | None = field(repr=False)
     """The answer as it was stored; None when it was erased. Not needed, but tells where bytes differ."""
-    swapped: bool = False
+    swapped: bool = field(default=False, compare=False)
     """Is the input or its seed another one on purpose (what if)?"""
 
     def with_seed(self, seed: int) -> Plan:
