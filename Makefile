@@ -2,10 +2,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests fetch images render demo demo-serve check test test-fast test-torch test-slow test-long bench coverage lock clean
+.PHONY: help setup setup-tests fetch images render demo demo-serve check test test-lineage test-fast test-built test-torch test-slow test-long bench lock clean
 
 BIN := .helix/venv/bin
-PYTEST := $(BIN)/python -m pytest --timeout=900
+# A skip that tests/skips.toml does not list fails; the slowest tests are named.
+PYTEST := $(BIN)/python -m pytest --timeout=900 --strict-skips --durations=15 --durations-min=5
+# Two processes, a file's tests in one of them (tests/conftest.py).
+PARALLEL := -n 2 --dist loadgroup
+FAST := not slow and not long and not torch
 export HELIX_STATE := $(CURDIR)/.helix
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -30,7 +34,8 @@ check: setup  ## Linters, types and import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check test-fast coverage test-torch test-slow  ## Every test, fast ones first
+test: check  ## Every test, fast ones first; then those of the built image beside those that need torch
+	@bash platform/setup/timed.sh test-lineage test-fast test-built
 
 fetch: setup  ## Download what the locks name, and put it into the Nix store
 	$(BIN)/helix fetch
@@ -44,24 +49,23 @@ images: fetch  ## Make every model's image; layouts and digests go to .helix/ima
 	  jq -r .image <<< "$$said" | tee "$$made/digest"; \
 	done
 
-test-fast: setup-tests fetch  ## Tests that need no image
-	$(PYTEST) -m "not slow and not long and not torch" tests
+test-lineage: setup-tests fetch  ## Tests of the Reproducibility Engine; every branch of what decides what is believed (100 %)
+	$(PYTEST) $(PARALLEL) --cov -m "$(FAST)" tests/helix_lineage
+
+test-fast: setup-tests fetch  ## All other tests that need no image
+	$(PYTEST) $(PARALLEL) -m "$(FAST)" --ignore=tests/helix_lineage tests
+
+test-built: setup-tests fetch  ## test-torch and test-slow side by side
+	@$(MAKE) --no-print-directory -j2 --output-sync=line test-torch test-slow
 
 test-torch: fetch  ## Tests beside torch and the upstream package, in the Nix build environment
-	$(BIN)/helix env proteinmpnn build -- python -m pytest -p no:cacheprovider -m torch tests/models
+	$(BIN)/helix env proteinmpnn build -- python -m pytest -p no:cacheprovider --strict-skips -m torch tests/models
 
 test-slow: setup-tests fetch  ## Tests on the built, signed and running image
 	$(PYTEST) -m "slow and not long and not torch" tests
 
 test-long: setup-tests fetch  ## Tests that take longer than `make test` may
-	$(PYTEST) -m "long" tests
-
-coverage: setup  ## Every branch of the code that decides what is believed (fails below 100 %; pyproject.toml names it)
-	$(BIN)/python -m coverage run -m pytest -q --hypothesis-seed=0 tests/helix_lineage/test_*.py \
-		tests/helix_lineage/shard/test_header.py tests/helix_lineage/shard/test_entries.py \
-		tests/helix_lineage/directory/test_entries.py tests/helix_lineage/directory/test_receipt.py \
-		tests/helix_lineage/directory/test_rules.py tests/helix_lineage/directory/test_witness.py
-	$(BIN)/python -m coverage report
+	$(PYTEST) -m "long and not torch" tests
 
 bench: setup fetch  ## Measure everything against its peers; writes benchmarks/results and the README's table
 	$(BIN)/helix keys init

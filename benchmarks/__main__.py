@@ -61,7 +61,7 @@ def _one(options: argparse.Namespace) -> int:
         except OSError as error:
             print(f"the result is not saved: {error}; name a folder with --results", file=sys.stderr)
     print(json.dumps(result, indent=1) if options.json else "\n".join(every.lines(rows)))
-    return int(any(row.short for row in rows))
+    return int(not all(row.kept for row in rows))
 
 
 def _measure(name: str, quick: bool) -> tuple[dict[str, object], list[Row]]:
@@ -72,7 +72,7 @@ def _measure(name: str, quick: bool) -> tuple[dict[str, object], list[Row]]:
         module, here = importlib.import_module(f"benchmarks.{name}"), setting.Setting(Path(folder))
         rows = list(module.rows(here, quick))
         # Where a figure is not reached, the profile that shows why goes with the result.
-        short = not quick and any(row.short for row in rows) and hasattr(module, "profile")
+        short = not quick and not all(row.kept for row in rows) and hasattr(module, "profile")
         profile = {"profile": module.profile(here)} if short else {}
     after = setting.describe_machine()
     (slow, fast), (slower, faster) = before["python_steps_per_us"], after["python_steps_per_us"]

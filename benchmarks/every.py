@@ -18,7 +18,10 @@ FIX = "run: helix env proteinmpnn build -- true"
 
 
 def run(*, quick: bool, folder: Path = results.FOLDER) -> int:
-    """Measure everything; a quick run saves nothing. Gives the exit status: 1 when a row falls short, 2 for none."""
+    """Measure everything; a quick run saves nothing.
+
+    Gives the exit status: 1 when a row falls short or is not decided, 2 where a benchmark gave no result.
+    """
     status = 0
     for name in results.NAMES:
         print(f"== {name}", flush=True)
@@ -31,7 +34,7 @@ def run(*, quick: bool, folder: Path = results.FOLDER) -> int:
             continue
         rows = [Row(**row) for row in result["rows"]]
         print("\n".join(lines(rows)), flush=True)
-        status = max(status, int(any(row.short for row in rows)))
+        status = max(status, int(not all(row.kept for row in rows)))
         if not quick:
             results.save(folder, result)
     if not quick:
@@ -52,5 +55,6 @@ def lines(rows: list[Row]) -> Iterator[str]:
     yield f"{'question':<48} {'ours':>9} {'peer':>9} {'unit':<10} {'ratio':>7} {'at least':>9}"
     for row in rows:
         wanted = "-" if row.at_least is None else f"{row.at_least:g}"
-        mark = "  SHORT" if row.short else ""
-        yield f"{row.question:<48} {row.ours:>9} {row.peer:>9} {row.unit:<10} {row.ratio:>6}x {wanted:>9}{mark}"
+        mark = "  SHORT" if row.short else "  UNDECIDED" if row.undecided else ""
+        ratio = "-" if row.ratio is None else f"{row.ratio}x"
+        yield f"{row.question:<48} {row.ours:>9} {row.peer:>9} {row.unit:<10} {ratio:>7} {wanted:>9}{mark}"

@@ -19,18 +19,30 @@ class Row:
     peer: float
     peer_name: str
     unit: str
-    ratio: float
-    """Above 1: we are better."""
+    ratio: float | None
+    """Above 1: we are better. None where noise decides on which side of what is promised the figure lies."""
     at_least: float | None
     """What the ratio must reach; None where nothing is promised."""
     repeats: int
     method: str
+    interval: tuple[float, float] | None = None
+    """95 % confidence interval of `ours`, where it is a quantile of a sample."""
 
     @property
     def short(self) -> bool:
         """Does it fall short of what is promised?"""
         # A ratio that is not a number is not enough.
-        return self.at_least is not None and not self.ratio >= self.at_least
+        return self.at_least is not None and self.ratio is not None and not self.ratio >= self.at_least
+
+    @property
+    def undecided(self) -> bool:
+        """Is something promised, and can't this run tell whether it is kept?"""
+        return self.at_least is not None and self.ratio is None
+
+    @property
+    def kept(self) -> bool:
+        """Is what is promised shown, or nothing promised?"""
+        return not self.short and not self.undecided
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,6 +92,22 @@ def promise_row(question: str, found: float, promise: float, unit: str, *, metho
     return Row(question, round(found, 3), promise, "promised at most", unit, ratio, 1.0, repeats, method)
 
 
+def quantile_row(
+    question: str, values: Sequence[float], share: float, promise: float, unit: str, *, method: str
+) -> Row:
+    """A quantile of a sample against what is promised: at most `promise`.
+
+    There is no ratio where its 95 % interval holds the promise: another run might say the opposite.
+    """
+    found, (low, high) = quantile(values, share), quantile_interval(values, share)
+    ratio = None if low <= promise < high else round(promise / found, 2)
+    spread = ", ".join(f"p{100 * part:g} {quantile(values, part):.2f}" for part in (0.1, 0.5, 0.9, 0.99))
+    return Row(
+        question, round(found, 3), promise, "promised at most", unit, ratio, 1.0, len(values),
+        f"{method}; distribution: {spread} {unit}", (round(low, 3), round(high, 3)),
+    )  # fmt: skip
+
+
 def aim_row(question: str, found: float, aim: float, unit: str, *, method: str, repeats: int) -> Row:
     """A figure that is aimed at and not promised."""
     ratio = round(aim / found, 2)
@@ -112,6 +140,18 @@ def quantile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def quantile_interval(values: Sequence[float], share: float) -> tuple[float, float]:
+    """The 95 % confidence interval of a quantile, by order statistics; infinite where the sample is too small.
+
+    The ranks are those of the normal approximation of the binomial distribution (David and Nagaraja, Order
+    Statistics, 2003, section 7.1): nothing is assumed of how the values are distributed.
+    """
+    ordered, count = sorted(values), len(values)
+    half = 1.96 * math.sqrt(count * share * (1 - share))
+    low, high = math.floor(count * share - half), math.ceil(count * share + half) + 1
+    return (ordered[low - 1] if low >= 1 else -math.inf, ordered[high - 1] if high <= count else math.inf)
 
 
 def _row(

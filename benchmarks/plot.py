@@ -12,7 +12,7 @@ _LEFT, _RIGHT, _HEIGHT, _BAR = 330, 520, 34, 18
 
 def draw(title: str, rows: Sequence[Row]) -> str:
     """The text of an SVG file."""
-    longest = max([1.0, *(max(row.ratio, row.at_least or 0.0) for row in rows)])
+    longest = max([1.0, *(max(row.ratio or 0.0, row.at_least or 0.0) for row in rows)])
     scale = (_RIGHT - 90) / longest
     height = 60 + _HEIGHT * len(rows)
     parts = [
@@ -24,13 +24,13 @@ def draw(title: str, rows: Sequence[Row]) -> str:
         y = 44 + _HEIGHT * number
         colour = "#b3261e" if row.short else "#2e6f9e"
         parts.append(f'<text x="{_LEFT - 10}" y="{y + 14}" text-anchor="end">{escape(row.question)}</text>')
-        parts.append(f'<rect x="{_LEFT}" y="{y}" width="{row.ratio * scale:.1f}" height="{_BAR}" fill="{colour}"/>')
-        label = f"{row.ratio:g} times ({row.ours:g} against {row.peer:g} {row.unit})"
-        inside = row.ratio * scale > (_RIGHT - 90) / 2
+        ratio = row.ratio or 0.0  # no bar where noise decides
+        parts.append(f'<rect x="{_LEFT}" y="{y}" width="{ratio * scale:.1f}" height="{_BAR}" fill="{colour}"/>')
+        times = "not decided" if row.ratio is None else f"{row.ratio:g} times"
+        label = f"{times} ({row.ours:g} against {row.peer:g} {row.unit})"
+        inside = ratio * scale > (_RIGHT - 90) / 2
         x, anchor, fill = (
-            (_LEFT + row.ratio * scale - 6, "end", "white")
-            if inside
-            else (_LEFT + row.ratio * scale + 6, "start", "black")
+            (_LEFT + ratio * scale - 6, "end", "white") if inside else (_LEFT + ratio * scale + 6, "start", "black")
         )
         parts.append(f'<text x="{x:.1f}" y="{y + 14}" text-anchor="{anchor}" fill="{fill}">{escape(label)}</text>')
         if row.at_least is not None:

@@ -1,53 +1,88 @@
-"""What does a whole request take more than the kernel alone: parsing, checks, doors, lineage on the disk, the client?
+"""What does a whole request take more than its computing: parsing, checks, endpoints, lineage on the disk, the client?
 
-The server is the released image under runc. The kernel alone is the decoder of the same model
-object on the same artifacts, in this process, from a backbone's arrays.
+The server is the released image under runc. The client's time of each request is paired with the
+time that this very request computed, which the server's log tells: a machine that is slow for a
+moment is slow for both. The kernel alone, called in this process, says how much of the computing
+it is.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import httpx
 
 from benchmarks.doors import asking
-from benchmarks.measure import Row, promise_row, quantile
+from benchmarks.measure import Row, quantile_row
 from benchmarks.served import STRUCTURE, Released, serving
 from benchmarks.setting import Setting, design
 from helix_lineage.paths import State
 from proteinmpnn_model.featurize import featurize
 from proteinmpnn_model.structure import read_structure, sniff_format
 
-DOORS = ("BentoML JSON", "Open Inference JSON", "Open Inference binary", "Open Inference gRPC")
+DOORS = {
+    "BentoML JSON": "json",
+    "Open Inference JSON": "oip-http",
+    "Open Inference binary": "oip-http",
+    "Open Inference gRPC": "grpc",
+}
+"""Endpoint → what the server's log calls it."""
 QUESTIONS = tuple(f"{door}, added {label}" for door in DOORS for label in ("p50", "p99"))
 PROMISED_MS = {"p50": (0.5, 3.0), "p99": (0.99, 10.0)}
+WARM_UP = 3
+"""Requests to each endpoint that do not count."""
+LOG_TIMEOUT_S = 30.0
 
 
 def rows(setting: Setting, quick: bool) -> Iterator[Row]:  # noqa: ARG001 - every benchmark is asked alike
-    """Milliseconds added at each door, median and 99th percentile."""
+    """Milliseconds added at each endpoint, median and 99th percentile, each with its interval."""
     state = State.find()
     model = Released(state).model()
     text = STRUCTURE.read_text(encoding="ascii")
     backbone = featurize(read_structure(text, sniff_format(text), residue_limit=2000))
     with serving(state) as server, asking(server) as doors:
-        found = _alternate({"kernel": design(model.decoder, backbone, 1), **doors}, 5 if quick else 300)
-    bare = found.pop("kernel")
-    for door, taken in found.items():
+        kernel = _in_turn({"kernel": design(model.decoder, backbone, 1)}, 5 if quick else 100)
+        asked = _in_turn(doors, WARM_UP + (10 if quick else 1000))
+        calls = _calls(server.errors, len(asked))
+    bare = statistics.median(taken for _, taken in kernel)
+    for door, (added, computed) in paired(asked, calls, skip=WARM_UP).items():
+        method = (
+            f"one design of 1UBI (76 residues), lineage on, endpoints in turn; of each request the client's time less"
+            f" the time that it computed (median {statistics.median(computed):.2f} ms, of which the kernel takes"
+            f" {bare:.2f} ms alone, runner {model.contract.runner})"
+        )
         for label, (share, promised) in PROMISED_MS.items():
-            whole, kernel = quantile(taken, share), quantile(bare, share)
-            method = (
-                f"one design of 1UBI (76 residues), lineage on; {label} of the request {whole:.2f} ms less {label} of"
-                f" the bare kernel {kernel:.2f} ms (runner {model.contract.runner}), alternating"
-            )
-            # Where the kernel was disturbed more than the request, nothing that was added can be seen.
-            added = max(whole - kernel, 0.1)
-            yield promise_row(f"{door}, added {label}", added, promised, "ms", method=method, repeats=len(taken))
+            yield quantile_row(f"{door}, added {label}", added, share, promised, "ms", method=method)
+
+
+def paired(
+    asked: Sequence[tuple[str, float]], calls: Sequence[Mapping[str, Any]], *, skip: int
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Endpoint → what was added to each request, and what it computed, in milliseconds, less the first `skip`.
+
+    Args:
+        asked: endpoint and client's milliseconds of each request, one after another.
+        calls: what the server's log says of each, in the same order. Raises RuntimeError when it is of others.
+    """
+    told = [call["door"] for call in calls]
+    if told != [DOORS[door] for door, _ in asked] or any(call["status"] != "OK" for call in calls):
+        raise RuntimeError(f"the server's log is not that of the requests: {len(told)} calls, {sorted(set(told))}")
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for (door, taken), call in zip(asked, calls, strict=True):
+        added, computed = found.setdefault(door, ([], []))
+        added.append(taken - call["compute_milliseconds"])
+        computed.append(call["compute_milliseconds"])
+    return {door: (added[skip:], computed[skip:]) for door, (added, computed) in found.items()}
 
 
 def profile(_: Setting) -> list[str]:
-    """Where the time of a request goes, by the server's own metrics: mean milliseconds a request at each door."""
+    """Where the time of a request goes, by the server's own metrics: mean milliseconds a request at each endpoint."""
     name = re.compile(r'helix_(?:phase|request)_seconds_(sum|count){(?:door|phase)="([^"]*)"[^}]*} ([0-9.]+)')
     with serving(State.find()) as server, asking(server) as doors:
         for _ in range(100):
@@ -61,13 +96,22 @@ def profile(_: Setting) -> list[str]:
     return [f"{1e3 * row['sum'] / row['count']:8.2f} ms  {phase}" for phase, row in sorted(found.items())]
 
 
-def _alternate(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds on the clock, in turn, after three of each that do not count."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 3):
+def _in_turn(runs: Mapping[str, Callable[[], object]], repeats: int) -> list[tuple[str, float]]:
+    """Name and milliseconds on the clock of every run, one after another."""
+    found = []
+    for _ in range(repeats):
         for name, run in runs.items():
             started = time.perf_counter()
             run()
-            if repeat >= 3:
-                found[name].append((time.perf_counter() - started) * 1e3)
+            found.append((name, (time.perf_counter() - started) * 1e3))
     return found
+
+
+def _calls(log: Path, count: int) -> list[dict[str, Any]]:
+    """What the server's log says of its calls, once it is complete: a line is written after its answer."""
+    deadline = time.monotonic() + LOG_TIMEOUT_S
+    while True:
+        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if '"helixserve.calls"' in line]
+        if len(lines) >= count or time.monotonic() > deadline:
+            return [json.loads(line) for line in lines]
+        time.sleep(0.05)

@@ -45,7 +45,8 @@ def table(results: Iterable[Mapping[str, Any]]) -> str:
     results = list(results)
     machines = sorted({_machine(result["machine"]) for result in results})
     lines = [
-        f"Measured on {'; and on '.join(machines)}. Above 1 is better than the peer, or than what is promised."
+        f"Measured on {'; and on '.join(machines)}. Above 1 is better than the peer, or than what is promised;"
+        " a quantile has its 95 % interval."
         " `make bench` measures again.",
         "",
         "| question | ours | peer | times | at least |",
@@ -64,9 +65,10 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 def _line(row: Row) -> str:
     wanted = "" if row.at_least is None else f"{row.at_least:g}"
-    ratio = f"{row.ratio:g} (**short**)" if row.short else f"{row.ratio:g}"
+    ratio = "**not decided**" if row.ratio is None else f"{row.ratio:g} (**short**)" if row.short else f"{row.ratio:g}"
     peer = f"{row.peer:g} {row.unit}, {row.peer_name}"
-    return f"| {row.question} | {row.ours:g} {row.unit} | {peer} | {ratio} | {wanted} |"
+    ours = f"{row.ours:g}" if row.interval is None else "{:g} ({:g} to {:g})".format(row.ours, *row.interval)
+    return f"| {row.question} | {ours} {row.unit} | {peer} | {ratio} | {wanted} |"
 
 
 def with_table(readme: str, results: Sequence[Mapping[str, Any]]) -> str:

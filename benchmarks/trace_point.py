@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks import logs
-from benchmarks.measure import Row, aim_row, promise_row, quantile
+from benchmarks.measure import Row, aim_row, quantile_row
 from benchmarks.setting import Setting
 from helix_lineage.releases import Sources
 from helix_lineage.shard.reader import Log
@@ -34,8 +34,7 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     warm = len(taken) - len(steady)
     method = f"{METHOD}; {size} entries; same process, after {warm} traces (the first took {first:.0f} ms)"
     for label, share in (("p50", 0.5), ("p99", 0.99)):
-        found = quantile(steady, share)
-        yield promise_row(f"point trace, {label}", found, PROMISED_MS, "ms", method=method, repeats=len(steady))
+        yield quantile_row(f"point trace, {label}", steady, share, PROMISED_MS, "ms", method=method)
     cold = [_command(setting, f"{shard}.{choose.randrange(1, size - 1)}") for _ in range(1 if quick else 7)]
     method = "python -m helix_lineage trace ID --json, a new process each time: imports, and reads one payload segment"
     yield aim_row(

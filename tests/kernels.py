@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
+import json
 import shutil
+import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from helix_lineage.paths import State
 from helixserve import machine
 
 SOURCES = Path(__file__).resolve().parents[1] / "platform" / "kernels"
@@ -28,9 +35,32 @@ def runnable() -> list[str]:
 def compiled(
     folder: Path, variants: Sequence[str] = (), *, compiler: Sequence[str] = (), sanitize: bool = False
 ) -> dict[str, bytes]:
-    """File name → bytes of each variant."""
-    made = build.build(folder, variants or runnable(), compiler, sanitize=sanitize)
-    return {path.name: path.read_bytes() for path in made}
+    """File name → bytes of each variant, which lie in `folder`; compiled once for all tests, and kept by digest."""
+    wanted = list(variants or runnable())
+    made_by = [*map(str, compiler or build.find_compiler()), version("ziglang") if find_spec("ziglang") else None]
+    key = hashlib.sha256(json.dumps([wanted, made_by, sanitize]).encode())
+    for path in sorted(path for path in build.SOURCES.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        data = path.read_bytes()
+        key.update(f"{path.relative_to(build.SOURCES)} {len(data)}\n".encode() + data)
+    kept = State.find(SOURCES).root / "test-kernels" / key.hexdigest()
+    if not kept.is_dir():
+        made = build.build(folder, wanted, compiler, sanitize=sanitize)
+        _keep(made, kept)
+        return {path.name: path.read_bytes() for path in made}
+    folder.mkdir(parents=True, exist_ok=True)
+    return {path.name: Path(shutil.copy(path, folder)).read_bytes() for path in sorted(kept.iterdir())}
+
+
+def _keep(made: Sequence[Path], kept: Path) -> None:
+    """Put libraries under their key, whole or not at all; where the checkout cannot be written, they are not kept."""
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as name:
+            for path in made:
+                shutil.copy(path, name)
+            Path(name).chmod(0o755)
+            Path(name).rename(kept)
+            Path(name).mkdir()  # what the context removes
 
 
 def compiled_with_fault(folder: Path, variant: str, file: str, old: str, new: str) -> dict[str, bytes]:

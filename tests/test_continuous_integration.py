@@ -16,6 +16,7 @@ import yaml
 from helix_lineage.paths import State
 from model_to_metal import tools
 from tests.model_to_metal.conftest import write_layout
+from tests.model_to_metal.project import git
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
@@ -130,13 +131,94 @@ def test_the_promotion_is_made_again_by_the_code_of_main_and_only_for_branches_o
     assert "pull_request_target" not in workflow[True]
     refs = [step["with"]["ref"] for job in workflow["jobs"].values() for step in job["steps"] if "with" in step
             and "ref" in step["with"]]  # fmt: skip
-    assert refs == ["main", "${{ github.event.pull_request.base.sha }}"]
-    compare = workflow["jobs"]["compare"]
-    assert "head.repo.full_name == github.repository" in compare["if"]
-    scripts = [step.get("run", "") for step in compare["steps"]]
-    assert "secrets." not in json.dumps(compare)
+    assert refs == ["main", "${{ github.event.pull_request.base.sha }}", "${{ github.event.pull_request.base.sha }}"]
+    remake = workflow["jobs"]["remake"]
+    assert "head.repo.full_name == github.repository" in remake["if"]
+    scripts = [step.get("run", "") for step in remake["steps"]]
+    assert "secrets." not in json.dumps(remake)
     for verb in ("promote", "rollback"):
         assert any(f"helix {verb} " in script and "--check" in script for script in scripts)
+
+
+def test_the_required_check_decides_on_every_pull_request() -> None:
+    workflow = load(ROOT / ".github" / "workflows" / "promote.yml")
+    # A required check of a workflow that a path filter keeps from starting is waited for, for ever.
+    assert workflow[True]["pull_request"] == {"branches": ["main"]}
+    compare = workflow["jobs"]["compare"]
+    assert compare["if"].startswith("always()")
+    assert set(compare["needs"]) == {"touched", "remake"}
+
+
+@pytest.mark.parametrize(
+    ("touched", "promotion", "remake", "passes"),
+    [
+        ("success", "no", "skipped", True),
+        ("success", "yes", "success", True),
+        ("success", "yes", "skipped", False),  # a fork's
+        ("success", "yes", "failure", False),
+        ("success", "yes", "cancelled", False),
+        ("success", "", "skipped", False),
+        ("failure", "", "skipped", False),
+        ("cancelled", "no", "skipped", False),
+        ("skipped", "", "skipped", False),
+    ],
+)
+def test_the_required_check_passes_only_on_what_was_seen(
+    touched: str, promotion: str, remake: str, passes: bool
+) -> None:
+    (step,) = load(ROOT / ".github" / "workflows" / "promote.yml")["jobs"]["compare"]["steps"]
+    env = {"TOUCHED": touched, "PROMOTION": promotion, "REMAKE": remake}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", step["run"]], env=env, check=False, capture_output=True)
+    assert (done.returncode == 0) is passes
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("README.md", "no"),
+        ("gitops/argocd/base/network.yaml", "no"),
+        ("gitops/argocd/environments/staging/_common/kustomization.yaml", "no"),
+        ("gitops/argocd/environments/staging/policy.json", "no"),
+        ("gitops/argocd/environments/staging/m/kustomization.yaml", "yes"),
+        ("gitops/argocd/environments/staging/m/deep/er.yaml", "yes"),
+        ("gitops/argocd/environments/new/.m/x", "yes"),
+        ("gitops/argocd/policies/denied.json", "yes"),
+    ],
+)
+def test_a_pull_request_that_changes_a_promotion_is_told_from_others(tmp_path: Path, path: str, said: str) -> None:
+    place = "gitops/argocd/environments/staging/m/release.sigstore.json"
+    commit_file(tmp_path, place)
+    git(tmp_path, "branch", "proposal")
+    commit_file(tmp_path, "later-on-main")
+    git(tmp_path, "checkout", "--quiet", "proposal")
+    commit_file(tmp_path, path)
+    assert changes_promotion(tmp_path, "main", "proposal") == said
+    # What is moved away is changed, too.
+    git(tmp_path, "mv", place, "moved")
+    git(tmp_path, "commit", "--quiet", "--message", "moved")
+    assert changes_promotion(tmp_path, "main", "proposal") == "yes"
+
+
+def test_where_it_cannot_be_told_the_script_fails(tmp_path: Path) -> None:
+    commit_file(tmp_path, "README.md")
+    with pytest.raises(subprocess.CalledProcessError):
+        changes_promotion(tmp_path, "main", "nowhere")
+
+
+def commit_file(root: Path, path: str) -> None:
+    """One commit that writes a file; the first one makes the repository."""
+    if not (root / ".git").exists():
+        git(root, "init", "--quiet", "--initial-branch", "main")
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("changed")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", f"change {path}")
+
+
+def changes_promotion(root: Path, base: str, head: str) -> str:
+    """What the workflow's script prints."""
+    script = ["bash", str(ROOT / "platform/setup/changes_promotion.sh"), base, head]
+    return subprocess.run(script, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +232,7 @@ def test_the_promotion_is_made_again_by_the_code_of_main_and_only_for_branches_o
     ],
 )
 def test_other_branches_may_not_change_environments(branch: str, passes: bool) -> None:
-    steps = load(ROOT / ".github" / "workflows" / "promote.yml")["jobs"]["compare"]["steps"]
+    steps = load(ROOT / ".github" / "workflows" / "promote.yml")["jobs"]["remake"]["steps"]
     guard = next(step["run"] for step in steps if "case" in step.get("run", "")).partition("gh auth")[0]
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", guard], env={"BRANCH": branch}, check=False)
     assert (done.returncode == 0) is passes

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.measure import Row, Times, alternate, rate_row, time_row
+from benchmarks.measure import Row, Times, alternate, quantile_interval, quantile_row, rate_row, time_row
 from benchmarks.plot import draw
 
 OURS, PEER = Times([0.01, 0.02, 0.09], [0.1]), Times([0.1, 0.1, 0.2], [0.2])
@@ -33,6 +34,32 @@ def test_less_than_promised_is_short(ratio: float) -> None:
     assert not replace(_row(None), ratio=ratio).short
 
 
+def test_a_quantile_that_noise_can_decide_has_no_ratio_and_is_not_kept() -> None:
+    values = [float(number) for number in range(1000)]
+    clear, close = (quantile_row("p50", values, 0.5, promise, "ms", method="so") for promise in (600.0, 510.0))
+    assert (clear.ours, clear.ratio, clear.kept) == (499.0, 1.2, True)
+    assert (close.ratio, close.short, close.undecided, close.kept) == (None, False, True, False)
+    assert close.interval is not None
+    assert close.interval[0] < close.ours < 510.0 < close.interval[1]
+    assert quantile_row("p50", values, 0.5, 400.0, "ms", method="so").short
+
+
+def test_a_sample_too_small_for_its_quantile_decides_nothing() -> None:
+    values = [1.0] * 100
+    assert quantile_interval(values, 0.99)[1] == math.inf
+    assert quantile_row("p99", values, 0.99, 10.0, "ms", method="so").undecided
+    assert quantile_row("p99", [1.0] * 1000, 0.99, 10.0, "ms", method="so").kept
+
+
+def test_an_interval_holds_its_quantile_19_times_of_20() -> None:
+    choose = random.Random(0)
+    held = 0
+    for _ in range(400):
+        low, high = quantile_interval([choose.expovariate(1.0) for _ in range(300)], 0.5)
+        held += low <= math.log(2) <= high
+    assert held >= 370
+
+
 def test_runs_alternate_after_one_of_each_that_does_not_count() -> None:
     calls: list[str] = []
     found = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
@@ -42,6 +69,8 @@ def test_runs_alternate_after_one_of_each_that_does_not_count() -> None:
 
 def test_the_plot_is_well_formed_and_shows_what_is_short() -> None:
     root = ElementTree.fromstring(draw("<title>", [_row(), replace(_row(), ratio=2.0)]))  # noqa: S314 - our own text
+    undecided = replace(_row(), ratio=None)
+    assert "not decided" in draw("x", [undecided])
     assert [bar.get("fill") for bar in root if bar.get("height") == "18"] == ["#2e6f9e", "#b3261e"]
     assert "one & only" in [text.text for text in root]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from helix_lineage.paths import State
 from helixserve.contract import Contract
 from model_to_metal import runtime
 from tests.clients import Address
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "proteinmpnn"
@@ -97,13 +97,6 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     command([HELIX, "fetch", MODEL], checkout, state)
     done = command([HELIX, "run", "release", MODEL, "--json"], checkout, state)
     return Released(checkout, state, json.loads(done.stdout))
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from helix_lineage.trace import trace
 from helix_lineage.trust import Trust
 from model_to_metal import runtime
 from model_to_metal.gitops import layout
-from tests.end_to_end.conftest import MODEL, ROOT, Released, free_port, git
+from tests.end_to_end.conftest import MODEL, ROOT, Released, git
+from tests.ports import free_port
 
 KILLS, MANY_KILLS = 20, 200
 CLIENTS = 3

@@ -30,6 +30,16 @@ def test_a_second_run_finds_every_stage_by_its_key(released: Released) -> None:
     assert {row["status"] for row in again.values()} == {"recorded"}
 
 
+def test_without_the_cache_all_up_to_the_gate_is_made_again_to_the_same_record(released: Released) -> None:
+    """`make test-long` makes the image again, too; so does `test_image.py`, twice."""
+    again = stages(released.helix("regress", MODEL, "--no-cache", "--json").stdout)
+    assert {row["status"] for row in again.values()} == {"remade"}
+    assert {"data", "import", "export", "compile", "regress"} <= set(again)
+    before = stages(json.dumps(released.answer))
+    assert {name: row["record"] for name, row in again.items()} == {name: before[name]["record"] for name in again}
+
+
+@pytest.mark.long
 def test_without_the_cache_every_stage_is_made_again_to_the_same_record(released: Released) -> None:
     again = stages(released.helix("run", "release", MODEL, "--no-cache", "--json").stdout)
     assert {row["status"] for row in again.values()} == {"remade"}

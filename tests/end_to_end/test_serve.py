@@ -14,7 +14,8 @@ import pytest
 
 from helix_lineage.shard.reader import Log
 from model_to_metal import runtime
-from tests.end_to_end.conftest import MODEL, ROOT, SCRIPTS, Released, free_port
+from tests.end_to_end.conftest import MODEL, ROOT, SCRIPTS, Released
+from tests.ports import free_port
 
 UBIQUITIN = (ROOT / "models" / MODEL / "golden" / "1ubi.pdb").read_text()
 

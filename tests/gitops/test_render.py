@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from helix_lineage.trust import Trust
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops import layout
-from model_to_metal.gitops.argo_rules import check_sources
-from model_to_metal.gitops.manifests import Fault, get, of_kind, parse
+from model_to_metal.gitops.manifests import Fault, Manifest, get, of_kind, parse
 from model_to_metal.gitops.policy import Denied, Policy
-from model_to_metal.gitops.render import SAMPLE, Renderer, check_all, check_argo, check_model, sample
+from model_to_metal.gitops.render import Renderer, check_all, check_argo, check_model, sample
+from model_to_metal.gitops.rules import belongs_to_its_model
+from model_to_metal.gitops.tree_rules import SAMPLE
 
 BASE = "gitops/argocd/base"
 Planted = tuple[str, str, str, str]
@@ -24,6 +27,15 @@ def faults(renderer: Renderer, files: dict[str, bytes], environment: str = "prod
     """`rule` of every fault of the sample."""
     found = check_model(renderer, {**files, **sample(files, environment)}, environment, SAMPLE)
     return {fault.rule for fault in found}
+
+
+def renderer_build(renderer: Renderer, files: dict[str, bytes]) -> list[Manifest]:
+    """The sample's manifests in production."""
+    with tempfile.TemporaryDirectory() as name:
+        for path, data in {**files, **sample(files, "production")}.items():
+            (Path(name) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(name) / path).write_bytes(data)
+        return renderer.build(Path(name), layout.folder("production", SAMPLE))
 
 
 def test_it_renders_and_breaks_no_rule(renderer: Renderer, files: dict[str, bytes]) -> None:
@@ -44,6 +56,8 @@ PLANTED = [
     ("kustomization.yaml", "- disruption.yaml\n", "", "survives-disruption"),
     ("kustomization.yaml", "- network.yaml\n", "", "is-fenced"),
     ("network.yaml", "  egress:\n", "  egress:\n  - {}\n", "is-fenced"),
+    ("network.yaml", "    - namespaceSelector:\n        matchLabels:\n          helix.example/client: \"true\"", "    - namespaceSelector: {}", "is-fenced"),  # noqa: E501
+    ("network.yaml", "    - namespaceSelector:\n        matchLabels:\n          helix.example/client: \"true\"", "    - ipBlock: {cidr: 0.0.0.0/0}", "is-fenced"),  # noqa: E501
     ("network.yaml", "metadata.name: helix-directory", "metadata.name: elsewhere", "registers-its-shard"),
     ("network.yaml", "values: [kube-dns]", "values: [other]", "registers-its-shard"),
     ("network.yaml", "In\n          values: [kube", "NotIn\n          values: [kube", "registers-its-shard"),
@@ -55,6 +69,7 @@ PLANTED = [
     ("statefulset.yaml", "whenScaled: Retain", "whenScaled: Delete", "keeps-its-shard"),
     ("statefulset.yaml", "podManagementPolicy: Parallel", "podManagment: Parallel", "schema"),
     ("services.yaml", "port: 3000", "port: http", "schema"),
+    ("account.yaml", "kind: ServiceAccount\n", "kind: Secret\n", "belongs-to-its-model"),
 ]  # fmt: skip
 
 
@@ -83,6 +98,18 @@ def test_an_environment_that_does_not_say_its_name_or_another_is_a_fault(
         assert faults(renderer, files, "staging") == {"knows-its-environment"}
 
 
+def test_a_config_map_with_the_name_of_the_trust_root_is_refused(renderer: Renderer, files: dict[str, bytes]) -> None:
+    manifests = renderer_build(renderer, files)
+    assert belongs_to_its_model(manifests, "production", SAMPLE) == []
+    there = {"name": "helix-trust", "namespace": "helix-production"}
+    own = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": there}
+    assert [fault.where for fault in belongs_to_its_model([*manifests, own], "production", SAMPLE)] == [
+        "ConfigMap/helix-trust"
+    ]
+    elsewhere = {**own, "metadata": {"name": f"{SAMPLE}-x", "namespace": "argocd"}}
+    assert len(belongs_to_its_model([elsewhere], "production", SAMPLE)) == 1
+
+
 def test_a_collector_of_traces_may_be_called(renderer: Renderer, files: dict[str, bytes]) -> None:
     collector = b"helix.example/collector: 'true'"
     rule = b"  egress:\n  - to:\n    - namespaceSelector:\n        matchLabels:\n          " + collector + b"\n"
@@ -98,13 +125,6 @@ def test_a_kustomization_that_cannot_be_rendered_is_named(renderer: Renderer, fi
     assert caught.value.where == "gitops/argocd/environments/production/sample"
 
 
-def test_a_base_from_elsewhere_is_refused(renderer: Renderer, files: dict[str, bytes]) -> None:
-    files["gitops/argocd/policies/fence/kustomization.yaml"] += b"- https://example.org/base?ref=main\n"
-    with pytest.raises(GitopsError, match="kustomize refuses it"):
-        check_argo(renderer, files)
-    assert [fault.rule for fault in check_sources(files)] == ["nothing-remote"]
-
-
 URL = "https://git.helix.example/helix.git"
 ARGO = [
     ("apps/models.yaml", "project: helix-models", "project: '{{.path.basename}}'", "project-is-fixed"),
@@ -117,6 +137,15 @@ ARGO = [
     ("apps/project.yaml", "    namespace: helix-staging", "    namespace: '*'", "project-is-narrow"),
     ("apps/project.yaml", "    kind: StatefulSet", "    kind: '*'", "project-is-narrow"),
     ("apps/models.yaml", "selfHeal: true", "selfHeal: false", "cluster-equals-git"),
+    ("apps/models.yaml", "        - FailOnSharedResource=true\n", "", "resources-have-one-owner"),
+    ("apps/policies.yaml", "FailOnSharedResource=true", "FailOnSharedResource=false", "resources-have-one-owner"),
+    (
+        "apps/project.yaml",
+        "clusterResourceWhitelist: []",
+        "clusterResourceWhitelist: [{group: '', kind: Namespace}]",
+        "models-get-the-kinds-of-base",
+    ),
+    ("apps/project.yaml", "    kind: StatefulSet", "    kind: Deployment", "models-get-the-kinds-of-base"),
     ("apps/models.yaml", "  goTemplate: true", "  gotemplate: true", "schema"),
     ("apps/models.yaml", "  - git:", "  - clusters: {}\n  - git:", "schema"),
 ]

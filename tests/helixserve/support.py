@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -48,6 +47,7 @@ from helix_lineage.trust import key_id_of
 from helixserve import readiness
 from helixserve.readiness import Verified
 from helixserve.settings import Settings
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Path(__file__).parent / "tiny"
@@ -291,13 +291,6 @@ class Memory:
         first = len(self.predictions)
         self.predictions += predictions
         return [f"shard.{first + offset}" for offset in range(len(predictions))]
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

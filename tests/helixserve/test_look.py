@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,7 @@ from helixserve import image_files, look, readiness
 from helixserve.errors import NotReadyError
 from helixserve.settings import Settings
 from tests.helixserve.support import Place
+from tests.waiting import LONGEST_S, until
 
 NOW = datetime.now(UTC)
 READ = {"opt/helix/model/model.toml", "opt/helix/artifacts/tiny.onnx"}
@@ -58,7 +59,8 @@ def test_what_the_look_has_hashed_is_not_hashed_again(settings: Settings, hashed
 
 
 def test_what_changes_after_the_look_is_seen(settings: Settings, hashed_here: set[str], module: Path) -> None:
-    time.sleep(1)  # the look is over
+    (process,) = multiprocessing.active_children()
+    assert wait([process.sentinel], timeout=LONGEST_S), "the look is over"
     module.write_bytes(module.read_bytes()[:-1] + b"#")
     with pytest.raises(NotReadyError, match="the release lists") as caught:
         readiness.load(settings, NOW)
@@ -128,8 +130,15 @@ def test_a_look_whose_server_was_killed_ends(place: Place) -> None:
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=place.environment(), capture_output=True, text=True, timeout=20, check=False
-    )  # its own end of standard output is open until it ends, too
+        [sys.executable, "-c", code], env=place.environment(), capture_output=True, text=True, timeout=LONGEST_S,
+        check=False,
+    )  # its own end of standard output is open until it ends, too  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
-    look_pid = int(done.stdout)
-    assert not psutil.pid_exists(look_pid) or psutil.Process(look_pid).status() == psutil.STATUS_ZOMBIE
+    until(lambda: _is_gone(int(done.stdout)), "the look's end")
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

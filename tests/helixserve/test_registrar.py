@@ -27,6 +27,7 @@ from tests.helix_lineage.directory.support import Office, Running, directory_key
 from tests.helix_lineage.support import header, request
 from tests.helixserve import support
 from tests.helixserve.support import Place, Serving, serving
+from tests.ports import free_port
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Far:
 
     place: Place
     folder: Path
-    port: int = field(default_factory=support.free_port)
+    port: int = field(default_factory=free_port)
     process: Running | None = None
 
     def __post_init__(self) -> None:
@@ -237,7 +238,7 @@ def test_a_directory_that_lies_admits_nothing(tmp_path: Path) -> None:
 
 def test_a_directory_that_goes_back_is_complained_of_and_serving_goes_on(tmp_path: Path) -> None:
     office = Office(tmp_path)
-    port = support.free_port()
+    port = free_port()
     with running(office, port) as process, registered(office, tmp_path / "log", process.url) as (registrar, writer):
         process.kill()
         # Put back to nothing: it looks whole to itself.

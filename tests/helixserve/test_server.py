@@ -28,6 +28,7 @@ from helix_lineage.shard.reader import Log
 from helixserve import machine
 from tests.helixserve import support
 from tests.helixserve.support import Place, Serving, serving
+from tests.ports import free_port
 
 
 def without_release(place: Place) -> str:
@@ -218,7 +219,7 @@ def pinned() -> str:
 @pytest.mark.parametrize("taken", ["HELIX_HTTP_PORT", "HELIX_GRPC_PORT"])
 def test_a_server_whose_port_is_taken_ends_without_a_shard(place: Place, tiny: Serving, taken: str) -> None:
     ports = {"HELIX_HTTP_PORT": tiny.http_port, "HELIX_GRPC_PORT": tiny.grpc_port}
-    free = {name: str(support.free_port()) for name in ports}
+    free = {name: str(free_port()) for name in ports}
     env = place.environment(**(free | {taken: str(ports[taken])}))
     command = [sys.executable, "-m", "helixserve", "serve"]
     answer = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)

@@ -15,7 +15,7 @@ from helix_lineage.paths import State
 from helix_lineage.trust import Trust
 from model_to_metal import keys, registry
 from model_to_metal.attest import attest_image
-from model_to_metal.gitops import layout
+from model_to_metal.gitops import layout, tree_rules
 from model_to_metal.gitops.repository import Repository
 from model_to_metal.oci import Client
 from model_to_metal.promote import Desk, Promoted
@@ -40,7 +40,7 @@ class World:
     """Statement → bundle: what the promoter signed once need not be signed again for another test."""
 
     def desk(self, **changes: Any) -> Desk:
-        """A desk at main, which signs with this world's promoter and checks no rules."""
+        """A desk at main, which signs with this world's promoter and renders nothing."""
         repository = Repository(self.root)
         pen = Pen(self.state.tools / "cosign", keys.signer(self.state, role=keys.PROMOTER))
         desk = Desk(
@@ -50,7 +50,7 @@ class World:
             trust=Trust.load(self.state.trust),
             cosign=self.state.tools / "cosign",
             sign=lambda payload: self.signed.get(payload) or self.signed.setdefault(payload, pen.statement(payload)),
-            check=lambda _files, _environment, _model: [],
+            check=tree_rules.check_model,
             at=datetime.now(UTC),
         )
         return replace(desk, **changes)

@@ -122,7 +122,7 @@ def test_every_help_has_examples_and_they_parse(words: str) -> None:
     for line in found:
         found_at = _COMMAND.search(line)
         assert found_at, line
-        assert problem(line[found_at.start() :].partition(" > ")[0]) is None, line
+        assert problem(re.split(r" [|>] ", line[found_at.start() :])[0]) is None, line
 
 
 def test_fixes_are_collected() -> None:

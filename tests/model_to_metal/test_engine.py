@@ -242,6 +242,29 @@ def test_a_refusal_is_recorded_and_stops_the_release(engine: Engine, state: Stat
     record = Store(state.store).get_record(caught.value.digest)
     assert isinstance(record, RegressionVerdict)
     assert record.parameters["cases"] == [case]
+    assert caught.value.failed == (case,)
+    assert caught.value.verdict == record.to_json()
+    assert "1 failed cases" in str(caught.value)
+    assert "FAIL a: b is 2, allowed 1" in str(caught.value)
+
+
+def test_what_a_verdict_only_reports_may_differ_the_second_time(engine: Engine, bench: Bench) -> None:
+    """It depends on the processor; what is judged does not."""
+
+    def found(value: float, noise: float) -> None:
+        case = {"case": "a", "metric": "b", "value": value, "allowed": 1, "passed": True}
+        reported = [{"case": "a in float32", "metric": "b", "value": noise}]
+        bench.found["regress"] = {"passed": True, "cases": [case], "reported": reported}
+
+    found(0.5, 0.1)
+    first = engine.run("toy")["regress"]
+    found(0.5, 2.0)
+    again = engine.run("toy", again=True)["regress"]
+    assert again.remade
+    assert again.record == first.record
+    found(0.6, 2.0)
+    with pytest.raises(NotReproducible, match=r"'regress' gave something else: parameter cases \("):
+        engine.run("toy", again=True)
 
 
 def test_a_refusal_is_asked_again_the_next_time(engine: Engine, bench: Bench) -> None:

@@ -55,7 +55,7 @@ def _gate(command: str, refusal: errors.PipelineError) -> Scenario:
     def prepare(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
         record = make_chain().parts["guard"]
         outcome = SimpleNamespace(domain="laptop", record=record, to_json=dict)
-        answer = ({"data": outcome}, refusal, CANNOT)[status]
+        answer = (dict.fromkeys(("data", "guard", "regress"), outcome), refusal, CANNOT)[status]
         engine = SimpleNamespace(run=gives(answer))
         store = SimpleNamespace(get_record=lambda _digest: record)
         local = SimpleNamespace(engine=lambda *_: engine, store=store)

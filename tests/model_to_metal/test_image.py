@@ -228,6 +228,9 @@ def test_files_json_lists_the_root_filesystem_exactly(root: Path) -> None:
 def test_the_image_holds_no_shell_no_setuid_no_torch_and_no_documentation_of_ours(root: Path) -> None:
     names = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_symlink() or path.is_file()}
     assert not {name for name in names if name.rsplit("/", 1)[-1] in {"sh", "bash", "dash", "busybox", "dpkg", "apt"}}
+    # Nor what opens a prompt on a live server: Python's debugger, and its documentation with a web server.
+    prompts = {"pdb.py", "pdb3.11", "pydoc.py", "pydoc3.11"}
+    assert not [name for name in names if name.startswith("usr/") and name.rsplit("/", 1)[-1] in prompts]
     assert not [
         path for path in root.rglob("*") if not path.is_symlink() and path.is_file() and path.stat().st_mode & 0o6000
     ]

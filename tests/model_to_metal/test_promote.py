@@ -14,7 +14,7 @@ from helix_lineage.release import verify_release
 from helix_lineage.trust import Trust
 from model_to_metal import keys, registry
 from model_to_metal.errors import GitopsError, KeysError, PromotionRefused, ToolError
-from model_to_metal.gitops import layout, overlay
+from model_to_metal.gitops import layout, overlay, tree_rules
 from model_to_metal.gitops.manifests import Fault
 from model_to_metal.gitops.policy import Denial, Denied
 from model_to_metal.gitops.render import Renderer, check_model
@@ -69,6 +69,32 @@ def test_one_commit_on_a_branch_changes_the_models_folder_only(world: World, che
     assert (found.promotion, found.generation, found.promotion.parents) == (
         done.promotion, 1, {"release": release.digest},
     )  # fmt: skip
+
+
+def test_a_models_folder_holds_what_promote_writes_and_nothing_else(world: World) -> None:
+    done = to_staging(world)
+    files = dict(world.desk().repository.files(done.commit, layout.ROOT))
+    assert tree_rules.check(files) == []
+
+    def rules(**changes: bytes | None) -> list[str]:
+        """Rules that break when files of the model's folder are changed, added or (None) removed."""
+        named = {f"{STAGING}/{name.replace('__', '.')}": data for name, data in changes.items()}
+        spoilt = {path: data for path, data in {**files, **named}.items() if data is not None}
+        return [fault.rule for fault in tree_rules.check_model(spoilt, "staging", MODEL)]
+
+    assert rules() == []
+    for name in ("kustomization__yaml", "release__sigstore__json", "promotion__sigstore__json"):
+        assert rules(**{name: None}) == ["known-files"]
+        assert rules(**{name: b""}) == ["written-by-promote"]
+    assert rules(extra__yaml=b"") == ["known-files"]
+    text = files[f"{STAGING}/kustomization.yaml"]
+    assert rules(kustomization__yaml=text + b"\n") == ["written-by-promote"]
+    assert rules(kustomization__yaml=text.replace(b"../_common", b"../../production/_common")) == ["written-by-promote"]
+    # Another model's or environment's promotion, and one of another release.
+    own = {path: data for path, data in files.items() if path.startswith(STAGING)}
+    moved = {path.replace("/staging/", "/production/"): data for path, data in own.items()}
+    assert len(tree_rules.check_model({**files, **moved}, "production", MODEL)) == 1
+    assert rules(release__sigstore__json=world.bundles["b"]) == ["written-by-promote"]
 
 
 def test_again_it_changes_nothing(world: World) -> None:

@@ -122,6 +122,20 @@ def test_a_broken_rule_is_shown_with_its_fix_and_status_1(world: World, helix: H
     assert "no-token  staging: ServiceAccount/sample-server  tokens are mounted; fix: set" in done.stdout
 
 
+def test_a_link_in_the_place_of_a_file_or_folder_is_a_fault(world: World, helix: Helix) -> None:
+    places = [world.root / "gitops/argocd" / name for name in ("environments/staging/evil", "base/extra.yaml")]
+    for place in places:
+        place.symlink_to(world.root / "gitops/argocd/policies")
+    done = helix("gitops", "check", "--json")
+    for place in places:
+        place.unlink()
+    assert done.returncode == cli.NO
+    faults = json.loads(done.stdout)["faults"]
+    assert {fault["where"] for fault in faults if fault["rule"] == "no-links"} == {
+        str(place.relative_to(world.root)) for place in places
+    }
+
+
 @pytest.mark.parametrize("arguments", [("promote",), ("rollback",), ("gitops", "check")])
 def test_help_shows_examples(helix: Helix, arguments: tuple[str, ...]) -> None:
     assert f"helix {' '.join(arguments)}" in helix(*arguments, "--help").stdout.partition("Examples")[2]

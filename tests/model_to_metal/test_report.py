@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from helix_lineage.records import DataCommit, GuardVerdict, RegressionVerdict
+from helix_lineage.records import DataCommit, GuardVerdict
 from model_to_metal.engine import Outcome
-from model_to_metal.report import Lines, stage_line, verdict_lines
+from model_to_metal.report import Lines, stage_line
 
 DIGEST = "sha256:" + "1" * 64
 
@@ -28,26 +28,3 @@ def test_a_gates_line_says_its_verdict(passed: bool, word: str) -> None:
     watcher.done(Outcome("guard", GuardVerdict(parameters=parameters), remade=True, time="", seconds=1.0))
     (line,) = lines
     assert line.endswith(word)
-
-
-def test_findings_name_file_line_and_fix() -> None:
-    findings = [
-        {"rule": "no-pickle", "file": "a.py", "line": 3, "message": "imports pickle", "fix": "safetensors"},
-        {"rule": "contract", "file": "dvc.lock", "line": 0, "message": "missing", "fix": "add it"},
-    ]
-    parameters = {"model": "toy", "source": DIGEST, "locks": {}, "passed": False, "findings": findings}
-    assert verdict_lines(GuardVerdict(parameters=parameters)) == [
-        "no-pickle  a.py:3  imports pickle; fix: safetensors",
-        "contract  dvc.lock  missing; fix: add it",
-    ]
-
-
-def test_cases_say_which_failed() -> None:
-    cases = [
-        {"case": "1ubi", "metric": "m", "value": 1, "allowed": 2, "passed": True},
-        {"case": "1ake", "metric": "m", "value": "float:nan", "allowed": 2, "passed": False},
-    ]
-    parents = {"candidate": DIGEST, "weights": DIGEST, "data": DIGEST}
-    parameters = {"model": "toy", "source": DIGEST, "environment": DIGEST, "passed": False, "cases": cases}
-    lines = verdict_lines(RegressionVerdict(parents=parents, parameters=parameters))
-    assert [line[:4] for line in lines] == ["ok  ", "FAIL"]

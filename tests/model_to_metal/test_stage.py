@@ -76,7 +76,7 @@ def test_in_a_pod_records_and_files_come_from_the_store_and_go_there(toy: Path, 
     assert store.fsck() == []
 
 
-def regress(toy: Path, data: Path, tmp_path: Path, factor: str) -> tuple[int, Record]:
+def regress(toy: Path, data: Path, tmp_path: Path, factor: str) -> tuple[subprocess.CompletedProcess[str], Record]:
     parents = []
     for role in ("candidate", "weights", "data"):
         folder = data if role == "data" else tmp_path / role
@@ -91,20 +91,21 @@ def regress(toy: Path, data: Path, tmp_path: Path, factor: str) -> tuple[int, Re
         "regress", "--model", toy, *parents, "--plan", tmp_path / "plan.json", "--output", tmp_path / "out",
         "--record", tmp_path / "record.json",
     )  # fmt: skip
-    return done.returncode, parse((tmp_path / "record.json").read_bytes())
+    return done, parse((tmp_path / "record.json").read_bytes())
 
 
 def test_a_gate_that_says_yes_ends_with_0(toy: Path, data: Path, tmp_path: Path) -> None:
-    status, record = regress(toy, data, tmp_path, "2.0")
-    assert status == 0
+    done, record = regress(toy, data, tmp_path, "2.0")
+    assert done.returncode == 0
     assert isinstance(record, RegressionVerdict)
     assert record.parameters["passed"] is True
     assert record.machine_class == "x86-64-v3"
 
 
 def test_a_gate_that_says_no_ends_with_3_and_its_verdict_is_written(toy: Path, data: Path, tmp_path: Path) -> None:
-    status, record = regress(toy, data, tmp_path, "nan")
-    assert status == stage.EXIT_REFUSED
+    done, record = regress(toy, data, tmp_path, "nan")
+    assert done.returncode == stage.EXIT_REFUSED
+    assert "stage regress: FAIL toy: factor is float:nan, allowed 2.0" in done.stderr
     assert record.parameters["passed"] is False
     assert record.parameters["cases"][0]["value"] == "float:nan"
 

@@ -175,7 +175,11 @@ class CompiledEngine(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RegressionVerdict(Record):
-    """May this artifact replace the one in production? A refusal is recorded too."""
+    """May this artifact replace the one in production? A refusal is recorded too.
+
+    `cases` are judged, each with its value and limit; `reported`, where it is there, holds measurements
+    that depend on the processor and decide nothing.
+    """
 
     TYPE = "helix.regression-verdict"
     PARENTS = _roles("candidate weights data", "incumbent")

@@ -25,6 +25,12 @@ UNWANTED = (
     "usr/share/pixmaps",
     "usr/lib/python3.11/lib-dynload/nis.cpython-311-x86_64-linux-gnu.so",  # would pull in Kerberos
     "etc/motd",
+    # What opens a prompt on a live server, or a web page of its modules; nothing that serves imports them.
+    "usr/bin/pdb3.11",
+    "usr/bin/pydoc3.11",
+    "usr/lib/python3.11/pdb.py",
+    "usr/lib/python3.11/pydoc.py",
+    "usr/lib/python3.11/pydoc_data",
 )
 
 ETC = {

@@ -20,8 +20,10 @@ from typing import Annotated
 
 import typer
 
+from helix_lineage.canonical import Json
 from helix_lineage.errors import LineageError
 from helixserve.errors import HelixServeError
+from model_to_metal import refusal
 from model_to_metal.commands import (
     attest,
     build,
@@ -144,11 +146,12 @@ def report(error: PipelineError | LineageError | HelixServeError, *, as_json: bo
     What a tool wrote, word for word, is for who asks for it.
     """
     fix = as_typed(error.fix)
+    failed = error.failed if isinstance(error, GateRefused) else ()
     if as_json:
-        answer = "no" if isinstance(error, REFUSALS) else "could not tell"
-        said = {"what": error.what, "where": error.where, "fix": fix}
-        typer.echo(json.dumps({"answer": answer, "error": said}))
+        typer.echo(json.dumps(_facts(error)))
         return
+    for row in failed:
+        typer.echo(refusal.line(row))
     typer.echo(f"helix: {error.what}", err=True)
     if error.where:
         typer.echo(f"  where: {error.where}", err=True)
@@ -157,6 +160,17 @@ def report(error: PipelineError | LineageError | HelixServeError, *, as_json: bo
     if raw := getattr(error, "raw", None):
         verbose = bool({"--verbose", "-v"} & set(sys.argv))
         typer.echo(raw if verbose else "  more:  the same command with --verbose: helix --verbose …", err=True)
+
+
+def _facts(error: PipelineError | LineageError | HelixServeError) -> dict[str, Json]:
+    answer = "no" if isinstance(error, REFUSALS) else "could not tell"
+    said: dict[str, Json] = {"what": error.what, "where": error.where, "fix": as_typed(error.fix)}
+    facts: dict[str, Json] = {"answer": answer, "error": said}
+    if isinstance(error, GateRefused):
+        verdict = error.verdict or {"parameters": {}}
+        facts |= {"model": verdict["parameters"].get("model"), "passed": False, "failed": list(error.failed)}
+        facts |= {"digest": error.digest, "record": error.verdict}
+    return facts
 
 
 if __name__ == "__main__":

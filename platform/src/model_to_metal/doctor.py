@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,7 @@ from helix_lineage.canonical import Json
 from helix_lineage.errors import LineageError
 from helix_lineage.paths import State
 from helixserve.errors import HelixServeError
-from helixserve.machine import machine_class
-from model_to_metal import fetch, keys, nix, process, sandbox, tools
+from model_to_metal import fetch, keys, nix, process, processor, sandbox, tools
 from model_to_metal.checkout import Checkout
 from model_to_metal.errors import PipelineError
 
@@ -40,10 +39,18 @@ class Finding:
     detail: str
     fix: str | None = None
     """The command that mends it."""
+    notes: tuple[str, ...] = ()
+    """What it means, a sentence each."""
+    facts: Mapping[str, Json] | None = None
+    """The same for programs."""
 
     def to_json(self) -> dict[str, Json]:
         """As `--json` prints it."""
-        return {"name": self.name, "met": self.met, "detail": self.detail, "fix": self.fix}
+        facts = dict(self.facts) if self.facts is not None else None
+        return {
+            "name": self.name, "met": self.met, "detail": self.detail, "fix": self.fix,
+            "notes": list(self.notes), "facts": facts,
+        }  # fmt: skip
 
 
 def examine(checkout: Checkout, state: State) -> list[Finding]:
@@ -52,7 +59,7 @@ def examine(checkout: Checkout, state: State) -> list[Finding]:
     found += [_tool(name, state) for name in tools.NEEDED]
     found += [_asked("downloads", "helix fetch", lambda: _fetched(checkout, state))]
     found += [_asked("signing key", "helix keys init", lambda: f"{keys.signer(state).key_id}")]
-    found += [_asked("processor", None, machine_class), _disk(state.root), _memory(Path("/proc/meminfo").read_text())]
+    found += [_processor(), _disk(state.root), _memory(Path("/proc/meminfo").read_text())]
     return found
 
 
@@ -95,8 +102,16 @@ def _fetched(checkout: Checkout, state: State) -> str:
 def _asked(name: str, fix: str | None, ask: Callable[[], str]) -> Finding:
     try:
         return Finding(name, True, ask())
-    except (PipelineError, LineageError, HelixServeError) as error:
+    except (PipelineError, LineageError) as error:
         return Finding(name, False, error.what, error.fix or fix)
+
+
+def _processor() -> Finding:
+    try:
+        here = processor.this()
+    except HelixServeError as error:
+        return Finding("processor", False, error.what, error.fix)
+    return Finding("processor", True, here.summary, notes=here.notes, facts=here.to_json())
 
 
 def _disk(root: Path) -> Finding:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from helix_lineage.errors import LineageError
 from helix_lineage.paths import State
 from helix_lineage.records import Record
 from helix_lineage.store import Store
-from model_to_metal import preflight
+from model_to_metal import preflight, refusal
 from model_to_metal import stage as stages
 from model_to_metal.cache import Cache, Entry
 from model_to_metal.checkout import Checkout
@@ -149,8 +149,8 @@ class Engine:
             self._door()
         self._accepted = self._seal.accepted(releasing=releasing) if self._seal else ()
         commit = self._commit(needed=releasing)
-        if refusal := preflight.refusal(self._checkout, self._store, model):
-            raise _refused("guard", refusal, model)
+        if verdict := preflight.refusal(self._checkout, self._store, model):
+            raise _refused("guard", verdict, model)
         steps = _needed(wanted)
         plan = release_plan(self._checkout, model, [step.stage for step in steps], commit)
         for blob in plan.blobs:
@@ -209,7 +209,7 @@ class Engine:
             else:
                 record = self._make(job)
                 if again and known:
-                    _compare(name, known, record)
+                    record = _same(name, known, record)
                 domain = self._seal.domain if self._seal else None
                 outcome = Outcome(name, record, True, started, time.monotonic() - began, domain, ignored)
                 self._cache.remember(key, Entry(record.digest, started))
@@ -299,19 +299,28 @@ def _needed(wanted: set[str]) -> list[Step]:
 
 
 def _refused(stage: str, record: Record, model: str) -> GateRefused:
-    command = {"guard": "helix check", "regress": "helix regress"}[stage]
+    command, gate = {"guard": ("helix check", "guard"), "regress": ("helix regress", "regression gate")}[stage]
+    failed = refusal.failures(record.parameters)
+    kind = "findings" if stage == "guard" else "failed cases"
     return GateRefused(
-        f"the gate {stage!r} says no to {model}; its verdict is recorded",
+        f"the {gate} refused {model}: {len(failed)} {kind}, listed here and in the recorded verdict",
         digest=record.digest,
+        failed=failed,
+        verdict=record.to_json(),
         where=record.digest,
         fix=f"mend what is listed, then: {command} {model}",
     )
 
 
-def _compare(stage: str, known: Record, record: Record) -> None:
-    """Raises NotReproducible, naming the first thing that differs between two records of one key."""
+def _same(stage: str, known: Record, record: Record) -> Record:
+    """The known record, where the new one of the same key repeats it. Raises NotReproducible, naming what differs.
+
+    What a verdict only reports depends on the processor, and may differ.
+    """
+    reported = {"reported": known.parameters["reported"]} if "reported" in known.parameters else {}
+    record = replace(record, parameters={**record.parameters, **reported})
     if record == known:
-        return
+        return known
     before = {output.name: output.digest for output in known.outputs}
     after = {output.name: output.digest for output in record.outputs}
     names = [f"output {name}" for name in sorted({*before, *after}) if before.get(name) != after.get(name)]

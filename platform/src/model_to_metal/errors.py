@@ -31,6 +31,10 @@ A failed gate is a fact that gets recorded; `GateRefused` only ends the workflow
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model_to_metal import refusal
 
 _COMMAND = re.compile(r"(helix|helix-lineage|make|apt-get|git|pip|chmod|rm|dvc|qemu-x86_64) ")
 """How a fix begins that can be typed; any other is a sentence."""
@@ -76,11 +80,31 @@ class StageError(PipelineError):
 
 
 class GateRefused(StageError):
-    """A gate's verdict is no; the verdict is recorded under `digest`."""
+    """A gate's verdict is no; the verdict is recorded under `digest`.
 
-    def __init__(self, what: str, *, digest: str, where: str | None = None, fix: str | None = None) -> None:
+    Args:
+        digest: of the recorded verdict.
+        failed: its findings and failed cases, which the fix speaks of.
+        verdict: the record, as JSON.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        digest: str,
+        failed: Sequence[refusal.Row] = (),
+        verdict: Mapping[str, Any] | None = None,
+        where: str | None = None,
+        fix: str | None = None,
+    ) -> None:
         super().__init__(what, where=where, fix=fix)
         self.digest = digest
+        self.failed = tuple(failed)
+        self.verdict = verdict
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *map(refusal.line, self.failed)])
 
 
 class WorkflowError(PipelineError):

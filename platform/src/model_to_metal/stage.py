@@ -8,7 +8,7 @@ and a record. The same command runs in three places:
 - in a pod: `--parent ROLE=DIGEST …`, `--plan DIGEST`, `--store FOLDER`, and `--digest FILE` for
   the record's digest. Inputs are the parents' files; files and record go into the store.
 
-Exit status: 0 made; 3 made, and the verdict is no; 1 not made (the reason is on stderr).
+Exit status: 0 made; 3 made, and the verdict is no (what failed is on stderr); 1 not made (the reason is on stderr).
 
 Only the standard library and `helix_lineage` may be imported here and in `stages/`: both
 run in the Nix build environment.
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from helix_lineage.canonical import Json, loads
 from helix_lineage.errors import LineageError
 from helix_lineage.records import Artifact, Record, parse
+from model_to_metal import refusal
 from model_to_metal.errors import ContractError, PipelineError, StageError
 
 if TYPE_CHECKING:
@@ -232,7 +233,11 @@ def _run(arguments: argparse.Namespace, scratch: Path) -> int:
         outputs = artifacts(task.output)
         record = stage.record(Made(plan=task.plan, parents=parents, found=found, outputs=outputs))
         _keep(arguments, store, record, task.output)
-    return 0 if found.get("passed", True) else EXIT_REFUSED
+    if found.get("passed", True):
+        return 0
+    for row in refusal.failures(found):
+        print(f"stage {arguments.name}: {refusal.line(row)}", file=sys.stderr)  # noqa: T201  the command's own output
+    return EXIT_REFUSED
 
 
 def materialise(store: Store, record: Record, folder: Path) -> Path:

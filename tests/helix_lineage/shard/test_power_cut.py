@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import shutil
 from collections import Counter
@@ -19,6 +18,9 @@ NARROW = [1, 2, 1, 3, 1, 1, 2]
 """Items of each request: many groups, three segments, a tile and a checkpoint after each."""
 WIDE = [1, 250, 7, 3]
 """Across the edge of a tile."""
+
+PARTS = 4
+"""Of the cuts, for processes that share them."""
 
 
 @pytest.fixture
@@ -61,25 +63,26 @@ def _cut_twice(patch: pytest.MonkeyPatch, disk: Disk, cut: int, seed: int, to: P
     return [f"cut {cut}, then {second} ({seed}): {item}" for item in found]
 
 
-def _cuts(patch: pytest.MonkeyPatch, root: Path, counts: list[int], once: int, twice: int) -> list[str]:
-    """So many power cuts, over every moment of a recorded process alike."""
+def _cuts(patch: pytest.MonkeyPatch, root: Path, counts: list[int], once: range | int, twice: range | int) -> list[str]:
+    """So many power cuts, over every moment of a recorded process alike; of a range, those with these numbers."""
     disk = _recorded(patch, root / "disk", counts)
-    moments = itertools.cycle(range(len(disk.ops) + 1))
-    found = [item for seed in range(once) for item in _cut(disk, next(moments), seed, root / "cut")]
-    return found + [
-        item for seed in range(twice) for item in _cut_twice(patch, disk, next(moments), seed, root / "cut")
-    ]
+    once, twice = (range(number) if isinstance(number, int) else number for number in (once, twice))
+    moments = len(disk.ops) + 1
+    found = [item for seed in once for item in _cut(disk, seed % moments, seed, root / "cut")]
+    return found + [item for seed in twice for item in _cut_twice(patch, disk, seed % moments, seed, root / "cut")]
 
 
 def _told(found: list[str]) -> str:
     return f"{len(found)} complaints, of kinds {Counter(item.split(':')[1] for item in found)}: {found[:10]}"
 
 
-def test_nothing_acknowledged_is_lost_when_the_power_fails(patch: pytest.MonkeyPatch, ram: Path) -> None:
+@pytest.mark.spread
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_acknowledged_is_lost_when_the_power_fails(patch: pytest.MonkeyPatch, ram: Path, part: int) -> None:
     """1,000 cuts: of a process that serves, of one that recovers, and across the edge of a tile."""
-    found = _cuts(patch, ram, NARROW, once=750, twice=200)
+    found = _cuts(patch, ram, NARROW, once=range(part, 750, PARTS), twice=range(part, 200, PARTS))
     shutil.rmtree(ram / "disk")
-    found += _cuts(patch, ram, WIDE, once=40, twice=10)
+    found += _cuts(patch, ram, WIDE, once=range(part, 40, PARTS), twice=range(part, 10, PARTS))
     assert not found, _told(found)
 
 

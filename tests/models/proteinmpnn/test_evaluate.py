@@ -32,8 +32,12 @@ pytestmark = pytest.mark.torch
 MODEL = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn"
 
 
+def judged(rows: list[dict]) -> list[dict]:
+    return [row for row in rows if row["allowed"] is not None]
+
+
 def failing(rows: list[dict]) -> list[str]:
-    return [f"{row['case']}: {row['metric']}" for row in rows if not row["value"] <= row["allowed"]]
+    return [f"{row['case']}: {row['metric']}" for row in judged(rows) if not row["value"] <= row["allowed"]]
 
 
 def test_the_engine_is_within_every_tolerance(artifacts: Path, weights: Path, data_folder: Path) -> None:
@@ -41,7 +45,10 @@ def test_the_engine_is_within_every_tolerance(artifacts: Path, weights: Path, da
     assert failing(rows) == []
     both_widths = machine.widest() == machine.V4
     assert len(rows) == 2 * len(PARITY) + 2 * len(list(golden_cases(MODEL / "golden"))) + 1 + both_widths
-    assert all(row["allowed"] in (1e-4, 0) for row in rows)
+    assert all(row["allowed"] in (1e-4, 0) for row in judged(rows))
+    # What torch's float32 gives depends on the processor: it is told, and judges nothing.
+    assert len(rows) - len(judged(rows)) == len(PARITY)
+    assert not [row["case"] for row in judged(rows) if "float32" in row["case"]]
 
 
 def test_graphs_of_other_weights_are_not(artifacts: Path, weights: Path, data_folder: Path, tmp_path: Path) -> None:
@@ -64,9 +71,9 @@ def test_graphs_that_give_nan_are_infinitely_far(weights: Path, data_folder: Pat
     contract = re.sub(r'"helix-kernels[^"]*",', "", (golden.parent / "model.toml").read_text())
     (golden.parent / "model.toml").write_text(contract.replace('runner = "native"', 'runner = "onnxruntime"'))
     rows = evaluate(tmp_path, weights, data_folder, golden)
-    assert {row["value"] for row in rows if "log-probability" in row["metric"]} == {math.inf}
+    assert {row["value"] for row in judged(rows) if "log-probability" in row["metric"]} == {math.inf}
     # Told sequences come back even so.
-    passing = [row["case"] for row in rows if row["value"] <= row["allowed"]]
+    passing = [row["case"] for row in judged(rows) if row["value"] <= row["allowed"]]
     assert passing == ["score_1a8o_native"]
 
 
@@ -146,6 +153,7 @@ def test_nan_and_nothing_are_infinitely_far() -> None:
     values = np.array([1.0, 2.0])
     assert deviation(values, values) == 0
     assert deviation(values, values + 0.5) == 0.5
+    assert deviation(np.zeros(1), np.array([4.03e-5 + 1e-15])) == 4.04e-5, "rounded up"
     for other in (np.array([1.0, np.nan]), np.array([1.0, np.inf]), np.array([1.0]), np.array([])):
         assert deviation(values, other) == math.inf
         assert deviation(other, values) == math.inf

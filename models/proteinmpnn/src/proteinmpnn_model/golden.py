@@ -31,7 +31,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "design_1ejg_fixed_hot": {
         "task": "design",
         "structure": "pdb1ejg.pdb",
-        "inputs": {"fixed_positions": ["A:3", "A:4", "A:16", "A:26"], "omit": "CX", "temperature": 1.0, "seed": 5},
+        "inputs": {"fixed_positions": ["A:3", "A:4", "A:16", "A:26"], "omit": "CX", "temperature": 1.0, "seed": 8},
     },
     "design_2beg_one_of_five_chains": {
         "task": "design",
@@ -41,7 +41,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "score_1a8o_native": {"task": "score", "structure": "1A8O.cif", "inputs": {"seed": 0}},
     "score_2n0n_insertion_code_and_gap": {"task": "score", "structure": "2n0n_M1.pdb", "inputs": {"seed": 3}},
 }
-"""Name → request."""
+"""Name → request. No draw of theirs is so close that another processor could make another (a test says so)."""
 
 _NUMBERS = re.compile(r"\[([^][{}\"]*)\]")
 
@@ -52,7 +52,7 @@ def write(golden: Path, weights: Path, data: Path) -> None:
     model = ProteinMPNN(ReferenceDecoder(weights, double=True), contract)
     for name, case in CASES.items():
         answers = ask(model, case["task"], {"structure": read_text(data, case["structure"]), **case["inputs"]})
-        content = {"format": 1, **case, "items": [_plain(answer) for answer in answers]}
+        content = {"format": 1, **case, "items": [plain(answer) for answer in answers]}
         (golden / f"{name}.json").write_text(_readable(content), encoding="utf-8")
 
 
@@ -62,7 +62,8 @@ def _readable(content: Mapping[str, Any]) -> str:
     return _NUMBERS.sub(lambda row: "[" + ", ".join(row[1].replace(",", " ").split()) + "]", text) + "\n"
 
 
-def _plain(answer: Mapping[str, Any]) -> dict[str, Any]:
+def plain(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer as a golden case keeps it: the sequence, and log-probabilities to `DECIMALS`."""
     item: dict[str, Any] = {"sequence": typed.scalar(answer["sequence"])}
     for output in ("log_probability", "log_probabilities"):
         if output in answer:

@@ -1,4 +1,4 @@
-"""What `helix check`, `export`, `regress` and `run` share: run the workflow and print what came of it."""
+"""What `helix check`, `export`, `regress` and `run` share: run the workflow and print the result."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from model_to_metal.errors import GateRefused
+from model_to_metal import refusal
 from model_to_metal.local import Local
-from model_to_metal.report import Lines, verdict_lines
+from model_to_metal.report import Lines
 
 Model = Annotated[str, typer.Argument(help="A folder under models/.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every stage again and compare with what is recorded.")]
@@ -19,25 +19,17 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Show what Nix and the 
 
 
 def run(model: str, until: Iterable[str], *, again: bool, as_json: bool, verbose: bool) -> None:
-    """Run the stages `until` and what they need. Exits with 1 when a gate says no."""
-    local = Local.find()
+    """Run the stages `until` and what they need. Raises GateRefused, which lists what failed, when a gate says no."""
+    local, asked = Local.find(), tuple(until)
 
     def say(line: str) -> None:
         typer.echo(line, err=as_json)
 
     engine = local.engine(Lines(say), say if verbose else lambda _line: None)
-    try:
-        outcomes = engine.run(model, until=until, again=again)
-    except GateRefused as refused:
-        record = local.store.get_record(refused.digest)
-        if as_json:
-            typer.echo(
-                json.dumps({"model": model, "passed": False, "digest": record.digest, "record": record.to_json()})
-            )
-            raise typer.Exit(1) from refused
-        for line in verdict_lines(record):
-            typer.echo(line)
-        raise
+    outcomes = engine.run(model, until=asked, again=again)
+    if not as_json:
+        for row in (row for stage in asked for row in refusal.rows(outcomes[stage].record.parameters)):
+            say(refusal.line(row))
     if not outcomes["data"].domain:
         say("nothing is remembered for the next run: there is no cache key; run: helix keys init")
     if not as_json and "attest" in outcomes:

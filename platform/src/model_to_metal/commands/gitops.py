@@ -10,6 +10,7 @@ import typer
 from helix_lineage.paths import State
 from model_to_metal.checkout import Checkout
 from model_to_metal.gitops import layout, succession
+from model_to_metal.gitops.manifests import Fault
 from model_to_metal.gitops.render import Renderer, check_all
 from model_to_metal.gitops.repository import Repository
 
@@ -36,10 +37,14 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     """
     checkout = Checkout.find()
     renderer = Renderer.ready(State.find(), lambda line: typer.echo(line, err=True))
-    files = {path: (checkout.root / path).read_bytes() for path in checkout.files(layout.ROOT)}
+    paths = checkout.files(layout.ROOT)
+    # A link, or another repository's folder, would show kustomize one thing here and Argo CD another there.
+    odd = [path for path in paths if (checkout.root / path).is_symlink() or not (checkout.root / path).is_file()]
+    files = {path: (checkout.root / path).read_bytes() for path in paths if path not in odd}
     repository = Repository(checkout.root)
     # What was promoted last is in the history, whatever the working tree says now.
-    faults = check_all(renderer, files) + succession.check(repository, repository.commit_of("HEAD"), files)
+    faults = [Fault(path, "no-links", "this is no regular file", "commit the file itself") for path in odd]
+    faults += check_all(renderer, files) + succession.check(repository, repository.commit_of("HEAD"), files)
     if as_json:
         typer.echo(json.dumps({"passed": not faults, "faults": [fault.to_json() for fault in faults]}))
     else:

@@ -1,20 +1,17 @@
-"""What we hold against Argo CD's own objects, and against the sources that it renders. Pure.
+"""What we hold against Argo CD's own objects. Pure.
 
 As `rules`: each rule is a function, `RULES` lists them, and a test plants each one's fault.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import yaml
+from model_to_metal.gitops.manifests import MODEL_KINDS, Fault, Manifest, get, items, of_kind, title
 
-from model_to_metal.gitops.layout import KUSTOMIZATION
-from model_to_metal.gitops.manifests import Fault, Manifest, get, items, of_kind, title
-
-_REMOTE = re.compile(r"://|\?ref=|^git@|^github\.com")
+MODELS = "helix-models"
+"""The project of every model's Application."""
 
 Rule = Callable[[Sequence[Manifest]], Iterator[Fault]]
 
@@ -70,6 +67,26 @@ def project_is_narrow(manifests: Sequence[Manifest]) -> Iterator[Fault]:
             yield Fault(title(item), "project-is-narrow", f"{name} allows everything", "name what is needed")
 
 
+def resources_have_one_owner(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """Argo CD lets an Application take over what another one made (a trust root, say), unless it is told not to."""
+    for item, spec in _applications(manifests):
+        if "FailOnSharedResource=true" not in items(spec, "syncPolicy", "syncOptions"):
+            yield Fault(
+                title(item), "resources-have-one-owner", "it may take over another's",
+                "syncOptions: [FailOnSharedResource=true]",
+            )  # fmt: skip
+
+
+def models_get_the_kinds_of_base(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """The models' project allows what `base/` makes, no other kind, and nothing cluster-wide."""
+    for item in of_kind(manifests, "AppProject"):
+        if get(item, "metadata", "name") != MODELS:
+            continue
+        kinds = {(get(row, "group"), get(row, "kind")) for row in items(item, "spec", "namespaceResourceWhitelist")}
+        if kinds != MODEL_KINDS or items(item, "spec", "clusterResourceWhitelist"):
+            yield Fault(title(item), "models-get-the-kinds-of-base", "it allows other kinds", "see apps/project.yaml")
+
+
 def cluster_equals_git(manifests: Sequence[Manifest]) -> Iterator[Fault]:
     """Drift is undone, and what Git no longer names is removed."""
     for item, spec in _applications(manifests):
@@ -84,25 +101,9 @@ RULES: tuple[Rule, ...] = (
     template_is_strict,
     project_is_narrow,
     cluster_equals_git,
+    resources_have_one_owner,
+    models_get_the_kinds_of_base,
 )
-
-
-def check_sources(files: Mapping[str, bytes]) -> list[Fault]:
-    """Nothing that a kustomization takes may lie elsewhere: what is fetched at sync time is not what was reviewed."""
-    found = []
-    for path, data in sorted(files.items()):
-        if path.rpartition("/")[2] != KUSTOMIZATION:
-            continue
-        value = yaml.safe_load(data)
-        taken = [str(item) for key in ("resources", "components", "crds") for item in items(value, key)]
-        found += [
-            Fault(path, "nothing-remote", f"it takes {item} from elsewhere", "commit what is needed")
-            for item in taken
-            if _REMOTE.search(item)
-        ]
-        if get(value, "helmCharts") or get(value, "generators") or get(value, "transformers"):
-            found.append(Fault(path, "nothing-remote", "charts and plugins run code", "write plain manifests"))
-    return found
 
 
 def _applications(manifests: Iterable[Manifest]) -> Iterator[tuple[Manifest, Any]]:

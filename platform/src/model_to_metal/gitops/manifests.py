@@ -13,6 +13,18 @@ from model_to_metal.errors import GitopsError
 
 Manifest = Mapping[str, Any]
 
+MODEL_KINDS = frozenset(
+    {
+        ("", "ConfigMap"),
+        ("", "Service"),
+        ("", "ServiceAccount"),
+        ("apps", "StatefulSet"),
+        ("autoscaling", "HorizontalPodAutoscaler"),
+        ("networking.k8s.io", "NetworkPolicy"),
+        ("policy", "PodDisruptionBudget"),
+    }
+)
+"""Group and kind of all that a model server is made of."""
 WORKLOADS = ("StatefulSet", "Deployment", "DaemonSet", "Job")
 
 
@@ -68,6 +80,12 @@ def items(value: Any, *path: str | int) -> list[Any]:
 def title(manifest: Manifest) -> str:
     """`Kind/name`."""
     return f"{manifest.get('kind')}/{get(manifest, 'metadata', 'name')}"
+
+
+def group_and_kind(manifest: Manifest) -> tuple[str, str]:
+    """For instance `("apps", "StatefulSet")`; the core group is empty."""
+    group, slash, _version = str(manifest.get("apiVersion")).partition("/")
+    return (group if slash else "", str(manifest.get("kind")))
 
 
 def of_kind(manifests: Iterable[Manifest], *kinds: str) -> list[Manifest]:

@@ -18,15 +18,14 @@ from typing import Self
 from helix_lineage.paths import State
 from model_to_metal import tools
 from model_to_metal.errors import GitopsError, ToolError
-from model_to_metal.gitops import argo_rules, overlay, rules
+from model_to_metal.gitops import argo_rules, overlay, rules, tree_rules
 from model_to_metal.gitops.layout import APPS, ENVIRONMENTS, POLICIES, ROOT, folder
 from model_to_metal.gitops.manifests import Fault, Manifest, parse
 from model_to_metal.gitops.policy import Policy
+from model_to_metal.gitops.tree_rules import SAMPLE
 from model_to_metal.process import attempt, run
 
 SCHEMAS = tools.SOURCES / "kubeconform" / "schemas"
-SAMPLE = "sample"
-"""A model that is never promoted: with it base and environments are checked before the first promotion."""
 _DIGEST = "sha256:" + "5" * 64
 _TIMEOUT_S = 60.0
 
@@ -75,12 +74,19 @@ class Renderer:
 
 def check_model(renderer: Renderer, files: Files, environment: str, model: str) -> list[Fault]:
     """Faults of one model in one environment. Raises GitopsError when it cannot be rendered."""
+    if model != SAMPLE and (found := tree_rules.check_model(files, environment, model)):
+        return found
     with _written(files) as root:
         return _model(renderer, root, environment, model)
 
 
 def check_all(renderer: Renderer, files: Files) -> list[Fault]:
-    """Faults of everything under `gitops/argocd`: Argo CD's objects, policies, each model, and a sample."""
+    """Faults of everything under `gitops/argocd`: its files, Argo CD's objects, policies, each model, and a sample.
+
+    Files that don't belong there are all that is reported while there are any: they are not rendered.
+    """
+    if odd := tree_rules.check(files):
+        return odd
     environments = {path.split("/")[3] for path in files if path.startswith(f"{ENVIRONMENTS}/") and path.count("/") > 3}
     samples: dict[str, bytes] = {}
     for name in sorted(environments):
@@ -95,11 +101,10 @@ def check_all(renderer: Renderer, files: Files) -> list[Fault]:
 
 
 def check_argo(renderer: Renderer, files: Files) -> list[Fault]:
-    """Faults of Argo CD's objects, of the policies, and of what kustomizations take from elsewhere."""
-    found = argo_rules.check_sources(files)
+    """Faults of Argo CD's objects and of the policies."""
     with _written(files) as root:
         argo = renderer.build(root, APPS) + parse(files[f"{ROOT}/root.yaml"], where="root.yaml")
-        return sorted(found + argo_rules.check(argo) + renderer.conform(argo + renderer.build(root, POLICIES)))
+        return sorted(argo_rules.check(argo) + renderer.conform(argo + renderer.build(root, POLICIES)))
 
 
 def sample(files: Files, environment: str) -> dict[str, bytes]:
@@ -120,7 +125,8 @@ def sample(files: Files, environment: str) -> dict[str, bytes]:
 
 def _model(renderer: Renderer, root: Path, environment: str, model: str) -> list[Fault]:
     manifests = renderer.build(root, folder(environment, model))
-    found = rules.check(manifests) + renderer.conform(manifests)
+    found = rules.check(manifests) + rules.belongs_to_its_model(manifests, environment, model)
+    found += renderer.conform(manifests)
     return [Fault(f"{environment}: {fault.where}", fault.rule, fault.message, fault.fix) for fault in found]
 
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from model_to_metal.gitops.manifests import (
+    MODEL_KINDS,
     WORKLOADS,
     Fault,
     Manifest,
     containers,
     get,
+    group_and_kind,
     items,
     of_kind,
     pod_of,
@@ -37,6 +39,10 @@ _CALLED = (
     ("kube-system", "k8s-app", "kube-dns"),
 )
 """Whom a server may call: namespace, and a label of the pods."""
+_CALLERS = tuple(
+    {"namespaceSelector": {"matchLabels": {f"helix.example/{who}": "true"}}} for who in ("client", "monitoring")
+)
+"""Who may call a server: namespaces that say so by a label, which only a platform engineer sets."""
 _COLLECTOR = {"namespaceSelector": {"matchLabels": {"helix.example/collector": "true"}}}
 """And where it may send traces, where an environment says so."""
 
@@ -189,11 +195,13 @@ def is_fenced(manifests: Sequence[Manifest]) -> Iterator[Fault]:
         if both != {"Ingress", "Egress"}:
             yield Fault(title(workload), "is-fenced", "no NetworkPolicy for both directions selects it", "add one")
     for policy in policies:
-        for direction in ("ingress", "egress"):
-            # An empty rule, or one without peers, allows everybody.
-            peers = "from" if direction == "ingress" else "to"
-            if any(not get(rule, peers) for rule in items(policy, "spec", direction)):
-                yield Fault(title(policy), "is-fenced", f"an {direction} rule allows everybody", "name the peers")
+        for rule in items(policy, "spec", "ingress"):
+            # An empty rule, or one without peers, allows everybody; so may a selector that is empty, or an address.
+            peers = items(rule, "from")
+            if not peers or any(peer not in _CALLERS for peer in peers):
+                yield Fault(title(policy), "is-fenced", f"{peers or 'everybody'} may call a server", "remove the peer")
+        if any(not get(rule, "to") for rule in items(policy, "spec", "egress")):
+            yield Fault(title(policy), "is-fenced", "an egress rule allows everybody", "name the peers")
 
 
 def registers_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
@@ -267,6 +275,21 @@ RULES: tuple[Rule, ...] = (
     has_one_owner_of_replicas,
     keeps_its_shard,
 )
+
+
+def belongs_to_its_model(manifests: Iterable[Manifest], environment: str, model: str) -> list[Fault]:
+    """Everything of a model has its kinds, its namespace and its name in front: nothing takes another's place."""
+    found = []
+    for manifest in manifests:
+        wrong = []
+        if group_and_kind(manifest) not in MODEL_KINDS:
+            wrong.append("a model has no such kind")
+        if get(manifest, "metadata", "namespace") != f"helix-{environment}":
+            wrong.append(f"it is in the namespace {get(manifest, 'metadata', 'namespace')!r}")
+        if not str(get(manifest, "metadata", "name")).startswith(f"{model}-"):
+            wrong.append("the name is not the model's")
+        found += [Fault(title(manifest), "belongs-to-its-model", what, "remove it") for what in wrong]
+    return found
 
 
 def _sources(pod: Manifest) -> Iterator[dict[str, Any]]:

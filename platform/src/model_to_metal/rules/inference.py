@@ -14,18 +14,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from helix_lineage.typed import Tensor
 from helixserve import tensors
 from helixserve.contract import Contract, Task, load_class
+from helixserve.work import check_item
 
 FORBIDDEN = ("torch",)
 """What the serve image does not hold, so a model that serves may not load it."""
 
 
 def infer(folder: Path, artifacts: Path) -> str | None:
-    """What is wrong with the model's answer to the request of `[guard]`, or None."""
+    """What is wrong with serving the request of `[guard]`, or None.
+
+    Raises HelixServeError for an answer that breaks the contract, and whatever the model raises.
+    """
     contract = Contract.load(folder / "model.toml")
     guard = contract.document.get("guard")
     if not isinstance(guard, dict) or guard.get("task") not in contract.tasks:
@@ -34,13 +36,8 @@ def infer(folder: Path, artifacts: Path) -> str | None:
     loaded = {name: (artifacts / name).read_bytes() for name in contract.artifacts}
     model = load_class(contract).load(loaded, contract)
     resolved = model.resolve(task.name, _request(folder, guard, task), lambda: 0)
-    outputs = {tensor.name: tensor for tensor in next(iter(model.predict(resolved, [0])))}
-    if set(outputs) != set(task.outputs):
-        return f"the answer has the outputs {sorted(outputs)}, the contract {sorted(task.outputs)}"
-    for name, wanted in task.outputs.items():
-        wanted.check(outputs[name])
-        if not _is_finite(outputs[name]):
-            return f"the output {name} holds a NaN or an infinity"
+    # What a server would refuse to give is refused here, in the same words.
+    check_item(task, next(iter(model.predict(resolved, [0]))), None)
     forbidden = [name for name in FORBIDDEN if name in sys.modules]
     return f"serving loads {', '.join(forbidden)}" if forbidden else None
 
@@ -49,7 +46,3 @@ def _request(folder: Path, guard: dict[str, Any], task: Task) -> list[Tensor]:
     values = {name: (folder / path).read_text(encoding="utf-8") for name, path in guard.get("files", {}).items()}
     values |= guard.get("inputs", {})
     return [tensors.from_value(name, task.inputs[name].datatype, value) for name, value in values.items()]
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.datatype.startswith("FP") or bool(np.isfinite(tensors.to_array(tensor)).all())

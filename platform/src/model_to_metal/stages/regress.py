@@ -1,6 +1,8 @@
 """Regress: may this artifact go on? Candidate, weights, data, golden cases → `RegressionVerdict`.
 
-The model's hook measures; `judge` decides. A refusal is recorded like a pass.
+The model's hook measures; `judge` decides. A refusal is recorded like a pass. A measurement whose
+`allowed` is None is reported and cannot fail: it tells how far something lies that depends on the
+processor, such as a float32 reference.
 """
 
 from __future__ import annotations
@@ -32,12 +34,17 @@ def make(task: Task) -> dict[str, Json]:
 def judge(measured: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
     """Compare each measured value with what is allowed; pure.
 
-    Gives `passed` and the cases, each with its own `passed`. A NaN on either side fails, and
-    so does an empty list: no evidence is not good evidence. Raises StageError for a case that
-    is not {case, metric, value, allowed}.
+    Gives `passed` and the judged `cases`, each with its own `passed`; beside them `reported`, the
+    measurements that are not judged. A NaN on either side fails, and so does a list without a
+    judged case: no evidence is not good evidence. Raises StageError for a case that is not
+    {case, metric, value, allowed}.
     """
-    cases = [_case(case) for case in measured]
-    return {"passed": bool(cases) and all(case["passed"] for case in cases), "cases": cases}
+    for case in measured:
+        if not isinstance(case, Mapping) or not set(case) >= KEYS:
+            raise StageError(f"a case needs {sorted(KEYS)}, not {case!r}")
+    cases = [_case(case) for case in measured if case["allowed"] is not None]
+    reported = [_measurement(case) for case in measured if case["allowed"] is None]
+    return {"passed": bool(cases) and all(case["passed"] for case in cases), "cases": cases, "reported": reported}
 
 
 def record(made: Made) -> RegressionVerdict:
@@ -51,17 +58,18 @@ def record(made: Made) -> RegressionVerdict:
 
 
 def _case(case: Mapping[str, Any]) -> dict[str, Json]:
-    if not isinstance(case, Mapping) or not set(case) >= KEYS:
-        raise StageError(f"a case needs {sorted(KEYS)}, not {case!r}")
     value, allowed = _number(case["value"]), _number(case["allowed"])
     return {
-        "case": str(case["case"]),
-        "metric": str(case["metric"]),
-        "value": encode_number(value),
+        **_measurement(case),
         "allowed": encode_number(allowed),
         # Comparisons with NaN are false, so a NaN cannot pass; max() would have skipped it.
         "passed": value <= allowed and not math.isinf(allowed),
     }
+
+
+def _measurement(case: Mapping[str, Any]) -> dict[str, Json]:
+    value = encode_number(_number(case["value"]))
+    return {"case": str(case["case"]), "metric": str(case["metric"]), "value": value}
 
 
 def _number(value: Any) -> int | float:

@@ -1,0 +1,166 @@
+"""What may lie under `gitops/argocd`, by path and by byte, whatever a rendering would show. Pure.
+
+Argo CD takes more than kustomizations: a folder of plain YAML, `kustomization.yml`, an
+`.argocd-source.yaml` that overrides parameters. So what is not listed here is refused:
+
+- `known-files`: an environment holds its policy, `_common` and one folder a model; a model's folder holds
+  exactly the three files that `helix promote` writes;
+- `written-by-promote`: these three, byte for byte, and about the very model and environment;
+- `one-kustomization`: no second spelling of `kustomization.yaml`, and no `.argocd-*` file anywhere;
+- `nothing-remote`: a kustomization has known fields only, and takes files of this folder only.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from model_to_metal import registry
+from model_to_metal.errors import GitopsError
+from model_to_metal.gitops import layout, overlay
+from model_to_metal.gitops.manifests import Fault, get, items
+from model_to_metal.gitops.policy import Policy
+
+SAMPLE = "sample"
+"""A model that is never promoted: with it base and environments are checked before the first promotion."""
+
+_COMMON = "_common"
+_FILES = frozenset({layout.KUSTOMIZATION, layout.RELEASE, layout.PROMOTION})
+_SPELLINGS = frozenset({"kustomization.yml", "kustomization"})
+_FIELDS = frozenset(
+    {
+        "apiVersion", "kind", "namePrefix", "namespace", "labels", "images", "patches", "resources", "components",
+        "configMapGenerator",
+    }
+)  # fmt: skip
+_BY_PROMOTE = "only helix promote and helix rollback write here; take the change back"
+
+Files = Mapping[str, bytes]
+
+
+def check(files: Files) -> list[Fault]:
+    """Every fault of what lies under `gitops/argocd` (path → bytes), sorted."""
+    found = [fault for path in files for fault in _name(path)]
+    for path in files:
+        if path.rpartition("/")[2] == layout.KUSTOMIZATION:
+            found += _kustomization(files, path)
+    for environment in sorted({path.split("/")[3] for path in files if path.startswith(f"{layout.ENVIRONMENTS}/")}):
+        found += _environment(files, environment)
+    return sorted(set(found))
+
+
+def check_model(files: Files, environment: str, model: str) -> list[Fault]:
+    """Faults of one model's folder: other files than `helix promote` writes, or other bytes."""
+    place = layout.folder(environment, model)
+    present = {path.removeprefix(f"{place}/"): data for path, data in files.items() if path.startswith(f"{place}/")}
+    if set(present) != _FILES:
+        odd = ", ".join(sorted(set(present) ^ _FILES))
+        return [Fault(place, "known-files", f"other files than a promotion's: {odd}", _BY_PROMOTE)]
+    try:
+        wanted = _promoted(files, environment, model, present)
+    except GitopsError as error:
+        return [Fault(place, "written-by-promote", error.what, _BY_PROMOTE)]
+    return [
+        Fault(path, "written-by-promote", "other bytes than a promotion's", _BY_PROMOTE)
+        for path, data in wanted.items()
+        if files[path] != data
+    ]
+
+
+def _promoted(files: Files, environment: str, model: str, present: Files) -> dict[str, bytes]:
+    """What `helix promote` writes for the release and promotion that are there. No signature is checked here."""
+    release = overlay.claimed_release(present[layout.RELEASE])
+    promotion = overlay.claimed_promotion(present[layout.PROMOTION])
+    named = (promotion.parameters.get("model"), promotion.parameters.get("environment"))
+    if named != (model, environment) or release.parameters.get("model") != model:
+        raise GitopsError("the release or the promotion is of another model or environment")
+    if promotion.parents.get("release") != release.digest:
+        raise GitopsError("the promotion is of another release")
+    return overlay.files(
+        environment,
+        model,
+        registry=_policy(files, environment).registry,
+        repository=registry.repository(model),
+        image=str(release.parameters["image"]),
+        release=present[layout.RELEASE],
+        promotion=present[layout.PROMOTION],
+    )
+
+
+def _environment(files: Files, environment: str) -> Iterator[Fault]:
+    place = f"{layout.ENVIRONMENTS}/{environment}"
+    inside = {path.removeprefix(f"{place}/") for path in files if path.startswith(f"{place}/")}
+    try:
+        layout.name(environment)
+        _policy(files, environment)
+    except GitopsError as error:
+        yield Fault(place, "known-files", f"no environment: {error.what}", "remove it, or give it a policy.json")
+        return
+    for folder in sorted({path.partition("/")[0] for path in inside if "/" in path} - {_COMMON}):
+        try:
+            layout.name(folder)
+        except GitopsError as error:
+            yield Fault(f"{place}/{folder}", "known-files", error.what, "remove it")
+            continue
+        if folder == SAMPLE:
+            yield Fault(f"{place}/{folder}", "known-files", "the name is kept for the sample that checks use", "rename")
+        yield from check_model(files, environment, folder)
+    own = {path for path in inside if "/" not in path or path.startswith(f"{_COMMON}/")}
+    for path in sorted(own - {"policy.json", f"{_COMMON}/{layout.KUSTOMIZATION}"}):
+        yield Fault(f"{place}/{path}", "known-files", "an environment has no such file", "remove it")
+
+
+def _policy(files: Files, environment: str) -> Policy:
+    path = layout.policy(environment)
+    if path not in files:
+        raise GitopsError("the environment has no policy", where=path)
+    return Policy.parse(files[path], where=path)
+
+
+def _name(path: str) -> Iterator[Fault]:
+    name = path.rpartition("/")[2]
+    if name.lower() in _SPELLINGS or (name.lower() == layout.KUSTOMIZATION) != (name == layout.KUSTOMIZATION):
+        yield Fault(path, "one-kustomization", "kustomize takes this file, too", f"call it {layout.KUSTOMIZATION}")
+    if name.startswith(".argocd-"):
+        yield Fault(path, "one-kustomization", "Argo CD overrides parameters from this file", "remove it")
+
+
+def _kustomization(files: Files, path: str) -> Iterator[Fault]:
+    """Faults of what a kustomization takes: what is fetched or run at sync time is not what was reviewed."""
+    try:
+        value = yaml.safe_load(files[path])
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        yield Fault(path, "nothing-remote", f"not YAML: {error}", "write it anew")
+        return
+    if not isinstance(value, dict):
+        yield Fault(path, "nothing-remote", "not a kustomization", "write it anew")
+        return
+    if unknown := sorted(map(str, set(value) - _FIELDS)):
+        yield Fault(path, "nothing-remote", f"fields that may fetch or run something: {', '.join(unknown)}", "remove")
+    for item in _taken(value):
+        if not _is_here(files, path, item):
+            yield Fault(path, "nothing-remote", f"it takes {item!r} from elsewhere", "commit what is needed")
+
+
+def _taken(value: Mapping[str, Any]) -> Iterator[Any]:
+    """Every file or folder that a kustomization names."""
+    for key in ("resources", "components"):
+        yield from items(value, key)
+    for patch in items(value, "patches"):
+        if get(patch, "path") is not None:
+            yield get(patch, "path")
+    for generator in items(value, "configMapGenerator"):
+        for item in (*items(generator, "files"), *items(generator, "envs"), get(generator, "env")):
+            if item is not None:
+                yield str(item).rpartition("=")[2]
+
+
+def _is_here(files: Files, path: str, item: Any) -> bool:
+    """Is it a file, or a folder with a kustomization, of this very tree?"""
+    if not isinstance(item, str) or not item:
+        return False
+    place = posixpath.normpath(posixpath.join(posixpath.dirname(path), item))
+    return place.startswith(f"{layout.ROOT}/") and (place in files or f"{place}/{layout.KUSTOMIZATION}" in files)
