@@ -62,7 +62,7 @@ def test_the_python_calls_design_sequences(here: dict[str, str], client: str) ->
 
 def test_the_lineage_commands_run(released: Released, serving: Serving, address: Address) -> None:
     shown = [line for block in blocks("") for line in block.splitlines() if "helix lineage" in line]
-    assert [line.split()[2] for line in shown] == ["trace", "replay", "audit"]
+    assert [line.split()[2] for line in shown] == ["list", "trace", "replay", "audit"]
     ((prediction, _),) = by_json(
         address, "design", {"structure": (ROOT / "models" / MODEL / "golden/1ubi.pdb").read_text()}
     )

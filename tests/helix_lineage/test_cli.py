@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pytest
 
 from helix_lineage.cli import app
 from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.typed import Tensor, decode, encode
+from tests.helix_lineage.page.worlds import promoted
 from tests.helix_lineage.support import Signer, World, request
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("trace", "replay", "audit", "verify-release", "verify-receipt", "erase", "witness")
+COMMANDS = ("list", "trace", "replay", "audit", "verify-release", "verify-receipt", "erase", "witness")
 GROUPS = ("directory",)
 
 
@@ -104,7 +106,7 @@ def test_audit_exits_1_with_findings(world: World, line: Line) -> None:
     shutil.copy(folder.checkpoint, kept)
     fine = line("audit", *_where(world), "--checkpoint", kept)
     assert fine.code == 0
-    assert "everything holds: 1 shards, 4 entries, 2 predictions, 1 checkpoints from elsewhere" in fine.out
+    assert "what is here holds: 1 shards, 4 entries, 2 predictions, 1 checkpoints from elsewhere" in fine.out
     shutil.rmtree(folder.root)
     found = line("audit", *_where(world), "--checkpoint", kept)
     assert found.code == 1
@@ -171,3 +173,81 @@ def test_every_command_is_listed(line: Line) -> None:
     listed = re.findall(r"^  ([a-z-]+)  ", answer.out.partition("Commands:")[2], re.MULTILINE)
     assert tuple(listed) == (*COMMANDS, *GROUPS)
     assert len(app.registered_commands) == len(COMMANDS)
+
+
+# ---- the directory, and what was not checked -----------------------------------------------------
+
+
+def test_a_checkout_compares_its_log_with_its_directory(tmp_path: Path) -> None:
+    """The planted fault: the shard's folder is deleted. Without a directory nobody can see that, and it is said."""
+    given = promoted(tmp_path / "world")
+    state = tmp_path / "checkout/.helix"
+    shutil.copytree(given.log.root, state / "log")
+    shutil.copytree(given.office.folder, state / "directory")
+    (state / "keys").mkdir()
+    (state / "keys/trust.json").write_bytes(given.office.trust_json())
+
+    def run(*words: str) -> Answer:
+        environment = os.environ | {"COLUMNS": "100", "HELIX_STATE": str(state)}
+        done = subprocess.run(
+            [sys.executable, "-m", "helix_lineage", *words],
+            cwd=tmp_path, capture_output=True, text=True, env=environment, check=False,
+        )  # fmt: skip
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    whole = run("audit")
+    assert (whole.code, whole.out.splitlines()[-2].partition(":")[0]) == (0, "everything holds")
+    assert "not checked: whether the directory was rolled back together with the log" in whole.out
+    assert "registered as entry" in run("trace", given.id).out
+    other_log = run("audit", "--log", str(state / "log"))
+    assert other_log.code == 0
+    assert "not checked: whether a shard was dropped" in other_log.out
+    (shard,) = (state / "log").iterdir()
+    shutil.rmtree(shard)
+    gone = run("audit", "--json")
+    assert (gone.code, [finding["rule"] for finding in gone.json["findings"]]) == (1, ["shard-missing"])
+    blind = run("audit", "--log", str(state / "log"), "--json")
+    assert (blind.code, blind.json["directory"]) == (0, None)
+    assert blind.json["not_checked"][0].startswith("whether a shard was dropped")
+
+
+def test_warnings_of_the_model_stand_in_the_trace(world: World, line: Line) -> None:
+    (item,) = request()
+    answer = encode([*decode(item.output), Tensor("warnings", "BYTES", (2,), (b"3 residues read as X", b"one [bold]"))])
+    (name,) = world.shard([[replace(item, output=answer)]])
+    tree = line("trace", name, *_where(world)).out
+    assert "warning       3 residues read as X" in tree
+    assert "warning       one [bold]" in tree
+    assert line("trace", name, *_where(world), "--json").json["warnings"] == ["3 residues read as X", "one [bold]"]
+
+
+def test_an_artifact_has_its_own_digest_and_a_record_is_called_so(world: World, line: Line) -> None:
+    (name,) = world.shard([request()])
+    lines = [text.strip("│├└─ ") for text in line("trace", name, *_where(world)).out.splitlines()]
+    parts = world.chain.parts
+    for role, digest in (
+        ("image", parts["image"].parameters["image"]),
+        ("data", parts["data"].outputs[0].digest),
+    ):
+        at = next(number for number, text in enumerate(lines) if text.startswith(f"{role} ") and "claimed" not in text)
+        assert lines[at].split()[1] == digest
+        assert lines[at + 1].split()[:2] == ["record", parts[role].digest]
+
+
+def test_a_list_helps_who_has_no_id(world: World, line: Line) -> None:
+    names = world.shard([request(seed=5), request(seed=6, count=2)])
+    log = ["--log", str(world.log_dir)]
+    shown = line("list", *log)
+    assert shown.code == 0
+    assert [text.split()[-1] for text in shown.out.splitlines()] == ["id", *names[::-1]]
+    assert world.chain.release.digest[:19] in shown.out
+    rows = line("list", *log, "--limit", "1", "--json").json["predictions"]
+    assert [(row["id"], row["seed"], row["model"], row["index"], row["count"]) for row in rows] == [
+        (names[-1], "6", "m", 1, 2)
+    ]
+    assert line("trace", rows[0]["id"], *_where(world)).code == 0
+    assert "no such prediction" in line("list", *log, "--model", "other").out
+    assert line("list", *log, "--since", "2100-01-01", "--json").json == {
+        "version": 1, "predictions": [], "damaged": []
+    }  # fmt: skip
+    assert line("list", *log, "--since", "soon").code == 2

@@ -18,7 +18,7 @@ from helix_lineage import replay, shard
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path(helix_lineage.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
-_DISTRIBUTIONS = {"cbor2", "cryptography", "rfc8785", "rich", "typer", "zstandard"}
+_DISTRIBUTIONS = {"cbor2", "cryptography", "jinja2", "markupsafe", "rfc8785", "rich", "typer", "zstandard"}
 _EXTRA = {"httpx", "starlette", "uvicorn"}
 """What running a directory or talking to one needs: the optional part, imported only then."""
 

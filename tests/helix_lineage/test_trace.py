@@ -25,8 +25,15 @@ def test_a_trace_names_everything_that_made_a_prediction(world: World) -> None:
     value = trace(world.log, names[1], world.sources).to_json()
     assert value["id"] == names[1]
     assert value["code_commit"] == "c" * 40
-    assert value["data_commit"] == world.chain.parts["data"].digest
-    assert value["weights"] == world.chain.parts["weights"].digest
+    (image,) = value["artifacts"]["image"]["files"]
+    assert (image["digest"], value["artifacts"]["image"]["record"]) == (
+        digest("image"), world.chain.parts["image"].digest
+    )  # fmt: skip
+    assert value["artifacts"]["data"] == {
+        "record": world.chain.parts["data"].digest,
+        "files": [{"name": "weights.pt", "digest": digest("pt"), "size": 3}],
+    }
+    assert value["warnings"] == []
     assert value["seed"] == str(2**63)
     assert value["environments"] == dict.fromkeys(
         ["image", "engine", "exported", "weights", "regression"], digest("environment")

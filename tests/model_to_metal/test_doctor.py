@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,3 +40,21 @@ def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_too_little_memory_is_said() -> None:
     assert doctor._memory("MemTotal:  8000000 kB\nMemFree: 1 kB\n").met
     assert not doctor._memory("MemTotal:  2000000 kB\n").met
+
+
+@pytest.mark.parametrize(("free", "used", "met"), [(25, 0, True), (19, 0, False), (9, 12, True), (5, 12, False)])
+def test_one_figure_for_disk_whatever_lies_there_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, used: int, met: bool
+) -> None:
+    """Asking for a few gigabytes more once there is a store let a first build run full."""
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _place: SimpleNamespace(free=free * 10**9))
+    monkeypatch.setattr(doctor, "_taken", lambda _root: used * 10**9)
+    found = doctor._disk(tmp_path)
+    assert (found.met, f"{doctor.DISK_GB} GB wanted" in found.detail) == (met, True)
+    assert found.fix == (None if met else f"free {doctor.DISK_GB - free - used} GB at {tmp_path}")
+
+
+def test_what_the_state_takes_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 10**6)
+    assert 10**6 <= doctor._taken(tmp_path) < 2 * 10**6
+    assert doctor._taken(tmp_path / "absent") == 0

@@ -20,6 +20,11 @@ Every error says what happened, and where and how to mend it when that is known.
 
 from __future__ import annotations
 
+import re
+
+_COMMAND = re.compile(r"(helix|helix-lineage|make|apt-get|git|pip|chmod|rm|dvc|qemu-x86_64) ")
+"""How a fix begins that can be typed; any other is a sentence."""
+
 
 def printable(text: str, *, keep: str = "") -> str:
     r"""Text that a terminal, a log and JSON can hold: what names of files may else hold is escaped.
@@ -50,7 +55,7 @@ class LineageError(Exception):
 
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
-        mend = f"; run: {self.fix}" if self.fix else ""
+        mend = f"; {'run: ' if _COMMAND.match(self.fix) else ''}{self.fix}" if self.fix else ""
         return f"{self.what}{place}{mend}"
 
 

@@ -6,7 +6,7 @@ and every record of its chain. Reads only; what does not hold is said, not hidde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from helix_lineage.canonical import Json, encode_number
@@ -19,11 +19,14 @@ from helix_lineage.releases import FoundRelease, Sources, find_release
 from helix_lineage.shard.entries import PredictionEntry, commitment
 from helix_lineage.shard.header import ShardHeader
 from helix_lineage.shard.reader import Inclusion, Log, Shard
+from helix_lineage.values import Values, stored
 
 CHAIN = ("image", "engine", "exported", "weights", "data", "guard", "regression")
 """Roles of a release, from what runs to what it was made of."""
 KEPT, ERASED = "kept", "erased"
 """States of a payload that are as they should be."""
+ARTIFACTS = CHAIN[:5]
+"""Those that are things, and not verdicts: each has files, or an image's manifest, with digests of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Trace:
     """Why the header's promotion does not hold."""
     directory: Witnessed | None = None
     """What a directory says of it; None when none was asked."""
+    values: Values = field(default_factory=Values)
+    """What was asked and answered, as far as it is kept."""
 
     @property
     def payload_problems(self) -> list[str]:
@@ -60,7 +65,7 @@ class Trace:
     def to_json(self) -> dict[str, Json]:
         """Everything, as JSON values."""
         return {
-            "version": 1,
+            "version": 2,
             "id": self.id,
             "model": self.header.model,
             "prediction": _entry_json(self.entry) | {"payload": dict(self.payload)},
@@ -71,8 +76,10 @@ class Trace:
             "release": self._release_json(),
             "promotion": self._promotion_json(),
             "code_commit": self._release_parameter("commit"),
-            "data_commit": self._digest("data"),
-            "weights": self._digest("weights"),
+            "artifacts": {
+                role: _artifact_json(role, record) for role in ARTIFACTS if (record := self.record(role)) is not None
+            },
+            "warnings": list(self.values.warnings),
             "seed": None if self.entry.seed is None else str(self.entry.seed),
             "environments": self._environments(),
             "image": {
@@ -115,10 +122,6 @@ class Trace:
         record = self.record(role)
         return None if record is None else record.parameters.get(name)
 
-    def _digest(self, role: str) -> str | None:
-        record = self.record(role)
-        return None if record is None else record.digest
-
     def _environments(self) -> dict[str, Json]:
         return {role: found for role in CHAIN if (found := self._parameter(role, "environment")) is not None}
 
@@ -151,7 +154,24 @@ def trace(log: Log, prediction: str, sources: Sources, directory: View | None = 
         promotion=promotion,
         promotion_problem=unpromoted,
         directory=said,
+        values=stored(shard, sequence, entry),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A file, or an image's manifest, with a digest of its own: what a record tells of."""
+
+    name: str
+    digest: str
+    size: int | None
+    """Bytes, where the record tells."""
+
+
+def artifacts(role: str, record: Record) -> list[Thing]:
+    """The things that a record tells of; an image's is its manifest."""
+    found = [Thing("manifest", str(record.parameters["image"]), None)] if role == "image" else []
+    return found + [Thing(output.name, output.digest, output.size) for output in record.outputs]
 
 
 def payload_states(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[str, str]:
@@ -171,6 +191,12 @@ def payload_states(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[
         else:
             state[name] = KEPT if commitment(salt, value) == expected else "does not meet its commitment"
     return state
+
+
+def _artifact_json(role: str, record: Record) -> dict[str, Any]:
+    """Digests of the things themselves, and apart from them the digest of the record that tells of them."""
+    files = [{"name": item.name, "digest": item.digest, "size": item.size} for item in artifacts(role, record)]
+    return {"record": record.digest, "files": files}
 
 
 def _entry_json(entry: PredictionEntry) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class Trust:
     """All trusted keys."""
 
     keys: tuple[TrustedKey, ...]
+    digest: str | None = None
+    """`sha256:<64 hex>` of the file that it was read from."""
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -88,7 +90,8 @@ class Trust:
         if not isinstance(value, dict) or value.get("version") != 1 or not isinstance(value.get("keys"), list):
             raise TrustError('a trust root is {"version": 1, "keys": […]}')
         # A role that came later must not stop who does not know it: its keys count for nothing here.
-        return cls(tuple(_key(item) for item in map(_fields, value["keys"]) if item["role"] in ROLES))
+        keys = tuple(_key(item) for item in map(_fields, value["keys"]) if item["role"] in ROLES)
+        return cls(keys, "sha256:" + hashlib.sha256(data).hexdigest())
 
     def keys_for(self, role: str, at: datetime) -> tuple[TrustedKey, ...]:
         """The keys that hold `role` at that time; several while one replaces another."""

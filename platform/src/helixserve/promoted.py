@@ -66,5 +66,6 @@ def _check_newest(settings: Settings, found: VerifiedPromotion) -> None:
         f"{what}: the promotion {found.promotion.digest} is generation {found.generation}, but the shard {seen.shard} "
         f"served {seen.promotion}, generation {seen.generation}, in {found.environment}",
         where="promotion.parameters.generation",
-        fix="mount the newest promotion of the environment; an older release comes back with `helix rollback`",
+        fix="mount the newest promotion of the environment; an older release comes back with: "
+        f"helix rollback {model} --in {found.environment}",
     )

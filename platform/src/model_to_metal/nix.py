@@ -34,6 +34,8 @@ USER = 65532
 _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 _UNSAFE = re.compile(r"[^A-Za-z0-9+._?=-]")
 _TAIL = 4000  # characters of Nix's complaint that an error carries
+_SENTENCE = 300  # characters of it that its sentence quotes
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 _SETTINGS = """\
 experimental-features = nix-command flakes
@@ -182,7 +184,7 @@ class Store:
         finally:
             reader.join()
         if status:
-            raise NixError(f"{' '.join(argv[:2])} failed: {_reason(lines)}", where=argv[-1], fix=_fix(lines))
+            raise NixError(summary(argv, lines), where=argv[-1], fix=_fix(lines), raw=_reason(lines))
         return output
 
     def _environment(self) -> dict[str, str]:
@@ -341,6 +343,23 @@ def _follow(running: subprocess.Popen[str], into: list[str], tell: Tell) -> None
     for line in running.stderr or ():
         into.append(line)
         tell(line.rstrip("\n"))
+
+
+def summary(argv: Sequence[str], lines: Sequence[str]) -> str:
+    """One sentence of what Nix wrote: the error itself, or the last words of the step that failed.
+
+    >>> summary(["nix", "build"], ["error: builder for '/nix/store/abc-base.drv' failed", "  > no room"])
+    'nix build failed at base: no room'
+    >>> summary(["nix", "build"], ["base> no room", "error: 1 dependencies of derivation 'x.drv' failed to build"])
+    'nix build failed: no room'
+    """
+    plain = [_COLOUR.sub("", line).strip() for line in lines]
+    errors = [line.removeprefix("error:").strip() for line in plain if line.startswith("error:")]
+    said = [words[1].strip() for line in plain if len(words := line.split("> ", 1)) == 2 and words[1].strip()]
+    step = next((found[1] for line in errors if (found := re.search(r"builder for '\S+?-(\S+)\.drv'", line))), None)
+    of_step = step is not None or any("failed to build" in line for line in errors)
+    why = said[-1] if of_step and said else next(iter(errors), plain[-1] if plain else "it gives no reason")
+    return f"{' '.join(argv[:2])} failed{f' at {step}' if step else ''}: {why[:_SENTENCE]}"
 
 
 def _reason(lines: Sequence[str]) -> str:

@@ -74,7 +74,7 @@ def run(sandbox: Sandbox, argv: Sequence[str], *, timeout_s: float | None = None
     done = process.attempt(command(sandbox, argv), timeout_s=timeout_s)
     if done.returncode and done.stderr.startswith(b"bwrap: "):
         raise SandboxError(
-            f"the sandbox could not start: {done.stderr.decode(errors='replace').strip()}", fix="helix doctor"
+            "the sandbox could not start", fix="helix doctor", raw=done.stderr.decode(errors="replace").strip()
         )
     return done
 

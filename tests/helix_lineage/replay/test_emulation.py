@@ -67,7 +67,7 @@ def replay(served: World, images: Path, *words: str) -> Result:
 CASES = [
     # class that served, task, options, exit status, outcome
     ("x86-64-v3", "design", (), 0, "same-bytes"),
-    ("x86-64-v3", "random", (), 3, "other-machine-class"),
+    ("x86-64-v3", "random", (), 2, "other-machine-class"),
     ("x86-64-v4", "random", (), 1, "differs"),
     ("x86-64-v3", "noise", ("--tolerance", "1e-4"), 0, "within-tolerance"),
     ("x86-64-v3", "noise", ("--tolerance", "1e-12"), 1, "differs"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
+from helix_lineage.errors import ReplayError
 from helix_lineage.replay import Plan, plan
 from helix_lineage.replay.verdict import Difference, failed, first_difference, judge
 from helix_lineage.shard.entries import commitment
@@ -48,9 +49,24 @@ def test_a_changed_input_of_the_same_seed_is_the_input(ready: Plan) -> None:
 
 
 def test_a_failure_keeps_what_differs(ready: Plan) -> None:
-    verdict = failed(ready.with_seed(8), [Difference("file", "f")], "boom")
-    assert [item.factor for item in verdict.differences] == ["file", "seed", "error"]
+    verdict = failed(replace(ready, input_salt=b"\1" * 32), [Difference("file", "f")], "boom")
+    assert [item.factor for item in verdict.differences] == ["file", "input", "error"]
     assert (verdict.same, verdict.output, verdict.machine_class) == (False, None, None)
+    assert verdict.outcome == "differs"
+
+
+def test_a_failure_alone_is_neither_yes_nor_no(ready: Plan) -> None:
+    """Also with a seed that was swapped on purpose: that nothing came out is no difference of the two."""
+    for given_plan in (ready, ready.with_seed(8)):
+        verdict = failed(given_plan, [], "qemu-x86_64 is not installed")
+        assert [item.factor for item in verdict.differences] == ["error"]
+        assert (verdict.outcome, verdict.same) == ("not-replayed", False)
+
+
+def test_a_task_without_a_seed_is_given_none(ready: Plan) -> None:
+    unseeded = replace(ready, entry=replace(ready.entry, seed=None))
+    with pytest.raises(ReplayError, match="its task draws nothing"):
+        unseeded.with_seed(8)
 
 
 def test_the_first_differing_element_is_named() -> None:

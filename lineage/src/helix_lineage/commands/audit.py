@@ -34,11 +34,12 @@ def audit(
 ) -> None:
     """Derive everything in the log again, and name what does not hold.
 
-    With --directory: what was dropped, truncated, rolled back, forked, never registered or never closed too,
+    With a directory: what was dropped, truncated, rolled back, forked, never registered or never closed too,
     and host times that the directory's rule out. The directory's own log is checked by its rules; of a folder, its
-    journal too.
+    journal too. The checkout's own is the default for the checkout's log; without one, the verdict says what was
+    not checked.
 
-    Exit status: 0 nothing found; 1 something found; 2 no audit.
+    Exit status: 0 nothing found in what was checked; 1 something found; 2 could not tell: no audit.
 
     Examples:
 
@@ -49,26 +50,40 @@ def audit(
         helix-lineage audit --directory http://127.0.0.1:5080
     """
     kept = [(str(path), _read(path)) for path in checkpoint or ()]
+    place = options.directory_of(directory, log)
     console = Console(stderr=True, highlight=False)
     with console.status("reading") as status:
         report = audit_log(
             options.open_log(log),
             options.sources(trust, store, release),
             checkpoints=kept,
-            directory=None if directory is None else lambda: options.open_directory(directory, trust, audited=True),
-            directory_folder=Path(directory) if directory is not None and Path(directory).is_dir() else None,
+            directory=None if place is None else lambda: options.open_directory(place, trust, audited=True),
+            directory_folder=Path(place) if place is not None and Path(place).is_dir() else None,
             whole=not part,
             progress=status.update,
         )
     if as_json:
-        options.print_json(report.to_json())
+        options.print_json(report.to_json() | {"not_checked": unchecked(report, part=part)})
     else:
-        _print(report)
+        _print(report, unchecked(report, part=part))
     if not report.passed:
         raise typer.Exit(options.FOUND)
 
 
-def _print(report: Report) -> None:
+def unchecked(report: Report, *, part: bool) -> list[str]:
+    """What this audit could not see, one phrase each: an answer that leaves it out would promise too much."""
+    if report.directory is None:
+        kept = ", or older than the checkpoints given" if report.checkpoints else ""
+        return [
+            f"whether a shard was dropped, cut, rolled back or forked{kept}: no directory was compared with; "
+            "add --directory URL|FOLDER"
+        ]
+    found = ["whether the directory was rolled back together with the log: keep its checkpoint elsewhere; "
+             "helix-lineage witness URL --keep FILE"]  # fmt: skip
+    return ["shards of the directory that are not here (--part)", *found] if part else found
+
+
+def _print(report: Report, left_out: list[str]) -> None:
     console = options.console()
     for finding in report.findings:
         more = f" (and {finding.follow} more that follow from it)" if finding.follow else ""
@@ -78,8 +93,11 @@ def _print(report: Report) -> None:
     counts = f"{report.shards} shards, {report.entries} entries, {report.predictions} predictions"
     kept = f", {report.checkpoints} checkpoints from elsewhere" if report.checkpoints else ""
     kept += "" if report.directory is None else f", a directory of {report.directory} entries"
-    verdict = "[green]everything holds[/green]" if report.passed else f"[red]{len(report.findings)} findings[/red]"
+    whole = "everything holds" if report.directory is not None else "what is here holds"
+    verdict = f"[green]{whole}[/green]" if report.passed else f"[red]{len(report.findings)} findings[/red]"
     console.print(f"{verdict}: {counts}{kept}")
+    for phrase in left_out:
+        console.print(f"[yellow]not checked:[/yellow] {escape(phrase)}")
 
 
 def _read(path: Path) -> bytes:

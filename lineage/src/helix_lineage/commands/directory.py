@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -94,7 +94,8 @@ def status(
 ) -> None:
     """What a directory holds: shards, how far they came, releases, promotions, revocations. Everything is checked.
 
-    Exit status: 0 it holds; 1 an entry should not have been taken, or its bundle is missing; 2 no answer.
+    Exit status: 0 it holds; 1 an entry should not have been taken, its bundle is missing, or its log does not hold;
+    2 could not tell.
 
     Examples:
 
@@ -102,8 +103,12 @@ def status(
 
         helix-lineage directory status .helix/directory --json
     """
+    known = _trust(trust)
     with _opened(place) as log:
-        seen = view.load(log, _trust(trust), datetime.now(UTC), audited=True)
+        try:
+            seen = view.load(log, known, datetime.now(UTC), audited=True)
+        except TrustError as error:
+            _say_no(error, as_json=as_json)
     book = seen.book
     rows = [
         {"shard": shard.id, "model": shard.header.model, "entries": shard.size, "closed": shard.closed,
@@ -168,7 +173,7 @@ def keep(
     """Check that a directory only grew since the kept checkpoint, then keep the new one. Run it elsewhere.
 
     Exit status: 0 it only grew; 1 it was rolled back or forked, or is another one (the file is left alone);
-    2 no answer.
+    2 could not tell.
 
     Examples:
 
@@ -180,11 +185,7 @@ def keep(
         try:
             note, signed = witness.newest(log, before, known, now)
         except TrustError as error:
-            if as_json:
-                options.print_json({"version": 1, "holds": False, "problem": str(error)})
-            else:
-                typer.echo(str(error))
-            raise typer.Exit(options.FOUND) from error
+            _say_no(error, as_json=as_json)
     witness.replace(kept, note)
     size = 0 if before is None else before.size
     if as_json:
@@ -192,6 +193,15 @@ def keep(
         options.print_json({"version": 1, "holds": True, **said})
     else:
         typer.echo(f"{signed.origin}: {size} → {signed.size} entries, the same history")
+
+
+def _say_no(error: TrustError, *, as_json: bool) -> NoReturn:
+    """What was asked about does not hold."""
+    if as_json:
+        options.print_json({"version": 1, "holds": False, "problem": str(error)})
+    else:
+        typer.echo(str(error))
+    raise typer.Exit(options.FOUND) from error
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from helix_lineage.trust import Trust
 FOUND = 1
 """Exit status when the answer is no: a finding, other bytes, a release that does not verify."""
 FAILED = 2
-"""Exit status when there is no answer."""
+"""Exit status when there is no answer: it could not be told (docs/exit-status.md)."""
 
 _WIDE = 10_000  # columns: a file has no edge
 
@@ -42,7 +42,11 @@ ReleaseOption = Annotated[
 ]
 DirectoryOption = Annotated[
     str | None,
-    typer.Option("--directory", metavar="URL|FOLDER", help="The directory to compare with: running, or a copy."),
+    typer.Option(
+        "--directory",
+        metavar="URL|FOLDER",
+        help="The directory to compare with: running, or a copy. Default: .helix/directory, with the checkout's log.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -96,6 +100,15 @@ def open_directory(place: str | None, trust: Path | None, *, audited: bool = Fal
         return load(source, root, datetime.now(UTC), audited=audited)
     finally:
         source.close()
+
+
+def directory_of(place: str | None, log: Path | None) -> str | None:
+    """The directory that was named; else the checkout's own, where the checkout's own log is asked about."""
+    here = state()
+    if place is not None or log is not None or here is None:
+        return place
+    known = here.trust.is_file() and (here.directory / "checkpoint").is_file()
+    return str(here.directory) if known else None
 
 
 def console() -> Console:

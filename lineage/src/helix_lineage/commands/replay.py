@@ -11,13 +11,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from helix_lineage.commands import options
-from helix_lineage.errors import LineageError
+from helix_lineage.errors import LineageError, ReplayError
 from helix_lineage.replay import Executor, Plan, Planner, Verdict
-from helix_lineage.replay.verdict import DIFFERS, OTHER_CLASS, SAME, WITHIN
+from helix_lineage.replay.verdict import DIFFERS, NOT_REPLAYED, OTHER_CLASS, SAME, UNDECIDED, WITHIN, unplanned
 
 REGISTRY = "127.0.0.1:5070"
-UNDECIDED = 3
-"""Exit status when other bytes came out on another class of machine, and nothing else differs."""
 
 
 def replay(
@@ -53,9 +51,11 @@ def replay(
 ) -> None:
     """Make predictions again in fresh processes in their image's own files, and compare the bytes.
 
-    Stored outputs are not needed: the log's commitments are (--tolerance does need them). Exit status: 0 all the
-    same bytes, or within the tolerance given; 1 something differs, and it is named; 2 no replay; 3 other bytes, but
-    on another class of machine than the one that served: no verdict, unless --tolerance compares the numbers.
+    Stored outputs are not needed: the log's commitments are (--tolerance does need them).
+
+    Exit status: 0 all the same bytes, or within the tolerance given; 1 something differs, and it is named; 2 could
+    not tell: nothing could be run, or other bytes came out, but on another class of machine than the one that
+    served (then --tolerance compares the numbers).
 
     Examples:
 
@@ -70,9 +70,11 @@ def replay(
     if bool(predictions) == everything:
         raise LineageError("name predictions, or say --all, not both")
     planner = Planner(options.open_log(log), options.sources(trust, store, release))
-    plans = [_swap(planner.plan(name), seed, given) for name in predictions or planner.all()]
+    names = predictions or planner.all()
+    planned = [_plan(planner, name, seed, given) for name in names]
     executor = Executor(images or _images(), registry, repository, timeout, tolerance, cpu)
-    verdicts = _run(executor, plans, quiet=as_json)
+    results = iter(_run(executor, [plan for plan in planned if isinstance(plan, Plan)], quiet=as_json))
+    verdicts = [plan if isinstance(plan, Verdict) else next(results) for plan in planned]
     if as_json:
         options.print_json([verdict.to_json() for verdict in verdicts])
     else:
@@ -85,7 +87,7 @@ def _status(verdicts: list[Verdict]) -> int:
     outcomes = {verdict.outcome for verdict in verdicts}
     if DIFFERS in outcomes:
         return options.FOUND
-    return UNDECIDED if OTHER_CLASS in outcomes else 0
+    return options.FAILED if outcomes & UNDECIDED else 0
 
 
 def _run(executor: Executor, plans: list[Plan], *, quiet: bool) -> list[Verdict]:
@@ -94,6 +96,14 @@ def _run(executor: Executor, plans: list[Plan], *, quiet: bool) -> list[Verdict]
     with Progress(*columns, console=Console(stderr=True), disable=quiet or len(plans) < 2, transient=True) as bar:
         task = bar.add_task("replay", total=len(plans))
         return executor.replay(plans, lambda _: bar.advance(task))
+
+
+def _plan(planner: Planner, name: str, seed: int | None, given: Path | None) -> Plan | Verdict:
+    """What to run; or, where one prediction cannot be replayed, that verdict: the others still can."""
+    try:
+        return _swap(planner.plan(name), seed, given)
+    except ReplayError as error:
+        return unplanned(name, str(error))
 
 
 def _swap(plan: Plan, seed: int | None, given: Path | None) -> Plan:
@@ -116,6 +126,7 @@ _WORDS = {
     SAME: ("green", "same bytes"),
     WITHIN: ("green", "other bytes, within the tolerance"),
     OTHER_CLASS: ("yellow", "other bytes, on another machine class"),
+    NOT_REPLAYED: ("yellow", "could not be replayed"),
     DIFFERS: ("red", "differs"),
 }
 
@@ -129,6 +140,8 @@ def _print(verdicts: list[Verdict]) -> None:
             console.print(f"  {difference.factor}: {escape(difference.detail)}")
         if verdict.deviation is not None:
             console.print(f"  numbers: {escape(verdict.deviation.sentence)}")
+        if verdict.outcome == NOT_REPLAYED:
+            console.print("  this neither confirms nor refutes it")
         if verdict.outcome == OTHER_CLASS:
             where = f"on a machine of class {verdict.recorded_class}"
             console.print(f"  this neither confirms nor refutes it: replay {where}, or say --tolerance")

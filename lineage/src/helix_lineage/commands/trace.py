@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 from rich.tree import Tree
 
 from helix_lineage.commands import options
-from helix_lineage.errors import LineageError
+from helix_lineage.errors import LineageError, ShardError, TrustError
 from helix_lineage.page import gather, page
 from helix_lineage.records import Record
-from helix_lineage.trace import CHAIN, Trace
+from helix_lineage.shard.header import parse_prediction_id
+from helix_lineage.trace import ARTIFACTS, CHAIN, Thing, Trace, artifacts
 from helix_lineage.trace import trace as trace_prediction
 
 _LONG = 100  # characters of a parameter that a tree shows
@@ -38,8 +39,9 @@ def trace(
 
     Exit status: 0 shown and the signatures of release and promotion hold (or the shard has none); 1 shown, but
     one does not hold, the stored input or output is not the one that was committed to (or can't be read), the
-    directory does not know the shard, or something that it rests on was revoked; 2 no such prediction, or its log
-    does not hold, or the directory can't be read or misses a statement.
+    directory does not know the shard, something that it rests on was revoked, or its log does not hold; 2 could not
+    tell: no such prediction, no trust root to check a signature with, or a directory that can't be read or misses a
+    statement.
 
     Examples:
 
@@ -49,21 +51,44 @@ def trace(
 
         helix-lineage trace ID --html trace.html
     """
+    parse_prediction_id(prediction)
     opened, known = options.open_log(log), options.sources(trust, store, release)
-    view = options.open_directory(directory, trust)
+    view = options.open_directory(options.directory_of(directory, log), trust)
     if html is not None:
         _write(html, page(gather(opened, prediction, known, view)))
-    found = trace_prediction(opened, prediction, known, view)
+    try:
+        found = trace_prediction(opened, prediction, known, view)
+    except (ShardError, TrustError) as error:
+        _refuse(prediction, error, as_json=as_json)
     if as_json:
         options.print_json(found.to_json())
     else:
         options.console().print(tree(found))
-    if (found.problem is not None and found.header.release is not None) or found.promotion_problem is not None:
-        raise typer.Exit(options.FOUND)
+    if status := _status(found, trusting=known.trust is not None):
+        raise typer.Exit(status)
+
+
+def _status(found: Trace, *, trusting: bool) -> int:
+    """What the trace amounts to; what nobody could check is neither yes nor no."""
+    unsigned = found.problem is not None and found.header.release is not None
     if found.payload_problems:
-        raise typer.Exit(options.FOUND)
+        return options.FOUND
     if found.directory is not None and (found.directory.index is None or found.directory.marks):
-        raise typer.Exit(options.FOUND)
+        return options.FOUND
+    if trusting and (unsigned or found.promotion_problem is not None):
+        return options.FOUND
+    return options.FAILED if unsigned or found.promotion_problem is not None else 0
+
+
+def _refuse(prediction: str, error: ShardError | TrustError, *, as_json: bool) -> NoReturn:
+    """The answer is no where the log does not hold; where it cannot be read, there is no answer."""
+    if isinstance(error.__cause__, OSError):
+        raise error
+    if as_json:
+        options.print_json({"version": 2, "id": prediction, "holds": False, "problem": str(error)})
+    else:
+        options.console().print(f"[red]does not hold:[/red] {escape(str(error))}")
+    raise typer.Exit(options.FOUND) from error
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -77,9 +102,12 @@ def tree(found: Trace) -> Tree:
     """The trace as a tree for people."""
     entry, header = found.entry, found.header
     root = Tree(f"[bold]{found.id}[/bold]  {escape(header.model)}, item {entry.index + 1} of {entry.count}")
+    for warning in found.values.warnings:
+        root.add(f"[bold yellow]warning       {escape(warning)}[/bold yellow]")
     root.add(f"seed          {entry.seed if entry.seed is not None else 'none'}")
     root.add(f"lane          {entry.lane}")
     root.add(f"time          {_time(entry.started_ns)} … {_time(entry.finished_ns)} (the host's claim)")
+    root.add(f"request       {entry.request_id.hex()}")
     kept = f"payload       input {found.payload['input']}, output {found.payload['output']}"
     root.add(f"[red]{escape(kept)}[/red]" if found.payload_problems else kept)
     signed = found.inclusion.checkpoint
@@ -132,7 +160,7 @@ def _add_release(root: Tree, found: Trace) -> None:
         root.add(f"[red]release       {escape(str(found.header.release))}: {escape(found.problem or '')}[/red]")
         return
     release, verified = found.found.release, found.found.verified
-    branch = root.add(f"release       {release.digest}")
+    branch = root.add(f"release       {release.digest}  (record)")
     branch.add(f"code commit   {escape(str(release.parameters['commit']))}")
     if verified is not None:
         branch.add(f"[green]signed by     {verified.key_id}[/green] ({escape(verified.builder)})")
@@ -145,13 +173,26 @@ def _add_release(root: Tree, found: Trace) -> None:
 
 
 def _add_record(branch: Tree, role: str, record: Record) -> None:
-    node = branch.add(f"{role:<13} {record.digest}  {record.TYPE}")
+    things = artifacts(role, record) if role in ARTIFACTS else []
+    node = branch.add(f"{role:<13} {_thing(things[0]) if len(things) == 1 else _counted(role, record, len(things))}")
+    for thing in things if len(things) > 1 else ():
+        node.add(_thing(thing))
+    node.add(f"record        {record.digest}  {record.TYPE}")
     for name, value in sorted(record.parameters.items()):
         node.add(f"{name:<13} {escape(_text(value))}")
     if record.seed is not None:
         node.add(f"seed          {record.seed}")
-    for output in record.outputs:
-        node.add(f"output        {escape(output.name)}  {output.digest}  {output.size} bytes")
+
+
+def _thing(thing: Thing) -> str:
+    return f"{thing.digest}  {escape(thing.name)}" + ("" if thing.size is None else f", {thing.size} bytes")
+
+
+def _counted(role: str, record: Record, count: int) -> str:
+    """What stands for several things, for none, and for a verdict."""
+    if role in ARTIFACTS:
+        return f"{count} files" if count else "no file of its own"
+    return "passed" if record.parameters.get("passed") is True else "refused"
 
 
 def _text(value: Any) -> str:

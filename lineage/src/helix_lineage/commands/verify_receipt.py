@@ -22,7 +22,7 @@ def verify_receipt(
 ) -> None:
     """Check a receipt with no server and no log: entry, proof, signed checkpoint, commitments.
 
-    Exit status: 0 it holds; 1 it does not, and the part is named; 2 no check.
+    Exit status: 0 it holds; 1 it does not, and the part is named; 2 could not tell.
 
     Examples:
 

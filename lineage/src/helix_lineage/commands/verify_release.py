@@ -24,7 +24,7 @@ def verify_release(
 ) -> None:
     """Check a release's signature, its subject, and that its chain of records is complete.
 
-    Exit status: 0 it holds; 1 it does not, and the field is named; 2 no check.
+    Exit status: 0 it holds; 1 it does not, and the field is named; 2 could not tell.
 
     Examples:
 

@@ -76,8 +76,8 @@ def _entry_rows(entry: PredictionEntry) -> list[Row]:
         Row("batch", batch),
         Row("input commitment", entry.input_commitment.hex()),
         Row("output commitment", entry.output_commitment.hex()),
-        Row("started (the host's claim)", _time(entry.started_ns)),
-        Row("finished (the host's claim)", _time(entry.finished_ns)),
+        Row("started (the host's claim)", time(entry.started_ns)),
+        Row("finished (the host's claim)", time(entry.finished_ns)),
     ]
 
 
@@ -127,7 +127,7 @@ def _shard(given: Evidence) -> Node:
         Row("image (the scheduler's claim)", header.image or "none"),
         Row("machine class", header.machine_class),
         Row("libraries", [{"library": name, "version": text} for name, text in sorted(header.libraries.items())]),
-        Row("started (the host's claim)", _time(header.started_ns)),
+        Row("started (the host's claim)", time(header.started_ns)),
     )
     why = "Its id is the hash of its header, which names key, release, image and machine class."
     return Node("shard", "Shard", shard[:12], State.HOLDS, why, rows)
@@ -136,14 +136,15 @@ def _shard(given: Evidence) -> Node:
 def _directory(given: Evidence) -> Node:
     said = given.directory
     if said is None:
-        return Node("directory", "Directory", "not asked", State.UNKNOWN, "No directory was asked (--directory).")
+        why = "No directory was asked (--directory): nothing outside this log says that it is whole."
+        return Node("directory", "Directory", "not asked", State.UNCHECKED, why)
     rows = [Row("log", said.origin)]
     times = (
         ("registered", said.registered_ns),
         ("without the entry", said.after_ns),
         ("with the entry", said.before_ns),
     )
-    rows += [Row(name, _time(time_ns)) for name, time_ns in times if time_ns is not None]
+    rows += [Row(name, time(time_ns)) for name, time_ns in times if time_ns is not None]
     if said.index is not None:
         rows += [Row("registered in its entry", str(said.index)), Row("closed", said.closed)]
     if said.marks:
@@ -154,7 +155,7 @@ def _directory(given: Evidence) -> Node:
     elif said.index is None:
         state, why = State.FAILS, "It never heard of this shard."
     elif said.before_ns is None:
-        state, why = State.UNKNOWN, "It registered the shard, but has no checkpoint with this entry yet."
+        state, why = State.UNCHECKED, "It registered the shard, but has no checkpoint with this entry yet."
     subtitle = said.origin.rpartition("/")[2]
     return Node("directory", "Directory", subtitle, state, why, tuple(rows))
 
@@ -162,12 +163,12 @@ def _directory(given: Evidence) -> Node:
 def _promotion(given: Evidence, header: ShardHeader) -> Node:
     if header.promotion is None:
         why = f"Served in mode {header.mode}: no promotion vouches for it in an environment."
-        return Node("promotion", "Promotion", "none", State.UNKNOWN, why)
+        return Node("promotion", "Promotion", "none", State.ABSENT, why)
     rows = [Row("promotion", header.promotion), Row("generation in the header", str(header.generation))]
     subtitle = f"generation {header.generation}"
     if not isinstance(given.promotion, SignedPromotion):
         why = given.promotion.what if isinstance(given.promotion, Problem) else "It was not looked for."
-        return Node("promotion", "Promotion", subtitle, State.FAILS, why, tuple(rows))
+        return Node("promotion", "Promotion", subtitle, _refused(given), why, tuple(rows))
     found = given.promotion.verified
     rows += [
         Row("environment", found.environment),
@@ -186,11 +187,12 @@ def _release(given: Evidence, header: ShardHeader) -> Node:
     rows = [Row("release", header.release)]
     if not isinstance(given.found, FoundRelease):
         why = given.found.what if isinstance(given.found, Problem) else "It was not looked for."
-        return Node("release", "Release", short, State.FAILS, why, tuple(rows))
+        return Node("release", "Release", short, _refused(given), why, tuple(rows))
     rows += records.rows(given.found.release)[1:]
     verified = given.found.verified
     if verified is None:
-        return Node("release", "Release", short, State.FAILS, given.found.problem or "It is not signed.", tuple(rows))
+        why = given.found.problem or "It is not signed."
+        return Node("release", "Release", short, _refused(given), why, tuple(rows))
     rows += [
         Row("subject", f"{verified.statement_subject.name}@{verified.statement_subject.digest}"),
         Row("signed by", verified.key_id),
@@ -198,6 +200,11 @@ def _release(given: Evidence, header: ShardHeader) -> Node:
     ]
     why = "A releaser's signature holds, and every record below it is there under its digest."
     return Node("release", "Release", short, State.HOLDS, why, tuple(rows))
+
+
+def _refused(given: Evidence) -> State:
+    """Without a trust root no signature can be checked; with one, it does not hold."""
+    return State.UNKNOWN if given.trust is None else State.FAILS
 
 
 def _signature_rows(bundle: bytes | None) -> list[Row]:
@@ -222,7 +229,7 @@ def _keys(given: Evidence) -> list[Node]:
     return found
 
 
-def _time(nanoseconds: int) -> str:
+def time(nanoseconds: int) -> str:
     """Exact, and for any value that 64 bits hold: a header may claim the year 2554."""
     whole, rest = divmod(nanoseconds, 1_000_000_000)
     return f"{(_EPOCH + timedelta(seconds=whole)).strftime('%Y-%m-%dT%H:%M:%S')}.{rest:09d}Z"

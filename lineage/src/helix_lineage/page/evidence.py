@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from helix_lineage.directory.view import View, Witnessed, witnessed
@@ -15,6 +15,8 @@ from helix_lineage.shard.entries import PredictionEntry
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id
 from helix_lineage.shard.reader import Inclusion, Log, Shard
 from helix_lineage.trace import payload_states
+from helix_lineage.trust import Trust
+from helix_lineage.values import Values, stored
 
 Found = TypeVar("Found")
 
@@ -51,6 +53,10 @@ class Evidence:
     """None when it was served without one."""
     directory: Witnessed | None
     """None when no directory was asked."""
+    trust: Trust | None = None
+    """What signatures were checked with."""
+    values: Values = field(default_factory=Values)
+    """What was asked and answered, as far as it is kept."""
 
 
 def gather(log: Log, prediction: str, sources: Sources, directory: View | None = None) -> Evidence:
@@ -58,7 +64,7 @@ def gather(log: Log, prediction: str, sources: Sources, directory: View | None =
     name, sequence = parse_prediction_id(prediction)
     shard = _part(lambda: log.shard(name))
     if isinstance(shard, Problem):
-        return Evidence(prediction, sequence, shard, None, None, {}, None, None, None)
+        return Evidence(prediction, sequence, shard, None, None, {}, None, None, None, sources.trust)
     inclusion = _part(lambda: shard.inclusion(sequence))
     entry = _entry(shard, sequence, sound=isinstance(inclusion, Inclusion))
     # Commitments of an entry that nobody signed prove nothing, but what they say is shown all the same.
@@ -66,7 +72,10 @@ def gather(log: Log, prediction: str, sources: Sources, directory: View | None =
     found = None if shard.header.release is None else _part(lambda: find_release(shard, sources))
     promotion = _promotion(shard, found, sources)
     said = None if directory is None else witnessed(directory, shard.header, sequence, shard.id)
-    return Evidence(prediction, sequence, shard.header, entry, inclusion, payload, found, promotion, said)
+    values = stored(shard, sequence, entry) if isinstance(entry, PredictionEntry) else Values()
+    return Evidence(
+        prediction, sequence, shard.header, entry, inclusion, payload, found, promotion, said, sources.trust, values
+    )
 
 
 def _part(look: Callable[[], Found]) -> Found | Problem:

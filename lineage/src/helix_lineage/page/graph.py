@@ -10,12 +10,23 @@ from helix_lineage.canonical import Json
 
 
 class State(enum.Enum):
-    """What can be said of a link. The value is what people read."""
+    """What can be said of a link. The value is what people read.
+
+    `UNKNOWN`: it should be there, and there is nothing to check it with. `UNCHECKED`: nobody asked for this check.
+    `ABSENT`: there is none, and there need not be.
+    """
 
     HOLDS = "holds"
     FAILS = "does not hold"
     ERASED = "erased"
     UNKNOWN = "unknown"
+    UNCHECKED = "not checked"
+    ABSENT = "none"
+
+    @property
+    def css(self) -> str:
+        """The class of what is drawn in this state."""
+        return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,7 @@ class Graph:
 
     @property
     def state(self) -> State:
-        """Of the whole: what is worst."""
+        """Of the whole: what is worst. What was not asked for lowers it not; the page lists it apart."""
         states = {node.state for node in self.nodes.values()}
         worst = (State.FAILS, State.UNKNOWN, State.ERASED)
         return next((state for state in worst if state in states), State.HOLDS)

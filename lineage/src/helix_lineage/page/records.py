@@ -6,6 +6,7 @@ from helix_lineage.page.graph import Edge, Node, Row, State
 from helix_lineage.records import Record
 from helix_lineage.release import ROLE_TYPES
 from helix_lineage.releases import FoundRelease
+from helix_lineage.trace import ARTIFACTS, artifacts
 
 TITLES = {
     "image": "Image",
@@ -47,14 +48,14 @@ def below(found: FoundRelease, claimed: str | None) -> tuple[list[Node], list[Ed
 
 
 def rows(record: Record) -> list[Row]:
-    """Everything that a record says, its digest first."""
-    found = [Row("digest", record.digest), Row("type", f"{record.TYPE}, version {record.VERSION}")]
+    """Everything that a record says; its own digest is called the record's, files have theirs."""
+    found = [Row("record", record.digest), Row("record's type", f"{record.TYPE}, version {record.VERSION}")]
     found += [Row(f"parent: {role}", digest) for role, digest in sorted(record.parents.items())]
     found += [Row(name, value) for name, value in sorted(record.parameters.items())]
     optional = {"seed": record.seed, "target": record.target, "machine class": record.machine_class}
     found += [Row(name, str(value)) for name, value in optional.items() if value is not None]
     if record.outputs:
-        found.append(Row("outputs", [output.to_json() for output in record.outputs]))
+        found.append(Row("files", [output.to_json() for output in record.outputs]))
     return found
 
 
@@ -77,11 +78,13 @@ def _node(role: str, record: Record, found: FoundRelease, claimed: str | None) -
         state, why = State.HOLDS, "Its bytes have the digest that the signed release names."
     if role in ("guard", "regression") and state is State.HOLDS:
         why = f"It says that the gate was passed. {why}"  # `verify_release` refuses any other
-    listed = rows(record)
+    things = artifacts(role, record) if role in ARTIFACTS else []
+    listed = [Row(f"{role}: {thing.name}", thing.digest) for thing in things[:1]] + rows(record)
     if role == "image" and claimed is not None:
         listed.insert(1, Row("image (the scheduler's claim, equal)", claimed))
         if claimed != record.parameters["image"]:
             state, why = State.FAILS, f"The shard claims to run the image {claimed}, not this one."
             listed[1] = Row("image (the scheduler's claim, another)", claimed)
-    short = record.digest.removeprefix("sha256:")[:12]
+    # A thing's own digest is what people know it by; a verdict has none but its record's.
+    short = (things[0] if len(things) == 1 else record).digest.removeprefix("sha256:")[:12]
     return Node(role, TITLES.get(role, role), short, state, why, tuple(listed))

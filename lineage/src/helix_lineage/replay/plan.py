@@ -34,15 +34,20 @@ class Plan:
     output_salt: bytes = field(repr=False)
     stored_output: bytes | None = field(repr=False)
     """The answer as it was stored; None when it was erased. Not needed, but tells where bytes differ."""
+    swapped: bool = field(default=False, compare=False)
+    """Is the input or its seed another one on purpose (what if)?"""
 
     def with_seed(self, seed: int) -> Plan:
-        """The same with another seed in the input."""
+        """The same with another seed in the input. Raises ReplayError for a task that draws nothing."""
+        if self.entry.seed is None:
+            raise ReplayError("it was served without a seed: its task draws nothing", where=self.id)
         tensors = [tensor for tensor in decode(self.input) if tensor.name != "seed"]
-        return replace(self, input=encode([*tensors, Tensor("seed", "UINT64", (1,), seed.to_bytes(8, "little"))]))
+        given = encode([*tensors, Tensor("seed", "UINT64", (1,), seed.to_bytes(8, "little"))])
+        return replace(self, input=given, swapped=True)
 
     def with_input(self, given: bytes) -> Plan:
         """The same with another typed input. Raises CanonicalError when it is none."""
-        return replace(self, input=encode(decode(given)))
+        return replace(self, input=encode(decode(given)), swapped=True)
 
 
 class Planner:

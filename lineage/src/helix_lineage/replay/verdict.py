@@ -19,14 +19,18 @@ _FORMATS = {
 }  # fmt: skip
 
 
-OUTCOMES = SAME, WITHIN, OTHER_CLASS, DIFFERS = (
+OUTCOMES = SAME, WITHIN, OTHER_CLASS, NOT_REPLAYED, DIFFERS = (
     "same-bytes",
     "within-tolerance",
     "other-machine-class",
+    "not-replayed",
     "differs",
 )
 """What a replay may come to. `other-machine-class`: the bytes differ, and nothing else than the class of machine
-is there to explain it; that neither confirms nor refutes the entry."""
+is there to explain it; `not-replayed`: no output came, and nothing that was compared before differs. Both neither
+confirm nor refute the entry."""
+UNDECIDED = frozenset({OTHER_CLASS, NOT_REPLAYED})
+"""The outcomes that are neither yes nor no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,13 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        """One of `OUTCOMES`. On another machine class, other bytes alone refute nothing."""
+        """One of `OUTCOMES`. Other bytes on another machine class, or no output at all, refute nothing."""
         if self.same:
             return SAME
-        if {difference.factor for difference in self.differences} - {"machine-class", "output"}:
+        factors = {difference.factor for difference in self.differences}
+        if factors == {"error"}:
+            return NOT_REPLAYED
+        if factors - {"machine-class", "output"}:
             return DIFFERS
         if self.deviation is not None:
             return WITHIN if self.deviation.within else DIFFERS
@@ -117,9 +124,15 @@ def judge(
 
 
 def failed(plan: Plan, files: Sequence[Difference], why: str) -> Verdict:
-    """The verdict when no output came."""
-    causes = (*files, *compare_input(plan), Difference("error", why))
+    """The verdict when no output came. A factor that was swapped on purpose is not counted as a difference."""
+    served = () if plan.swapped else compare_input(plan)
+    causes = (*files, *served, Difference("error", why))
     return Verdict(plan.id, False, causes, None, None, plan.machine_class)
+
+
+def unplanned(prediction: str, why: str) -> Verdict:
+    """The verdict on a prediction that cannot even be planned: its input, release or lane does not allow it."""
+    return Verdict(prediction, False, (Difference("error", why),), None, None)
 
 
 def compare_input(plan: Plan) -> list[Difference]:

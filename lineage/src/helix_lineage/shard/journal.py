@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass, field
+from typing import IO
 
 MAGIC = b"helix-journal-1\n"
+_LONGEST = 2**20  # an entry has at most 65,535 bytes, a checkpoint's note less
 AHEAD = 256 * 1024
 """Zeros that a writer lays ahead."""
 ENTRY = 1
@@ -77,6 +79,24 @@ def parse(data: bytes) -> Journal:
     if position < written:
         journal.damage = f"byte {position} (entry {len(journal.entries)}): {_damage(data, position)}"
     return journal
+
+
+def tail(file: IO[bytes], first: int) -> list[bytes]:
+    """The entries from number `first` on that a checkpoint covers. Reads frame by frame, up to the first damage."""
+    kept: list[bytes] = []
+    number = covered = 0
+    whole = file.read(len(MAGIC)) == MAGIC
+    while whole and len(head := file.read(_HEAD.size)) == _HEAD.size:
+        length, kind = _HEAD.unpack(head)
+        data = file.read(length + _CRC.size) if length <= _LONGEST else b""
+        body, checksum = head + data[:length], data[length:]
+        whole = len(checksum) == _CRC.size and zlib.crc32(body) == _CRC.unpack(checksum)[0]
+        if whole and kind == ENTRY:
+            number += 1
+            kept += [data[:length]] if number > first else []
+        elif whole and kind == CHECKPOINT:
+            covered = number
+    return kept[: max(0, covered - first)]
 
 
 def _parse_plain(data: bytes, journal: Journal) -> int:

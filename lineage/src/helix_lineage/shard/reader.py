@@ -102,6 +102,23 @@ class Shard:
         """Entries under the last checkpoint of the journal."""
         return self.journal.covered
 
+    @property
+    def published_size(self) -> int:
+        """Entries that the tiles hold."""
+        return self._published_size()
+
+    def unpublished(self) -> list[bytes]:
+        """What the journal holds beyond the tiles, under its last checkpoint; the journal is not kept in memory."""
+        try:
+            with self.folder.journal.open("rb") as file:
+                return journal.tail(file, self._published_size())
+        except OSError as error:
+            raise ShardError(f"cannot read the shard: {error.strerror}", where=str(self.folder.journal)) from error
+
+    def bundle(self, index: int, width: int) -> bytes:
+        """Entry bundle `index` of the published tiles, of at least that width. Raises ShardError."""
+        return self._read_tile(ENTRIES, index, width)
+
     def entry(self, sequence: int) -> bytes:
         """Entry `sequence`. Raises PredictionNotFound when the shard has no such entry."""
         if sequence < self._published_size():

@@ -28,7 +28,14 @@ def attest(
     layout: Annotated[Path | None, typer.Option(help="OCI layout of the image, if it is not pushed yet.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Sign a recorded release and its image with cosign, offline; what is signed already is left alone."""
+    """Sign a recorded release and its image with cosign, offline; what is signed already is left alone.
+
+    Examples:
+
+        helix attest sha256:…
+
+        helix attest sha256:… --layout /tmp/image --json
+    """
     state = State.find()
     store = Store(state.store)
     record = store.get_record(release)

@@ -15,5 +15,14 @@ def register(app: typer.Typer) -> None:
 def check(
     model: gate.Model, no_cache: gate.NoCache = False, as_json: gate.AsJson = False, verbose: gate.Verbose = False
 ) -> None:
-    """Contract, locks, no pickle, and one inference in a sandbox; findings with file, line and fix."""
+    """Contract, locks, no pickle, and one inference in a sandbox; findings with file, line and fix.
+
+    Exit status: 0 no finding; 1 a finding; 2 could not tell.
+
+    Examples:
+
+        helix check proteinmpnn
+
+        helix check proteinmpnn --json
+    """
     gate.run(model, ["guard"], again=no_cache, as_json=as_json, verbose=verbose)

@@ -15,5 +15,12 @@ def register(app: typer.Typer) -> None:
 def compile_for_target(
     model: gate.Model, no_cache: gate.NoCache = False, as_json: gate.AsJson = False, verbose: gate.Verbose = False
 ) -> None:
-    """Compile the exported model for its target, after the stages that this needs."""
+    """Compile the exported model for its target, after the stages that this needs.
+
+    Examples:
+
+        helix compile proteinmpnn
+
+        helix compile proteinmpnn --no-cache
+    """
     gate.run(model, ["compile"], again=no_cache, as_json=as_json, verbose=verbose)

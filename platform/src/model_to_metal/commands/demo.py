@@ -13,7 +13,7 @@ from rich.tree import Tree
 
 from helix_lineage.paths import State
 from helix_lineage.records import ImageBuild
-from helix_lineage.trace import Trace
+from helix_lineage.trace import Trace, artifacts
 from model_to_metal import demo as story
 from model_to_metal import nix, runtime
 from model_to_metal.checkout import Checkout
@@ -32,7 +32,18 @@ def demo(
     as_json: gate.AsJson = False,
     verbose: gate.Verbose = False,
 ) -> None:
-    """From the last commit to an image, a prediction, its trace and its replay. Touches no branch of yours."""
+    """From the last commit to an image, a prediction, its trace and its replay. Touches no branch of yours.
+
+    Exit status: 0 everything held; 1 a check, the trace or a replay did not; 2 could not tell.
+
+    Examples:
+
+        helix demo
+
+        helix demo --serve
+
+        helix demo --json
+    """
     runtime.stop_on_terminate()
     began = time.monotonic()
     # With --json the story is one document on stdout, and progress goes to stderr.
@@ -119,7 +130,7 @@ def next_commands(found: story.Story) -> list[str]:
     return [
         f"{helix} lineage trace {found.traced.id}",
         f"{helix} lineage replay {found.traced.id} --seed {story.SEED + 1}   # another seed: differs, and is named",
-        f"{helix} lineage audit --directory .helix/directory",
+        f"{helix} lineage audit",
     ]
 
 
@@ -147,11 +158,15 @@ def tree(found: Trace) -> Tree:
     for role in ("image", "engine", "exported", "weights"):
         record = found.record(role)
         if record is not None:
-            branch = branch.add(f"{role:<12} {record.digest}")
+            things = artifacts(role, record)
+            branch = branch.add(f"{role:<12} {things[0].digest if len(things) == 1 else f'{len(things)} files'}")
+            for thing in things if len(things) > 1 else ():
+                branch.add(f"{thing.digest}  {escape(thing.name)}")
+            branch.add(f"record       {record.digest}")
             branch.add(f"environment  {record.parameters['environment']}")
     data = found.record("data")
     if data is not None:
-        branch.add(f"data commit  {data.digest}, {len(data.outputs)} files")
+        branch.add(f"data         {len(data.outputs)} files; record {data.digest}")
     return root
 
 

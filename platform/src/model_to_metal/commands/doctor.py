@@ -23,11 +23,13 @@ def doctor(as_json: gate.AsJson = False) -> None:
     Of the processor it says the machine class, which answers have the same bytes here and elsewhere,
     and which kernels run.
 
+    Exit status: 0 nothing is missing; 1 something is; 2 could not tell.
+
     Examples:
 
-      helix doctor
+        helix doctor
 
-      helix doctor --json | jq '.[] | select(.name == "processor").facts'
+        helix doctor --json | jq '.[] | select(.name == "processor").facts'
     """
     found = examination.examine(Checkout.find(), State.find())
     if as_json:

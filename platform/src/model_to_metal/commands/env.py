@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from helix_lineage.paths import State
 from model_to_metal import nix
 from model_to_metal.checkout import Checkout
+from model_to_metal.errors import CheckoutError
 
 INSIDE = "/checkout"
 STATE = "/state"
@@ -34,13 +36,29 @@ def register(app: typer.Typer) -> None:
         raise typer.Exit(run(model, group, command))
 
 
+def _is_there(store: nix.Store, environment: Path, program: str, root: Path) -> bool:
+    """Is there such a program inside? Its folders are looked at from outside."""
+    base = store.real(str((environment / "base").readlink()))
+    if "/" not in program:
+        return any((folder / program).exists() for folder in (environment / "bin", base / "usr/bin"))
+    inside = Path(INSIDE) / program
+    if inside.is_relative_to(INSIDE):
+        return (root / inside.relative_to(INSIDE)).exists()
+    return store.real(program).exists() or (base / program.lstrip("/")).exists()
+
+
 def run(model: str, group: str, command: list[str]) -> int:
     """Build the environment if need be, then run `command` in it; gives the exit status."""
     state = State.find()
     checkout = Checkout.find()
+    known = sorted(path.stem for path in (checkout.model(model) / "environment").glob("*.lock"))
+    if group not in known:
+        raise CheckoutError(f"{model} has no environment {group!r}; there are: {', '.join(known)}")
     environment = nix.build(f"{model}-{group}-env", checkout.root, state)
     store = nix.Store.of(state)
     store_path = f"{nix.PREFIX}/{environment.name}"
+    if not _is_there(store, environment, command[0], checkout.root):
+        raise CheckoutError(f"the environment {group} of {model} has no command {command[0]!r}")
     sources = [f"{INSIDE}/{folder}" for folder in ("lineage/src", "platform/src", f"models/{model}/src")]
     return nix.run_in_env(
         store,

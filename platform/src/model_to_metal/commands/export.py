@@ -15,5 +15,12 @@ def register(app: typer.Typer) -> None:
 def export(
     model: gate.Model, no_cache: gate.NoCache = False, as_json: gate.AsJson = False, verbose: gate.Verbose = False
 ) -> None:
-    """Export the model, after the stages that this needs."""
+    """Export the model, after the stages that this needs.
+
+    Examples:
+
+        helix export proteinmpnn
+
+        helix export proteinmpnn --no-cache
+    """
     gate.run(model, ["export"], again=no_cache, as_json=as_json, verbose=verbose)

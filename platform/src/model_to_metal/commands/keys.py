@@ -35,6 +35,12 @@ def init(
     production environments refuse; the cache key's is the machine's trust domain: a release uses only
     what its own domain recorded. A token is made too: with it servers of this machine register their shards
     at its directory (`directory.token`, mode 0600; the directory knows its digest, in `registrants`).
+
+    Examples:
+
+        helix keys init
+
+        helix keys init --domain pull-request
     """
     if domain not in seals.DOMAINS:
         raise KeysError(f"no trust domain is called {domain!r}; there are: {', '.join(seals.DOMAINS)}")
@@ -45,7 +51,14 @@ def init(
 
 
 def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Who is trusted for what, and until when. Shows no secret."""
+    """Who is trusted for what, and until when. Shows no secret.
+
+    Examples:
+
+        helix keys show
+
+        helix keys show --json
+    """
     state, now = State.find(), datetime.now(UTC)
     rows = [
         {

@@ -21,7 +21,14 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(port: Annotated[int, typer.Option(help="Another one is taken when it is not free.")] = registry.PORT) -> None:
-    """Serve `.helix/registry` on 127.0.0.1 until Ctrl-C (or SIGTERM)."""
+    """Serve `.helix/registry` on 127.0.0.1 until Ctrl-C (or SIGTERM).
+
+    Examples:
+
+        helix registry serve
+
+        helix registry serve --port 5071
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), registry.serving(State.find(), port=port) as address:
         typer.echo(f"serving on {address}; Ctrl-C ends it")

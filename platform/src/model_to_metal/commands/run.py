@@ -23,7 +23,14 @@ def run(
     as_json: gate.AsJson = False,
     verbose: gate.Verbose = False,
 ) -> None:
-    """Run a workflow on this machine: each stage is found by its key, or made in a sandbox."""
+    """Run a workflow on this machine: each stage is found by its key, or made in a sandbox.
+
+    Examples:
+
+        helix run release proteinmpnn
+
+        helix run release proteinmpnn --no-cache --json
+    """
     if workflow != NAME:
         raise WorkflowError(f"no workflow is called {workflow!r}; there is: {NAME}")
     gate.run(model, [], again=no_cache, as_json=as_json, verbose=verbose)

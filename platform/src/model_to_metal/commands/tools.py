@@ -20,7 +20,14 @@ def register(app: typer.Typer) -> None:
 
 
 def build(names: Annotated[list[str] | None, typer.Argument(help="Default: cosign and olareg.")] = None) -> None:
-    """Build tools into `.helix/tools`; what is there already is left alone."""
+    """Build tools into `.helix/tools`; what is there already is left alone.
+
+    Examples:
+
+        helix tools build
+
+        helix tools build cosign
+    """
     state = State.find()
     for name in names or tools.NEEDED:
         path = tools.ensure(name, state, lambda line: typer.echo(line, err=True))
@@ -28,7 +35,14 @@ def build(names: Annotated[list[str] | None, typer.Argument(help="Default: cosig
 
 
 def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Every tool that the checkout declares, and whether it is built."""
+    """Every tool that the checkout declares, and whether it is built.
+
+    Examples:
+
+        helix tools list
+
+        helix tools list --json
+    """
     state = State.find()
     rows = {name: tools.is_built(tools.declared(name), state) for name in tools.names()}
     if as_json:

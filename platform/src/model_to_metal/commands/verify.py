@@ -30,7 +30,15 @@ def verify(
 ) -> None:
     """Check an image offline: its bytes, signatures, provenance, test result, release and records.
 
-    Asks the registry and nothing else. Exit status 1 when a check fails.
+    Asks the registry and nothing else.
+
+    Exit status: 0 every check passes; 1 one fails; 2 could not tell: registry or trust root cannot be read.
+
+    Examples:
+
+        helix verify helix/proteinmpnn@sha256:…
+
+        helix verify registry.example/helix/proteinmpnn@sha256:… --trust trust.json --json
     """
     state = State.find()
     root = Trust.load(trust or state.trust)
