@@ -128,9 +128,19 @@ BAD: dict[str, tuple[Callable[[Any], Any], str]] = {
     "raw and typed": (lambda r: r.raw_input_contents.append(bytes(8)), "INVALID_ARGUMENT"),
     "raw of another count": (lambda r: typed_into(r, bytes(8), bytes(8)), "INVALID_ARGUMENT"),
     "raw too short": (lambda r: typed_into(r, bytes(7)), "INVALID_ARGUMENT"),
-    "shared memory": (lambda r: r.inputs[0].parameters["shared_memory_region"].SetInParent(), "INVALID_ARGUMENT"),
+    "shared memory": (
+        lambda r: setattr(r.inputs[0].parameters["shared_memory_region"], "string_param", "r"),
+        "INVALID_ARGUMENT",
+    ),
+    "another encoding": (
+        lambda r: setattr(r.inputs[0].parameters["content_type"], "string_param", "base64"),
+        "INVALID_ARGUMENT",
+    ),
+    "classes": (
+        lambda r: setattr(r.outputs.add(name="label").parameters["classification"], "int64_param", 3),
+        "INVALID_ARGUMENT",
+    ),
     "unknown option": (lambda r: setattr(r.parameters["unheard"], "int64_param", 1), "INVALID_ARGUMENT"),
-    "empty option": (lambda r: r.parameters["repeats"].SetInParent(), "INVALID_ARGUMENT"),
     "option out of range": (lambda r: setattr(r.parameters["repeats"], "int64_param", 51), "INVALID_ARGUMENT"),
     "unknown output": (lambda r: r.outputs.add(name="unheard"), "INVALID_ARGUMENT"),
     "too many values": (many_values, "INVALID_ARGUMENT"),
@@ -149,6 +159,22 @@ def test_a_bad_request_gets_the_status_of_its_error_and_a_sentence(channel: grpc
     assert caught.value.code().name == status
     assert len(caught.value.details()) > 20
     assert "secrets" not in caught.value.details()
+
+
+def test_what_stock_clients_send_to_any_server_changes_nothing(
+    client: triton.InferenceServerClient, channel: grpc.Channel
+) -> None:
+    options = {"seed": 5, "content_type": "np"}
+    sequence = {"sequence_id": 9, "sequence_start": True, "sequence_end": True}
+    answer = client.infer("tiny-project", [values()], parameters=options, priority=2, timeout=1_000_000, **sequence)
+    plain = client.infer("tiny-project", [values()], parameters={"seed": 5})
+    assert answer.as_numpy("projected").tobytes() == plain.as_numpy("projected").tobytes()
+    request = contents_request()
+    for name in ("headers", "binary_data_output"):
+        request.parameters[name].string_param = "x"
+    for parameters in (request.parameters, request.inputs[0].parameters):
+        parameters["shared_memory_region"].SetInParent()  # holds nothing, as JSON's null
+    assert call(channel, request)[0].outputs
 
 
 def test_bytes_that_are_no_message_and_messages_far_beyond_the_limit_are_refused(channel: grpc.Channel) -> None:

@@ -129,11 +129,13 @@ def parse(task: Task, body: bytes, header_length: str | None, nesting: int = NES
     tensors = [_tensor(entry, raw) for entry in _objects(document, "inputs")]
     if raw.left:
         raise InvalidInputError(f"{raw.left} bytes follow the JSON that no tensor claims", where="binary_data_size")
-    parameters = dict(_parameters(document))
-    all_binary = _flag("binary_data_output", parameters.pop("binary_data_output", False))
+    parameters = _parameters(document)
+    all_binary = _flag(parameters, "binary_data_output", missing=False)
     requested = {}
     for entry in _objects(document, "outputs"):
-        requested[_name(entry, "outputs")] = _flag("binary_data", _parameters(entry).get("binary_data", all_binary))
+        name, options = _name(entry, "outputs"), _parameters(entry)
+        requested[name] = _flag(options, "binary_data", missing=all_binary)
+        protocol.check_parameters(name, options)
     outputs = protocol.wanted_outputs(task, list(requested))
     return InferRequest(
         id=_id(document),
@@ -195,21 +197,23 @@ def _tensor(entry: Mapping[str, Any], raw: _Raw) -> Tensor:
     datatype, shape = entry.get("datatype"), entry.get("shape")
     if not isinstance(datatype, str) or not isinstance(shape, list):
         raise InvalidInputError(f"{name} needs a datatype and a shape", where=name)
-    parameters = _parameters(entry)
-    size = parameters.get("binary_data_size")
-    unknown = sorted(set(parameters) - {"binary_data_size"})
-    if unknown:
-        raise InvalidInputError(f"{name}: the parameter {unknown[0][:80]!r} is not served", where=name)
+    parameters, data = _parameters(entry), entry.get("data")
+    size = parameters.pop("binary_data_size", None)
+    protocol.check_parameters(name, parameters)
     if size is None:
-        if "data" not in entry:
+        if data is None:
             raise InvalidInputError(f"{name} has no data", where=name)
-        return protocol.from_elements(name, datatype, shape, plain.flatten(entry["data"]))
-    if "data" in entry:
+        return protocol.from_elements(name, datatype, shape, plain.flatten(data))
+    if data is not None:
         raise InvalidInputError(f"{name} has data and binary_data_size; send one of them", where=name)
     return protocol.from_raw(name, datatype, shape, raw.take(_size(name, size, raw.left)))
 
 
-def _flag(name: str, value: object) -> bool:
+def _flag(parameters: dict[str, Any], name: str, *, missing: bool) -> bool:
+    """Take a flag out of the parameters."""
+    value = parameters.pop(name, None)
+    if value is None:
+        return missing
     if not isinstance(value, bool):
         raise InvalidInputError(f"the parameter {name} is true or false", where=name)
     return value
@@ -223,7 +227,7 @@ def _header_length(request: Request) -> str | None:
 
 
 def _id(document: Mapping[str, Any]) -> str:
-    found = document.get("id", "")
+    found = _optional(document, "id", "")
     if not isinstance(found, str):
         raise InvalidInputError("the id is no text", where="id")
     return found
@@ -237,17 +241,23 @@ def _size(name: str, value: object, most: int) -> int:
 
 
 def _objects(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    found = document.get(key, [])
+    found = _optional(document, key, [])
     if not isinstance(found, list) or any(not isinstance(entry, dict) for entry in found):
         raise InvalidInputError(f"{key} is not a list of objects", where=key)
     return found
 
 
 def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
-    found = entry.get("parameters", {})
+    found = _optional(entry, "parameters", {})
     if not isinstance(found, dict):
         raise InvalidInputError("parameters is not an object", where="parameters")
-    return found
+    return dict(found)
+
+
+def _optional(entry: Mapping[str, Any], key: str, missing: Any) -> Any:
+    """A field that may be left out, or null as clients that fill every field send it."""
+    found = entry.get(key)
+    return missing if found is None else found
 
 
 def _name(entry: Mapping[str, Any], where: str) -> str:

@@ -189,8 +189,6 @@ class GrpcDoor:
     async def _stream_one(self, request: pb.ModelInferRequest, context: Any, call: Call) -> None:
         contract, core = self._server.contract, self._server.core()
         task, wanted = self._read(request, call)
-        if codec.EMPTY_FINAL in request.parameters:
-            del request.parameters[codec.EMPTY_FINAL]
         tensors = codec.read(task, request)
         async with contextlib.aclosing(core.stream(task.name, tensors, call.request_id, call)) as items:
             async for item in items:
