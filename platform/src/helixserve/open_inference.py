@@ -26,7 +26,7 @@ from helixserve.errors import InvalidInputError, NotFoundError
 PREDICTION_ID = "prediction_id"
 LARGEST_RANK = 8
 """Most axes of a tensor: a product over millions of them would never end."""
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "model_configuration")
 IGNORED = frozenset(
     {
         # Of Triton's clients: hints to a scheduler of batches, and sequences, which stateless models have not.

@@ -12,6 +12,7 @@
 | HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
 | HELIX_CLIENT_SECONDS | 20 | how long a client may take to send a request, or to take an answer |
 | HELIX_RECEIPT_TOKENS | | digests of the tokens that open receipts (see `receipts`); without it nobody gets one |
+| HELIX_CORS_ORIGINS | | web origins whose pages may ask, by commas, say `https://lab.example`; none when missing |
 | HELIX_LOG_FORMAT | json | `text` for people |
 | OTEL_EXPORTER_OTLP_ENDPOINT | | where traces go (OTLP over HTTP); without it there are none |
 | HELIX_HOST | 127.0.0.1 | address to listen on |
@@ -22,6 +23,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,8 @@ class Settings:
     grpc_port: int
     receipt_tokens: Path | None = None
     """Digests of the tokens that open receipts."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may read answers; exact ones, for `*` would be everybody."""
     log_format: str = "json"
     traced: bool = False
     """Whether OpenTelemetry's own variables name an endpoint."""
@@ -76,6 +80,7 @@ class Settings:
             http_port=_number(env, "HELIX_HTTP_PORT", 3000, "port number"),
             grpc_port=_number(env, "HELIX_GRPC_PORT", 3001, "port number"),
             receipt_tokens=Path(env["HELIX_RECEIPT_TOKENS"]) if env.get("HELIX_RECEIPT_TOKENS") else None,
+            cors_origins=_origins(env, "HELIX_CORS_ORIGINS"),
             log_format=_one_of(env, "HELIX_LOG_FORMAT", ("json", "text")),
             traced=any(env.get(name) for name in _ENDPOINTS),
         )
@@ -116,6 +121,15 @@ def _url(env: Mapping[str, str], name: str) -> str | None:
     if text is not None and not text.startswith(("http://", "https://")):
         raise NotReadyError(f"{text!r} is no URL of http or https", where=name)
     return text
+
+
+def _origins(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    found = tuple(filter(None, (text.strip() for text in env.get(name, "").split(","))))
+    for text in found:
+        # As browsers send it: no path, no default port, lower case.
+        if re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text) is None:
+            raise NotReadyError(f"{text!r} is no origin", where=name, fix="write scheme://host or scheme://host:port")
+    return found
 
 
 def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:

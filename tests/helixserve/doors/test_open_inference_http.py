@@ -9,6 +9,8 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from google.protobuf import json_format
+from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from tests.helixserve.support import Serving
@@ -37,11 +39,31 @@ def test_the_stock_client_finds_server_and_models(client: triton.InferenceServer
     assert client.is_server_ready()
     assert client.is_model_ready("tiny-project")
     assert client.is_model_ready("tiny-project", "3")
-    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data", "model_configuration"]
     metadata = client.get_model_metadata("tiny-project")
     assert metadata["versions"] == ["3"]
     assert {"name": "table", "datatype": "FP32", "shape": [-1, -1, 3]} in metadata["outputs"]
     assert {"name": "prediction_id", "datatype": "BYTES", "shape": [-1]} in metadata["outputs"]
+
+
+def test_the_stock_client_reads_configurations_and_the_index(client: triton.InferenceServerClient) -> None:
+    config = client.get_model_config("tiny-project", "3")
+    assert (config["name"], config["max_batch_size"], config["backend"]) == ("tiny-project", 0, "onnxruntime")
+    inputs = {tensor["name"]: tensor for tensor in config["input"]}
+    assert inputs["values"] == {"name": "values", "data_type": "TYPE_FP32", "dims": [-1], "optional": False}
+    assert inputs["words"]["optional"]
+    assert {"name": "label", "data_type": "TYPE_STRING", "dims": [-1, 1]} in config["output"]
+    # Whoever reads it as protobuf's JSON finds Triton's own fields.
+    assert json_format.ParseDict(config, model_config_pb2.ModelConfig()).input[0].data_type
+    names = [(entry["name"], entry["version"], entry["state"]) for entry in client.get_model_repository_index()]
+    assert names == [("tiny-project", "3", "READY"), ("tiny-measure", "3", "READY")]
+    with pytest.raises(InferenceServerException, match="no model"):
+        client.get_model_config("tiny")
+
+
+def test_an_index_is_asked_with_an_object(tiny: Serving) -> None:
+    for body in ([], {"ready": 1}):
+        assert httpx.post(f"{tiny.url}/v2/repository/index", json=body).status_code == 400
 
 
 def test_an_unknown_model_or_version_is_not_ready(client: triton.InferenceServerClient) -> None:

@@ -2,7 +2,8 @@
 
 Tensors come and go as JSON, or after the JSON as raw bytes: then the header
 `Inference-Header-Content-Length` holds the JSON's length, and each such tensor the parameter
-`binary_data_size`. `tritonclient.http` speaks both. `/v2/helix/receipts/<prediction id>` is ours.
+`binary_data_size`. `tritonclient.http` speaks both, and asks for Triton's configuration of a model
+and its repository index. `/v2/helix/receipts/<prediction id>` is ours.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from starlette.routing import Route
 from helix_lineage.typed import Tensor
 from helixserve import open_inference as protocol
 from helixserve import tensors as plain
+from helixserve import triton
 from helixserve.contract import Task
 from helixserve.core import Answer
 from helixserve.doors.gate import CALL
+from helixserve.doors.http_errors import speak_json
 from helixserve.doors.json_body import NESTING, read_json
 from helixserve.doors.lines import refusal
 from helixserve.doors.receipts import PATH as RECEIPTS
@@ -71,6 +74,16 @@ def application(server: Server) -> Starlette:
         server.check_ready()
         return JSONResponse({"name": protocol.model_name(server.contract, task), "ready": True})
 
+    async def config(request: Request) -> Response:
+        return JSONResponse(triton.config(server.contract, _task(server, request)))
+
+    async def index(request: Request) -> Response:
+        body = await request.body()
+        document = read_json(body) if body else {}
+        if not isinstance(document, dict):
+            raise InvalidInputError("the body is not a JSON object", where="body")
+        return JSONResponse(triton.index(server, ready=_flag(document, "ready", missing=False)))
+
     async def infer(request: Request) -> Response:
         call = CALL.get()
         call.door = "oip-http"
@@ -86,14 +99,18 @@ def application(server: Server) -> Starlette:
         Route("/v2", guarded(metadata)),
         Route("/v2/health/live", guarded(live)),
         Route("/v2/health/ready", guarded(ready)),
+        Route("/v2/repository/index", guarded(index), methods=["POST"]),
     ]
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             Route(path, guarded(model_metadata)),
             Route(f"{path}/ready", guarded(model_ready)),
+            Route(f"{path}/config", guarded(config)),
             Route(f"{path}/infer", guarded(infer), methods=["POST"]),
         ]
-    return Starlette(routes=routes)
+    app = Starlette(routes=routes)
+    speak_json(app)
+    return app
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
@@ -113,7 +130,7 @@ def describe(server: Server, task: Task) -> dict[str, Any]:
     return {
         "name": protocol.model_name(server.contract, task),
         "versions": [server.contract.version],
-        "platform": f"helix_{server.contract.runner}",
+        "platform": triton.platform(server.contract),
         "inputs": [_tensor_metadata(metadata) for metadata in protocol.inputs_of(task)],
         "outputs": [_tensor_metadata(metadata) for metadata in protocol.outputs_of(task)],
     }

@@ -8,6 +8,7 @@ from typing import Any
 from helix_lineage.typed import Tensor
 from helixserve import open_inference as protocol
 from helixserve import tensors as plain
+from helixserve import triton
 from helixserve.contract import Contract, Task
 from helixserve.core import Answer, Item
 from helixserve.errors import InvalidInputError
@@ -89,7 +90,7 @@ def metadata(contract: Contract, task: Task) -> pb.ModelMetadataResponse:
     return pb.ModelMetadataResponse(
         name=protocol.model_name(contract, task),
         versions=[contract.version],
-        platform=f"helix_{contract.runner}",
+        platform=triton.platform(contract),
         inputs=[kind(name=m.name, datatype=m.datatype, shape=m.shape) for m in protocol.inputs_of(task)],
         outputs=[kind(name=m.name, datatype=m.datatype, shape=m.shape) for m in protocol.outputs_of(task)],
     )
