@@ -62,6 +62,20 @@ def test_bad_input_is_refused_with_a_sentence_that_helps(
     assert says in response.text
 
 
+def test_every_example_of_the_documentation_is_answered(address: Address) -> None:
+    assert "proteinmpnn" in httpx.get(f"{address.http}/docs").text
+    assert httpx.get(f"{address.http}/docs/page.js").status_code == 200
+    posts = {
+        path: methods["post"]["requestBody"]["content"]["application/json"]["example"]
+        for path, methods in httpx.get(f"{address.http}/openapi.json").json()["paths"].items()
+        if "post" in methods
+    }
+    assert {"/design", "/design/stream", "/score", "/v2/models/proteinmpnn-design/infer"} <= set(posts)
+    for path, example in posts.items():
+        response = httpx.post(address.http + path, json=example, timeout=60)
+        assert response.status_code == 200, (path, response.text)
+
+
 def test_the_image_runs_as_nobody_and_cannot_write_its_root(serving: Serving) -> None:
     status = httpx.get(f"{serving.server.http}/v2/health/ready")
     assert status.status_code == 200

@@ -35,3 +35,21 @@ def test_a_directory_is_a_url_or_none() -> None:
     with pytest.raises(NotReadyError, match="'ftp://x' is no URL") as caught:
         Settings.read({"HELIX_DIRECTORY": "ftp://x"})
     assert caught.value.where == "HELIX_DIRECTORY"
+
+
+def test_origins_are_exact() -> None:
+    assert Settings.read({}).cors_origins == ()
+    text = "https://lab.example, http://localhost:8080,http://[::1]:3"
+    assert Settings.read({"HELIX_CORS_ORIGINS": text}).cors_origins == (
+        "https://lab.example",
+        "http://localhost:8080",
+        "http://[::1]:3",
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["*", "lab.example", "https://lab.example/", "https://*.example", "null", "https://A.b"]
+)
+def test_what_is_no_origin_is_refused(text: str) -> None:
+    with pytest.raises(NotReadyError, match="HELIX_CORS_ORIGINS"):
+        Settings.read({"HELIX_CORS_ORIGINS": text})

@@ -22,7 +22,7 @@
 
 Shapes are those of one item, -1 is any extent. At every door items are stacked along a new
 first axis. An input has a `default`, or is `required`, or stays absent; `seed` is drawn.
-Tables that this module does not read (`stages`, `tolerances`, …) are left to their readers.
+Tables that this module does not read (`examples`, `stages`, `tolerances`, …) are left to their readers.
 """
 
 from __future__ import annotations

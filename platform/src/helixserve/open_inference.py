@@ -4,6 +4,10 @@ A task is the protocol's model `<model>-<task>`. Inputs are tensors by name; an 
 come as a scalar among the request's `parameters`. Outputs are the items' tensors stacked along a
 new first axis, and `prediction_id` BYTES [N]. Raw tensor bytes are those of Triton's binary
 tensor extension: little-endian, BYTES elements each after its length in four bytes.
+
+A parameter that is null, and every other optional field, counts as not given. Parameters that stock
+clients send to any server (`IGNORED`) change nothing here and are ignored, unless the task has an
+input of that name. Every other unknown parameter is refused by name: it may be a mistyped option.
 """
 
 from __future__ import annotations
@@ -22,9 +26,21 @@ from helixserve.errors import InvalidInputError, NotFoundError
 PREDICTION_ID = "prediction_id"
 LARGEST_RANK = 8
 """Most axes of a tensor: a product over millions of them would never end."""
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "model_configuration")
+IGNORED = frozenset(
+    {
+        # Of Triton's clients: hints to a scheduler of batches, and sequences, which stateless models have not.
+        *("priority", "timeout", "sequence_id", "sequence_start", "sequence_end"),
+        "triton_enable_empty_final_response",  # the last item is itself the last response, so there never is one
+        "binary_data_output",  # the HTTP endpoint reads it; over gRPC the inputs' form decides
+        "headers",  # MLServer's clients repeat the HTTP headers here
+    }
+)
+"""Parameters of a request that change nothing."""
+CONTENT_TYPES = ("np", "pd", "str")
+"""Values of MLServer's parameter `content_type` that mean what is done anyway: elements in order, texts in UTF-8."""
 
-Parameters = Mapping[str, plain.Scalar]
+Parameters = Mapping[str, plain.Scalar | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,8 @@ def with_parameters(task: Task, tensors: Iterable[Tensor], parameters: Parameter
     found = list(tensors)
     for name, value in parameters.items():
         field = task.inputs.get(name)
+        if value is None or (field is None and _is_ignored(name, value)):
+            continue
         if field is None:
             raise InvalidInputError(
                 f"{task.name} has no option {name[:80]!r}",
@@ -80,6 +98,26 @@ def with_parameters(task: Task, tensors: Iterable[Tensor], parameters: Parameter
             raise InvalidInputError(f"parameter {name} is not a scalar", where=name, fix="send it as an input tensor")
         found.append(plain.from_value(name, field.datatype, value))
     return found
+
+
+def check_parameters(tensor: str, parameters: Mapping[str, object]) -> None:
+    """Raises InvalidInputError for a parameter of one tensor that would change its meaning.
+
+    Shared memory and Triton's `classification` would; so would an encoding such as base64.
+    """
+    for name, value in parameters.items():
+        if value is not None and not _is_ignored(name, value):
+            what = f"{tensor[:80]}: the parameter {name[:80]!r} is not served"
+            raise InvalidInputError(what, where=tensor[:80], fix="send the tensor without it")
+
+
+def _is_ignored(name: str, value: object) -> bool:
+    if name != "content_type":
+        return name in IGNORED
+    if value not in CONTENT_TYPES:
+        what = f"tensors of the content type {str(value)[:80]!r} are not served"
+        raise InvalidInputError(what, where=name, fix=f"leave it out, or send {' or '.join(CONTENT_TYPES)}")
+    return True
 
 
 def wanted_outputs(task: Task, names: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@
 | HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
 | HELIX_CLIENT_SECONDS | 20 | how long a client may take to send a request, or to take an answer |
 | HELIX_RECEIPT_TOKENS | | digests of the tokens that open receipts (see `receipts`); without it nobody gets one |
+| HELIX_CORS_ORIGINS | | web origins whose pages may ask, by commas, say `https://lab.example`; none when missing |
 | HELIX_LOG_FORMAT | json | `text` for people |
 | OTEL_EXPORTER_OTLP_ENDPOINT | | where traces go (OTLP over HTTP); without it there are none |
 | HELIX_HOST | 127.0.0.1 | address to listen on |
@@ -23,6 +24,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,8 @@ class Settings:
     """The file of the token that the directory asks of who registers a shard."""
     receipt_tokens: Path | None = None
     """Digests of the tokens that open receipts."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may read answers; exact ones, for `*` would be everybody."""
     log_format: str = "json"
     traced: bool = False
     """Whether OpenTelemetry's own variables name an endpoint."""
@@ -80,6 +84,7 @@ class Settings:
             grpc_port=_number(env, "HELIX_GRPC_PORT", 3001, "port number"),
             directory_token=_path(env, "HELIX_DIRECTORY_TOKEN_FILE"),
             receipt_tokens=_path(env, "HELIX_RECEIPT_TOKENS"),
+            cors_origins=_origins(env, "HELIX_CORS_ORIGINS"),
             log_format=_one_of(env, "HELIX_LOG_FORMAT", ("json", "text")),
             traced=any(env.get(name) for name in _ENDPOINTS),
         )
@@ -124,6 +129,15 @@ def _url(env: Mapping[str, str], name: str) -> str | None:
 
 def _path(env: Mapping[str, str], name: str) -> Path | None:
     return Path(env[name]) if env.get(name) else None
+
+
+def _origins(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    found = tuple(filter(None, (text.strip() for text in env.get(name, "").split(","))))
+    for text in found:
+        # As browsers send it: no path, no default port, lower case.
+        if re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text) is None:
+            raise NotReadyError(f"{text!r} is no origin", where=name, fix="write scheme://host or scheme://host:port")
+    return found
 
 
 def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:

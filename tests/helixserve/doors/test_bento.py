@@ -61,12 +61,13 @@ def test_null_means_not_given_and_seed_zero_is_a_seed(tiny: Serving) -> None:
 
 
 def test_what_may_be_null_is_described_as_openapi_describes_it(tiny: Serving) -> None:
-    document = httpx.get(f"{tiny.url}/docs.json").json()
-    assert document["openapi"].startswith("3.0"), "a later version has a type of null"
-    fields = document["components"]["schemas"]["ProjectRequest"]["properties"]
-    nullable = {name for name, field in fields.items() if field.get("nullable")}
-    assert nullable == set(fields) - {"values"}
-    assert not any("anyOf" in field for field in fields.values())
+    document = httpx.get(f"{tiny.url}/openapi.json").json()
+    assert document["openapi"].startswith("3.1"), "an earlier version has no type of null"
+    request = document["paths"]["/project"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    nullable = {name for name, field in request["properties"].items() if "null" in field["type"]}
+    assert nullable == set(request["properties"]) - {"values"}
+    fields = httpx.get(f"{tiny.url}/schema.json").json()
+    (fields,) = [route["input"]["properties"] for route in fields["routes"] if route["name"] == "project"]
     single = [name for name in nullable if fields[name]["type"] != "array"]
     with bentoml.SyncHTTPClient(tiny.url) as client:  # which takes null for no list, whatever is described
         assert client.project(values=[1], **dict.fromkeys(single))["predictions"]
@@ -149,6 +150,8 @@ ROUTES = [
     "/project", "/project/stream", "/measure", "/measure/stream", "/",
     "/v2", "/v2/models/tiny-project/infer", "/v2/models/tiny-project/versions/3/infer",
     "/v2/health/ready", "/v2/helix/receipts/x",
+    "/docs", "/docs/page.js", "/docs/page.css", "/openapi.json",
+    "/v2/repository/index", "/v2/models/tiny-project/config",
     "/schema.json", "/docs.json", "/metrics", "/readyz", "/livez", "/healthz", "/project/submit", "/x",
 ]  # fmt: skip
 
@@ -185,7 +188,8 @@ def test_urls_are_not_fetched(tiny: Serving) -> None:
 def test_health_and_documents_are_served(tiny: Serving) -> None:
     for path in ("/readyz", "/livez", "/healthz", "/metrics", "/docs.json", "/schema.json"):
         assert httpx.get(tiny.url + path).status_code == 200, path
-    documents = httpx.get(tiny.url + "/docs.json").json()
-    fields = documents["components"]["schemas"]["ProjectRequest"]["properties"]
-    assert fields["repeats"]["description"] == "Items."
-    assert fields["values"]["items"] == {"type": "number"}
+    document = httpx.get(tiny.url + "/docs.json").json()
+    assert document == httpx.get(tiny.url + "/openapi.json").json()
+    asked = document["paths"]["/project"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert asked["properties"]["repeats"]["description"] == "Items."
+    assert asked["properties"]["values"]["items"] == {"type": "number", "minimum": -1e6, "maximum": 1e6}

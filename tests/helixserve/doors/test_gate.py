@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -92,16 +93,27 @@ PICKLE = b"application/vnd.bentoml+pickle"
         [(b"content-type", PICKLE), JSON],
         [(b"content-type", b"multipart/form-data; boundary=x")],
         [(b"content-type", b"")],
-        [JSON, (b"content-encoding", b"gzip")],
-        [JSON, (b"Content-Encoding", b"identity, gzip")],
+        [JSON, (b"content-encoding", b"br")],
+        [JSON, (b"Content-Encoding", b"gzip, gzip")],
     ],
-    ids=["pickle", "PICKLE", "json+pickle", "pickle+json", "multipart", "empty", "gzip", "twice"],
+    ids=["pickle", "PICKLE", "json+pickle", "pickle+json", "multipart", "empty", "br", "twice"],
 )
-def test_other_media_types_and_compressed_bodies_are_refused(headers: list[tuple[bytes, bytes]]) -> None:
+def test_other_media_types_and_unknown_codings_are_refused(headers: list[tuple[bytes, bytes]]) -> None:
     app = Echo()
-    status, _, body = ask(app, [b"x"], *headers)
+    status, given, body = ask(app, [b"x"], *headers)
     assert (status, app.bodies) == (415, [])
     assert json.loads(body)["where"].startswith("content-")
+    assert given[b"accept-encoding"] == b"gzip, x-gzip, deflate"
+
+
+def test_a_compressed_body_passes_unpacked_within_the_same_limit() -> None:
+    for size, expected in ((LIMIT, 200), (LIMIT + 1, 413)):
+        app = Echo()
+        status, _, _ = ask(app, [gzip.compress(b"a" * size)], JSON, (b"content-encoding", b"gzip"))
+        assert status == expected
+        assert app.bodies == ([b"a" * size] if expected == 200 else [])
+    packed_pickle = [gzip.compress(b"a")]
+    assert ask(Echo(), packed_pickle, (b"content-type", PICKLE), (b"content-encoding", b"gzip"))[0] == 415
 
 
 def test_json_and_binary_tensors_pass_and_so_does_a_body_without_a_media_type() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from google.protobuf import json_format
+from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from tests.helixserve.support import Serving
@@ -36,11 +39,31 @@ def test_the_stock_client_finds_server_and_models(client: triton.InferenceServer
     assert client.is_server_ready()
     assert client.is_model_ready("tiny-project")
     assert client.is_model_ready("tiny-project", "3")
-    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data", "model_configuration"]
     metadata = client.get_model_metadata("tiny-project")
     assert metadata["versions"] == ["3"]
     assert {"name": "table", "datatype": "FP32", "shape": [-1, -1, 3]} in metadata["outputs"]
     assert {"name": "prediction_id", "datatype": "BYTES", "shape": [-1]} in metadata["outputs"]
+
+
+def test_the_stock_client_reads_configurations_and_the_index(client: triton.InferenceServerClient) -> None:
+    config = client.get_model_config("tiny-project", "3")
+    assert (config["name"], config["max_batch_size"], config["backend"]) == ("tiny-project", 0, "onnxruntime")
+    inputs = {tensor["name"]: tensor for tensor in config["input"]}
+    assert inputs["values"] == {"name": "values", "data_type": "TYPE_FP32", "dims": [-1], "optional": False}
+    assert inputs["words"]["optional"]
+    assert {"name": "label", "data_type": "TYPE_STRING", "dims": [-1, 1]} in config["output"]
+    # Whoever reads it as protobuf's JSON finds Triton's own fields.
+    assert json_format.ParseDict(config, model_config_pb2.ModelConfig()).input[0].data_type
+    names = [(entry["name"], entry["version"], entry["state"]) for entry in client.get_model_repository_index()]
+    assert names == [("tiny-project", "3", "READY"), ("tiny-measure", "3", "READY")]
+    with pytest.raises(InferenceServerException, match="no model"):
+        client.get_model_config("tiny")
+
+
+def test_an_index_is_asked_with_an_object(tiny: Serving) -> None:
+    for body in ([], {"ready": 1}):
+        assert httpx.post(f"{tiny.url}/v2/repository/index", json=body).status_code == 400
 
 
 def test_an_unknown_model_or_version_is_not_ready(client: triton.InferenceServerClient) -> None:
@@ -104,7 +127,14 @@ BAD: list[tuple[Any, int, str]] = [
         "values",
     ),
     ({"inputs": [VALUES, VALUES]}, 400, "values"),
-    ({"inputs": [VALUES], "parameters": {"sequence_id": 1}}, 400, "sequence_id"),
+    ({"inputs": [VALUES | {"data": None}]}, 400, "values"),
+    ({"inputs": [VALUES | {"name": None}]}, 400, "inputs"),
+    ({"inputs": [VALUES | {"datatype": None}]}, 400, "values"),
+    ({"inputs": [VALUES | {"parameters": {"content_type": "base64"}}]}, 400, "content_type"),
+    ({"inputs": [VALUES | {"parameters": {"unheard": 1}}]}, 400, "values"),
+    ({"inputs": [VALUES], "parameters": {"unheard": 1}}, 400, "unheard"),
+    ({"inputs": [VALUES], "parameters": {"content_type": "base64"}}, 400, "content_type"),
+    ({"inputs": [VALUES], "outputs": [{"name": "label", "parameters": {"classification": 3}}]}, 400, "label"),
     ({"inputs": [VALUES], "parameters": {"repeats": [1]}}, 400, "repeats"),
     ({"inputs": [VALUES], "parameters": {"values": 1.0}}, 400, "values"),
     ({"inputs": [VALUES], "parameters": []}, 400, "parameters"),
@@ -119,6 +149,79 @@ def test_a_bad_request_is_refused_with_the_protocols_error(tiny: Serving, body: 
     response = post(tiny, body)
     assert (response.status_code, response.json()["where"]) == (status, where)
     assert isinstance(response.json()["error"], str)
+
+
+NULLS: list[dict[str, Any]] = [
+    {"id": None, "parameters": None, "outputs": None},
+    {"parameters": {"seed": None, "repeats": None, "binary_data_output": None, "unheard": None}},
+    {"outputs": [{"name": "label", "parameters": None}]},
+    {"outputs": [{"name": "label", "parameters": {"binary_data": None, "classification": None}}]},
+    {"inputs": [VALUES | {"parameters": None}]},
+    {"inputs": [VALUES | {"parameters": {"binary_data_size": None, "shared_memory_region": None}}]},
+]
+
+
+@pytest.mark.parametrize("fields", NULLS, ids=str)
+def test_an_optional_field_that_is_null_was_not_given(tiny: Serving, fields: dict[str, Any]) -> None:
+    response = post(tiny, {"inputs": [VALUES], **fields})
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert answer["id"] == answer["parameters"]["request_id"]
+    assert "label" in [output["name"] for output in answer["outputs"]]
+
+
+def test_no_inputs_are_null_too(tiny: Serving) -> None:
+    response = post(tiny, {"inputs": None, "parameters": {"text": "ab"}}, "/v2/models/tiny-measure/infer")
+    assert response.json()["outputs"][0]["data"] == [2]
+
+
+def test_null_data_beside_binary_data_is_not_given(tiny: Serving) -> None:
+    tensor = VALUES | {"data": None, "parameters": {"binary_data_size": 8}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"seed": 5}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    raw = np.array([1, 2], np.float32).tobytes()
+    response = httpx.post(tiny.url + PATH, content=head + raw, headers=headers, timeout=60)
+    plain = post(tiny, {"inputs": [VALUES], "parameters": {"seed": 5}})
+    assert response.json()["outputs"][:7] == plain.json()["outputs"][:7]  # then come the prediction ids
+
+
+def test_what_stock_clients_send_to_any_server_changes_nothing(
+    client: triton.InferenceServerClient, tiny: Serving
+) -> None:
+    options = {"seed": 5}
+    sequence = {"sequence_id": 9, "sequence_start": True, "sequence_end": True}
+    plain = client.infer("tiny-project", [values(True)], parameters=options)
+    dressed = client.infer(
+        "tiny-project", [values(True)], parameters=options, priority=2, timeout=1_000_000, **sequence
+    )
+    assert dressed.as_numpy("projected").tobytes() == plain.as_numpy("projected").tobytes()
+    # MLServer's clients name a codec of each tensor and of the request, and repeat the headers.
+    answer = post(
+        tiny,
+        {
+            "inputs": [VALUES | {"parameters": {"content_type": "np", "headers": None}}],
+            "parameters": {"content_type": "np", "headers": {"x": "y"}, **options},
+            "outputs": [{"name": "projected", "parameters": {"content_type": "np"}}],
+        },
+    )
+    assert answer.json()["outputs"][0]["data"] == plain.as_numpy("projected").ravel().tolist()
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_the_stock_client_may_compress_what_it_sends(
+    client: triton.InferenceServerClient, algorithm: str, binary: bool
+) -> None:
+    options = {"seed": 5}
+    plain = client.infer("tiny-project", [values(binary)], parameters=options)
+    packed = client.infer(
+        "tiny-project",
+        [values(binary)],
+        parameters=options,
+        request_compression_algorithm=algorithm,
+        response_compression_algorithm=algorithm,  # which no server must obey
+    )
+    assert packed.as_numpy("projected").tobytes() == plain.as_numpy("projected").tobytes()
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "99999", "1e1"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 from helixserve.grpc.generate import PROTO, generate
 
@@ -34,6 +34,11 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> descriptor_pb2.FileDescrip
 def theirs() -> descriptor_pb2.FileDescriptorProto:
     found = descriptor_pb2.FileDescriptorProto()
     service_pb2.DESCRIPTOR.CopyToProto(found)
+    # Triton keeps the configuration in a file of its own, in the same package.
+    configuration = descriptor_pb2.FileDescriptorProto()
+    model_config_pb2.DESCRIPTOR.CopyToProto(configuration)
+    found.message_type.extend(configuration.message_type)
+    found.enum_type.extend(configuration.enum_type)
     return found
 
 
@@ -53,12 +58,24 @@ def shape(message: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+CONFIGURATION = ("ModelConfig", "ModelInput", "ModelOutput")
+
+
+def part(fields: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: fields[name] for name in names}
+
+
 def test_every_message_is_the_protocols(ours: Any, theirs: Any) -> None:
     assert ours.package == theirs.package
     known = {message.name: shape(message) for message in theirs.message_type}
-    assert len(ours.message_type) == 15
+    assert len(ours.message_type) == 22
     for message in ours.message_type:
-        assert shape(message) == known[message.name], message.name
+        wanted = known[message.name]
+        if message.name in CONFIGURATION:  # of dozens of fields those that mean something here
+            wanted = wanted | {"nested": {}, "fields": part(wanted["fields"], [field.name for field in message.field])}
+        assert shape(message) == wanted, message.name
+    (enum,) = ours.enum_type
+    assert [enum] == [known for known in theirs.enum_type if known.name == enum.name]
 
 
 def signature(method: Any) -> tuple[Any, ...]:
@@ -69,7 +86,7 @@ def test_every_method_is_the_protocols(ours: Any, theirs: Any) -> None:
     (our_service,), (their_service,) = ours.service, theirs.service
     assert our_service.name == their_service.name
     known = {method.name: signature(method) for method in their_service.method}
-    assert len(our_service.method) == 7
+    assert len(our_service.method) == 9
     for method in our_service.method:
         assert signature(method) == known[method.name]
     assert {method.name for method in our_service.method if method.server_streaming} == {"ModelStreamInfer"}

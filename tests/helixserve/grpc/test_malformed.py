@@ -16,7 +16,7 @@ from tests.helixserve.support import Serving
 
 NONE = b"\xff\xff\xff"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
-REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 GOOD = service_pb2.ModelInferRequest(model_name="tiny-measure", id="good", raw_input_contents=[b"\1\0\0\0a"])
 GOOD.inputs.add(name="text", datatype="BYTES", shape=[1])
 

@@ -15,8 +15,9 @@ import pytest
 import tritonclient.grpc as triton
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 from helix_lineage.shard.reader import Log
@@ -63,6 +64,35 @@ def test_the_stock_client_finds_server_and_models(client: triton.InferenceServer
     assert client.get_server_metadata().name == "helix"
     metadata = client.get_model_metadata("tiny-project")
     assert {(m.name, m.datatype, tuple(m.shape)) for m in metadata.outputs} >= {("label", "BYTES", (-1, 1))}
+
+
+def test_the_stock_client_reads_configurations_and_the_index(client: triton.InferenceServerClient) -> None:
+    config = client.get_model_config("tiny-project", "3").config
+    assert (config.name, config.max_batch_size, config.backend) == ("tiny-project", 0, "onnxruntime")
+    inputs = {tensor.name: tensor for tensor in config.input}
+    assert (inputs["values"].data_type, list(inputs["values"].dims)) == (model_config_pb2.TYPE_FP32, [-1])
+    assert (inputs["values"].optional, inputs["words"].optional) == (False, True)
+    assert {(t.name, t.data_type, tuple(t.dims)) for t in config.output} >= {
+        ("label", model_config_pb2.TYPE_STRING, (-1, 1))
+    }
+    index = client.get_model_repository_index().models
+    assert [(m.name, m.version, m.state) for m in index] == [
+        ("tiny-project", "3", "READY"),
+        ("tiny-measure", "3", "READY"),
+    ]
+    with pytest.raises(InferenceServerException, match="no model"):
+        client.get_model_config("tiny")
+
+
+def test_pings_do_not_end_a_long_call(tiny: Serving) -> None:
+    """A ping a second, as gRPC's clients send them where a proxy drops silent connections."""
+    pings = triton.KeepAliveOptions(
+        keepalive_time_ms=1000, keepalive_permit_without_calls=True, http2_max_pings_without_data=0
+    )
+    with triton.InferenceServerClient(tiny.grpc, keepalive_options=pings) as client:
+        # Eight pings at least: gRPC's own default ends the connection at the fourth.
+        answer = client.infer("tiny-project", [values()], parameters={"delay": 9.0, "seed": 5})
+        assert answer.as_numpy("projected").shape == (1, 8)
 
 
 def test_health_v1_says_serving(channel: grpc.Channel) -> None:
@@ -128,9 +158,19 @@ BAD: dict[str, tuple[Callable[[Any], Any], str]] = {
     "raw and typed": (lambda r: r.raw_input_contents.append(bytes(8)), "INVALID_ARGUMENT"),
     "raw of another count": (lambda r: typed_into(r, bytes(8), bytes(8)), "INVALID_ARGUMENT"),
     "raw too short": (lambda r: typed_into(r, bytes(7)), "INVALID_ARGUMENT"),
-    "shared memory": (lambda r: r.inputs[0].parameters["shared_memory_region"].SetInParent(), "INVALID_ARGUMENT"),
+    "shared memory": (
+        lambda r: setattr(r.inputs[0].parameters["shared_memory_region"], "string_param", "r"),
+        "INVALID_ARGUMENT",
+    ),
+    "another encoding": (
+        lambda r: setattr(r.inputs[0].parameters["content_type"], "string_param", "base64"),
+        "INVALID_ARGUMENT",
+    ),
+    "classes": (
+        lambda r: setattr(r.outputs.add(name="label").parameters["classification"], "int64_param", 3),
+        "INVALID_ARGUMENT",
+    ),
     "unknown option": (lambda r: setattr(r.parameters["unheard"], "int64_param", 1), "INVALID_ARGUMENT"),
-    "empty option": (lambda r: r.parameters["repeats"].SetInParent(), "INVALID_ARGUMENT"),
     "option out of range": (lambda r: setattr(r.parameters["repeats"], "int64_param", 51), "INVALID_ARGUMENT"),
     "unknown output": (lambda r: r.outputs.add(name="unheard"), "INVALID_ARGUMENT"),
     "too many values": (many_values, "INVALID_ARGUMENT"),
@@ -149,6 +189,22 @@ def test_a_bad_request_gets_the_status_of_its_error_and_a_sentence(channel: grpc
     assert caught.value.code().name == status
     assert len(caught.value.details()) > 20
     assert "secrets" not in caught.value.details()
+
+
+def test_what_stock_clients_send_to_any_server_changes_nothing(
+    client: triton.InferenceServerClient, channel: grpc.Channel
+) -> None:
+    options = {"seed": 5, "content_type": "np"}
+    sequence = {"sequence_id": 9, "sequence_start": True, "sequence_end": True}
+    answer = client.infer("tiny-project", [values()], parameters=options, priority=2, timeout=1_000_000, **sequence)
+    plain = client.infer("tiny-project", [values()], parameters={"seed": 5})
+    assert answer.as_numpy("projected").tobytes() == plain.as_numpy("projected").tobytes()
+    request = contents_request()
+    for name in ("headers", "binary_data_output"):
+        request.parameters[name].string_param = "x"
+    for parameters in (request.parameters, request.inputs[0].parameters):
+        parameters["shared_memory_region"].SetInParent()  # holds nothing, as JSON's null
+    assert call(channel, request)[0].outputs
 
 
 def test_bytes_that_are_no_message_and_messages_far_beyond_the_limit_are_refused(channel: grpc.Channel) -> None:
@@ -249,12 +305,32 @@ def test_an_error_is_a_response_and_the_stream_goes_on(tiny: Serving) -> None:
         assert stream.next()[0].get_response().id == "good"
 
 
-def test_reflection_describes_what_is_served(channel: grpc.Channel, client: triton.InferenceServerClient) -> None:
-    database = ProtoReflectionDescriptorDatabase(channel)
+class NewReflection(ProtoReflectionDescriptorDatabase):
+    """A client of reflection v1, whose messages are those of v1alpha; grpcurl is one."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        super().__init__(channel)
+        self._stub.ServerReflectionInfo = channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+
+
+@pytest.mark.parametrize("version", [ProtoReflectionDescriptorDatabase, NewReflection])
+def test_reflection_describes_what_is_served(channel: grpc.Channel, version: Any) -> None:
+    database = version(channel)
     services = set(database.get_services())
     assert services == {
-        "inference.GRPCInferenceService", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection",
+        "inference.GRPCInferenceService", "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection",
     }  # fmt: skip
+    itself = DescriptorPool(database).FindServiceByName("grpc.reflection.v1.ServerReflection")
+    asks = itself.methods_by_name["ServerReflectionInfo"].input_type
+    assert asks.full_name == "grpc.reflection.v1.ServerReflectionRequest"
+    assert asks.fields_by_name["file_containing_extension"].message_type.full_name == (
+        "grpc.reflection.v1.ExtensionRequest"
+    )
     described = DescriptorPool(database).FindServiceByName("inference.GRPCInferenceService")
     assert described.methods_by_name["ModelStreamInfer"].server_streaming
     fields = described.methods_by_name["ModelInfer"].input_type.fields_by_name

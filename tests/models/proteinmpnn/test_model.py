@@ -54,6 +54,13 @@ def test_an_item_does_not_depend_on_how_many_are_asked_for(model: ProteinMPNN) -
     assert encode(few[0].values()) == encode(many[0].values())
 
 
+def test_the_examples_of_the_contract_are_answered(model: ProteinMPNN) -> None:
+    examples = model.contract.document["examples"]
+    assert set(examples) == set(model.contract.tasks)
+    designed, scored = (answer(model, task, **examples[task])[0] for task in ("design", "score"))
+    assert len(value(designed, "sequence")) == len(value(scored, "sequence")) == 3
+
+
 def test_zero_is_a_seed_and_another_seed_gives_another_sequence(model: ProteinMPNN) -> None:
     first, again, other = (
         answer(model, "design", structure=UBIQUITIN, temperature=1.0, seed=seed)[0] for seed in (0, 0, 1)

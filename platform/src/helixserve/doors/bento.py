@@ -10,7 +10,7 @@ A model's `service.py` makes a `@bentoml.service` of a subclass of `BentoDoor`:
         double = route(server, "double")
         double_stream = stream_route(server, "double")
 
-Request and response models come from the contract, so `/docs.json` and `bentoml.SyncHTTPClient`
+Request and response models come from the contract, so `/schema.json` and `bentoml.SyncHTTPClient`
 know every field; values are checked by the same code as at the other doors, so that an error is
 the same sentence everywhere. A scalar stands for shape [1], nested lists for others.
 """
@@ -25,11 +25,11 @@ from _bentoml_sdk import Service
 from bentoml._internal.server.http.access import AccessLogMiddleware
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
-from bentoml._internal.service.openapi.specification import PathItem
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -38,11 +38,12 @@ from helixserve import tensors as plain
 from helixserve.contract import Contract, Task
 from helixserve.contract import Field as TensorField
 from helixserve.core import Answer, Item
-from helixserve.doors import open_inference_openapi, receipts
+from helixserve.doors import docs
 from helixserve.doors.gate import CALL, Gate
+from helixserve.doors.http_errors import speak_json
 from helixserve.doors.json_body import NESTING, read_json
 from helixserve.doors.lines import MEDIA_TYPE, Lines, refusal
-from helixserve.doors.open_inference_http import application
+from helixserve.doors.open_inference_http import HEADER_LENGTH, application
 from helixserve.errors import HelixServeError, InvalidInputError
 from helixserve.process import die_with_parent
 from helixserve.server import Server
@@ -60,6 +61,9 @@ _LEFT_OUT = {
     OpenTelemetryMiddleware,
     RunnerTrafficMetricsMiddleware,
 }
+
+_PAGES = ("static_content", "index", "openapi-spec")
+"""BentoML's routes of its own page, which ours replaces."""
 
 _JSON_TYPES = {"BOOL": "boolean", "BYTES": "string", "FP16": "number", "FP32": "number", "FP64": "number"}
 
@@ -110,33 +114,37 @@ class BentoDoor:
 
 
 class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
-    """A BentoML service with the gate in front of its routes, and the Open Inference Protocol beside them."""
-
-    @property
-    def openapi_spec(self) -> Any:
-        """What `/docs.json` gives: BentoML's routes and those beside them, with what each refuses."""
-        contract: Contract = self.inner.server.contract
-        document = super().openapi_spec
-        for path in [path for task in contract.tasks for path in (f"/{task}", f"/{task}/stream")]:
-            if path in document.paths:  # a service need not stream
-                document.paths[path].post["responses"].update(open_inference_openapi.refusals())
-        for path, methods in open_inference_openapi.paths(contract).items():
-            document.paths[path] = PathItem(**methods)
-        document.paths[receipts.PATH] = PathItem(get=receipts.DESCRIBED)  # which are no task
-        return document
+    """A BentoML service with the gate in front of its routes, the Open Inference Protocol and our pages beside them."""
 
     def to_asgi(self, is_main: bool = True) -> Starlette:
         """The application that BentoML's worker runs."""
         server: Server = self.inner.server
         # At the root: a mount at /v2 would not answer `GET /v2` itself. Unknown paths fall through to BentoML.
         self.mount_asgi_app(application(server), path="/", name="open_inference")
+        # Before BentoML's own index, whose page loads code from elsewhere, and its `/docs.json`.
+        routed = {method.route for method in self.apis.values()}
+        self.mount_asgi_app(docs.application(server.contract, routed), path="/", name="docs")
+        self._allow_origins(server)
         observer = server.observer
         observer.configure(server.contract)
         limit = server.contract.limits["request_bytes"]
         self.add_asgi_middleware(Gate, limit=limit, began=observer.began, ended=observer.ended)
         app: Starlette = super().to_asgi(is_main=is_main)
         app.user_middleware = [entry for entry in app.user_middleware if entry.cls not in _LEFT_OUT]
+        app.router.routes = [entry for entry in app.router.routes if getattr(entry, "name", "") not in _PAGES]
+        speak_json(app)
         return app
+
+    def _allow_origins(self, server: Server) -> None:
+        """Let the pages of the origins that the settings name ask; around the gate, so that they read refusals too."""
+        if server.settings.cors_origins:
+            self.add_asgi_middleware(
+                CORSMiddleware,
+                allow_origins=server.settings.cors_origins,
+                allow_methods=("GET", "POST"),
+                allow_headers=("authorization", "content-encoding", "content-type", HEADER_LENGTH, "traceparent"),
+                expose_headers=("retry-after", "x-request-id", HEADER_LENGTH),
+            )
 
 
 def options(contract: Contract) -> dict[str, Any]:
@@ -221,7 +229,7 @@ def _tensor(field: TensorField, given: object) -> Tensor:
     single = field.shape == (1,)
     if isinstance(given, list) == single:
         what = f"{field.name} must be {'one value' if single else 'a list'}"
-        raise InvalidInputError(what, where=field.name, fix="/docs.json describes the fields")
+        raise InvalidInputError(what, where=field.name, fix="/docs describes the fields")
     return plain.from_value(field.name, field.datatype, given, rank=len(field.shape))
 
 
@@ -246,7 +254,7 @@ def render_item(item: Item) -> dict[str, Any]:
 
 
 def request_model(task: Task) -> type[BaseModel]:
-    """What `/schema.json` and `/docs.json` say of a task's request; checks nothing, for `parse` does."""
+    """What `/schema.json` says of a task's request; checks nothing, for `parse` does."""
     fields = {name: _described(field, optional=not field.required) for name, field in task.inputs.items()}
     return _made(f"{task.name.title()}Request", _Request, fields)
 

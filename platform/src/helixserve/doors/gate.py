@@ -1,9 +1,9 @@
 """What every HTTP request passes first: size, media type, and a request id.
 
 An ASGI middleware around BentoML's whole application, so that no route escapes it, those of a
-later BentoML included. Pickle is refused whatever the route; so are compressed bodies, which
-would make the size limit meaningless. A client that hangs up cancels its request, and what was
-asked is seen: metrics, traces and logs are told when it has ended.
+later BentoML included. Pickle is refused whatever the route; a compressed body is unpacked here,
+within the same limit. A client that hangs up cancels its request, and what was asked is seen:
+metrics, traces and logs are told when it has ended.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
+from helixserve.doors.body import CODINGS, Body
 from helixserve.errors import FramingError, HelixServeError, MediaTypeError, TooLargeError
 from helixserve.observe.call import CANCELLED, INTERNAL, OK, Call
 
@@ -33,9 +34,6 @@ REQUEST_ID: ContextVar[bytes] = ContextVar("helix_request_id")
 
 CALL: ContextVar[Call] = ContextVar("helix_call")
 """What is seen of the request being served; a door that takes it names itself there."""
-
-MEDIA_TYPES = ("application/json", "application/octet-stream")
-"""octet-stream is the binary tensor extension's; a body without a media type is taken for JSON."""
 
 _DRAIN = 8
 """How many times the limit is read and thrown away, so that a client has sent all before it reads the refusal."""
@@ -112,35 +110,16 @@ class Gate:
         if "content-length" in headers and "transfer-encoding" in headers:
             # A proxy may believe the one and this server the other: a second request would be smuggled in between.
             raise FramingError("a body has a content-length or a transfer-encoding, not both", where="content-length")
-        too_large = any(_announces(length, self._limit) for length in headers.get("content-length", ()))
-        chunks: list[bytes] = []
+        body = Body(headers, self._limit)
         seen = 0
         while seen <= _DRAIN * self._limit:
             message = await receive()
             chunk = message.get("body", b"")
             seen += len(chunk)
-            too_large = too_large or seen > self._limit
-            if not too_large:
-                chunks.append(chunk)
+            body.take(chunk)
             if message["type"] != "http.request" or not message.get("more_body", False):
                 break
-        if too_large:
-            raise TooLargeError(f"the body exceeds {self._limit} bytes", where="body", fix="send a smaller structure")
-        body = b"".join(chunks)
-        if body:
-            check_media_type(headers)
-        return body
-
-
-def check_media_type(headers: Headers) -> None:
-    """Raises MediaTypeError for a body that is neither JSON nor binary tensors, or is compressed."""
-    for value in headers.get("content-type", ()):
-        media_type = value.partition(";")[0].strip().lower()
-        if media_type not in MEDIA_TYPES:
-            raise MediaTypeError(f"{media_type!r} is not served", where="content-type", fix="send application/json")
-    for value in headers.get("content-encoding", ()):
-        if value.strip().lower() != "identity":
-            raise MediaTypeError(f"bodies compressed with {value!r} are not served", where="content-encoding")
+        return body.whole()
 
 
 def error_body(error: HelixServeError) -> dict[str, Any]:
@@ -154,13 +133,10 @@ async def refuse(error: HelixServeError, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if isinstance(error, TooLargeError | FramingError):
         headers.append((b"connection", b"close"))
+    if isinstance(error, MediaTypeError):
+        headers.append((b"accept-encoding", ", ".join(CODINGS).encode()))
     await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _announces(length: str, limit: int) -> bool:
-    # Python refuses to read a number of thousands of digits.
-    return length.isascii() and length.isdigit() and (len(length) > 19 or int(length) > limit)
 
 
 def _headers(scope: Scope) -> Headers:

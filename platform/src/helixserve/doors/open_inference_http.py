@@ -2,7 +2,8 @@
 
 Tensors come and go as JSON, or after the JSON as raw bytes: then the header
 `Inference-Header-Content-Length` holds the JSON's length, and each such tensor the parameter
-`binary_data_size`. `tritonclient.http` speaks both. `/v2/helix/receipts/<prediction id>` is ours.
+`binary_data_size`. `tritonclient.http` speaks both, and asks for Triton's configuration of a model
+and its repository index. `/v2/helix/receipts/<prediction id>` is ours.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from starlette.routing import Route
 from helix_lineage.typed import Tensor
 from helixserve import open_inference as protocol
 from helixserve import tensors as plain
+from helixserve import triton
 from helixserve.contract import Task
 from helixserve.core import Answer
 from helixserve.doors.gate import CALL
+from helixserve.doors.http_errors import speak_json
 from helixserve.doors.json_body import NESTING, read_json
 from helixserve.doors.lines import refusal
 from helixserve.doors.receipts import PATH as RECEIPTS
@@ -71,6 +74,16 @@ def application(server: Server) -> Starlette:
         server.check_ready()
         return JSONResponse({"name": protocol.model_name(server.contract, task), "ready": True})
 
+    async def config(request: Request) -> Response:
+        return JSONResponse(triton.config(server.contract, _task(server, request)))
+
+    async def index(request: Request) -> Response:
+        body = await request.body()
+        document = read_json(body) if body else {}
+        if not isinstance(document, dict):
+            raise InvalidInputError("the body is not a JSON object", where="body")
+        return JSONResponse(triton.index(server, ready=_flag(document, "ready", missing=False)))
+
     async def infer(request: Request) -> Response:
         call = CALL.get()
         call.door = "oip-http"
@@ -86,14 +99,18 @@ def application(server: Server) -> Starlette:
         Route("/v2", guarded(metadata)),
         Route("/v2/health/live", guarded(live)),
         Route("/v2/health/ready", guarded(ready)),
+        Route("/v2/repository/index", guarded(index), methods=["POST"]),
     ]
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             Route(path, guarded(model_metadata)),
             Route(f"{path}/ready", guarded(model_ready)),
+            Route(f"{path}/config", guarded(config)),
             Route(f"{path}/infer", guarded(infer), methods=["POST"]),
         ]
-    return Starlette(routes=routes)
+    app = Starlette(routes=routes)
+    speak_json(app)
+    return app
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
@@ -113,7 +130,7 @@ def describe(server: Server, task: Task) -> dict[str, Any]:
     return {
         "name": protocol.model_name(server.contract, task),
         "versions": [server.contract.version],
-        "platform": f"helix_{server.contract.runner}",
+        "platform": triton.platform(server.contract),
         "inputs": [_tensor_metadata(metadata) for metadata in protocol.inputs_of(task)],
         "outputs": [_tensor_metadata(metadata) for metadata in protocol.outputs_of(task)],
     }
@@ -129,11 +146,13 @@ def parse(task: Task, body: bytes, header_length: str | None, nesting: int = NES
     tensors = [_tensor(entry, raw) for entry in _objects(document, "inputs")]
     if raw.left:
         raise InvalidInputError(f"{raw.left} bytes follow the JSON that no tensor claims", where="binary_data_size")
-    parameters = dict(_parameters(document))
-    all_binary = _flag("binary_data_output", parameters.pop("binary_data_output", False))
+    parameters = _parameters(document)
+    all_binary = _flag(parameters, "binary_data_output", missing=False)
     requested = {}
     for entry in _objects(document, "outputs"):
-        requested[_name(entry, "outputs")] = _flag("binary_data", _parameters(entry).get("binary_data", all_binary))
+        name, options = _name(entry, "outputs"), _parameters(entry)
+        requested[name] = _flag(options, "binary_data", missing=all_binary)
+        protocol.check_parameters(name, options)
     outputs = protocol.wanted_outputs(task, list(requested))
     return InferRequest(
         id=_id(document),
@@ -195,21 +214,23 @@ def _tensor(entry: Mapping[str, Any], raw: _Raw) -> Tensor:
     datatype, shape = entry.get("datatype"), entry.get("shape")
     if not isinstance(datatype, str) or not isinstance(shape, list):
         raise InvalidInputError(f"{name} needs a datatype and a shape", where=name)
-    parameters = _parameters(entry)
-    size = parameters.get("binary_data_size")
-    unknown = sorted(set(parameters) - {"binary_data_size"})
-    if unknown:
-        raise InvalidInputError(f"{name}: the parameter {unknown[0][:80]!r} is not served", where=name)
+    parameters, data = _parameters(entry), entry.get("data")
+    size = parameters.pop("binary_data_size", None)
+    protocol.check_parameters(name, parameters)
     if size is None:
-        if "data" not in entry:
+        if data is None:
             raise InvalidInputError(f"{name} has no data", where=name)
-        return protocol.from_elements(name, datatype, shape, plain.flatten(entry["data"]))
-    if "data" in entry:
+        return protocol.from_elements(name, datatype, shape, plain.flatten(data))
+    if data is not None:
         raise InvalidInputError(f"{name} has data and binary_data_size; send one of them", where=name)
     return protocol.from_raw(name, datatype, shape, raw.take(_size(name, size, raw.left)))
 
 
-def _flag(name: str, value: object) -> bool:
+def _flag(parameters: dict[str, Any], name: str, *, missing: bool) -> bool:
+    """Take a flag out of the parameters."""
+    value = parameters.pop(name, None)
+    if value is None:
+        return missing
     if not isinstance(value, bool):
         raise InvalidInputError(f"the parameter {name} is true or false", where=name)
     return value
@@ -223,7 +244,7 @@ def _header_length(request: Request) -> str | None:
 
 
 def _id(document: Mapping[str, Any]) -> str:
-    found = document.get("id", "")
+    found = _optional(document, "id", "")
     if not isinstance(found, str):
         raise InvalidInputError("the id is no text", where="id")
     return found
@@ -237,17 +258,23 @@ def _size(name: str, value: object, most: int) -> int:
 
 
 def _objects(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    found = document.get(key, [])
+    found = _optional(document, key, [])
     if not isinstance(found, list) or any(not isinstance(entry, dict) for entry in found):
         raise InvalidInputError(f"{key} is not a list of objects", where=key)
     return found
 
 
 def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
-    found = entry.get("parameters", {})
+    found = _optional(entry, "parameters", {})
     if not isinstance(found, dict):
         raise InvalidInputError("parameters is not an object", where="parameters")
-    return found
+    return dict(found)
+
+
+def _optional(entry: Mapping[str, Any], key: str, missing: Any) -> Any:
+    """A field that may be left out, or null as clients that fill every field send it."""
+    found = entry.get(key)
+    return missing if found is None else found
 
 
 def _name(entry: Mapping[str, Any], where: str) -> str:

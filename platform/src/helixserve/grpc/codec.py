@@ -8,6 +8,7 @@ from typing import Any
 from helix_lineage.typed import Tensor
 from helixserve import open_inference as protocol
 from helixserve import tensors as plain
+from helixserve import triton
 from helixserve.contract import Contract, Task
 from helixserve.core import Answer, Item
 from helixserve.errors import InvalidInputError
@@ -22,11 +23,6 @@ _CONTENTS = {
 
 FINAL = "triton_final_response"
 """The parameter of a stream's response that says whether it is its request's last."""
-EMPTY_FINAL = "triton_enable_empty_final_response"
-"""The parameter of a stream's request that asks for a last response without tensors, where there would be one.
-
-Here the last item itself is the last response, so there never is.
-"""
 
 
 def read(task: Task, request: pb.ModelInferRequest) -> list[Tensor]:
@@ -36,8 +32,7 @@ def read(task: Task, request: pb.ModelInferRequest) -> list[Tensor]:
         raise InvalidInputError(f"{len(raw)} raw contents for {len(request.inputs)} inputs", where="raw_input_contents")
     tensors = []
     for index, entry in enumerate(request.inputs):
-        if entry.parameters:
-            raise InvalidInputError(f"{entry.name}: parameters of a tensor are not served", where=entry.name[:80])
+        protocol.check_parameters(entry.name, _parameters(entry.parameters))
         if raw:
             if entry.HasField("contents"):
                 raise InvalidInputError(
@@ -46,6 +41,8 @@ def read(task: Task, request: pb.ModelInferRequest) -> list[Tensor]:
             tensors.append(protocol.from_raw(entry.name, entry.datatype, entry.shape, raw[index]))
         else:
             tensors.append(_from_contents(entry))
+    for output in request.outputs:
+        protocol.check_parameters(output.name, _parameters(output.parameters))
     return protocol.with_parameters(task, tensors, _parameters(request.parameters))
 
 
@@ -93,7 +90,7 @@ def metadata(contract: Contract, task: Task) -> pb.ModelMetadataResponse:
     return pb.ModelMetadataResponse(
         name=protocol.model_name(contract, task),
         versions=[contract.version],
-        platform=f"helix_{contract.runner}",
+        platform=triton.platform(contract),
         inputs=[kind(name=m.name, datatype=m.datatype, shape=m.shape) for m in protocol.inputs_of(task)],
         outputs=[kind(name=m.name, datatype=m.datatype, shape=m.shape) for m in protocol.outputs_of(task)],
     )
@@ -113,11 +110,10 @@ def _from_contents(entry: pb.ModelInferRequest.InferInputTensor) -> Tensor:
     return protocol.from_elements(entry.name, entry.datatype, entry.shape, list(getattr(entry.contents, field)))
 
 
-def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, plain.Scalar]:
+def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, plain.Scalar | None]:
+    """The parameters by name; one that holds nothing is what JSON calls null."""
     found: dict[str, Any] = {}
     for name, value in given.items():
         choice = value.WhichOneof("parameter_choice")
-        if choice is None:
-            raise InvalidInputError(f"parameter {name[:80]} is empty", where=name[:80])
-        found[name] = getattr(value, choice)
+        found[name] = None if choice is None else getattr(value, choice)
     return found

@@ -1,5 +1,8 @@
 """The gRPC door: Open Inference Protocol v2, gRPC health v1 and reflection, in the HTTP doors' process and event loop.
 
+A client may ping once a second, with or without calls: balancers and proxies between take a silent
+connection for a dead one.
+
 `ModelStreamInfer` is Triton's: many requests on one stream, answered in their order, an item a
 response as soon as it is recorded. An error is a response, too, and the stream goes on. A call
 that is cancelled, or past its deadline, stops computing.
@@ -15,14 +18,14 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from helixserve import open_inference as protocol
+from helixserve import triton
 from helixserve.connections import grpc_options
 from helixserve.contract import Task
 from helixserve.core import STALL_S
 from helixserve.errors import GoneError, HelixServeError, NotReadyError, TooLargeError
-from helixserve.grpc import codec
+from helixserve.grpc import codec, reflection
 from helixserve.grpc import open_inference_pb2 as pb
 from helixserve.grpc.malformed import RefuseMalformed, details
 from helixserve.observe.call import Call
@@ -35,6 +38,12 @@ _GRACE_S = 3600.0
 """How long accepted calls may take after TERM; an orchestrator's own limit is shorter."""
 _LAST_S = 1.0
 """How long an answer may take to leave once the last one is computed; what is still open then only watches."""
+_PINGS = (
+    # gRPC's own default is one ping in five minutes, and an end to the connection, with all its calls, at the third
+    # that comes sooner. Half a second, so that pings of one second that arrive bunched are no reason either.
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
+    ("grpc.http2.max_ping_strikes", 5),
+)
 _SLACK = 4
 """gRPC itself refuses messages beyond this many times the limit, with RESOURCE_EXHAUSTED; below, we say why."""
 
@@ -79,12 +88,13 @@ class GrpcDoor:
                 ("grpc.max_send_message_length", -1),
                 # Two processes on one port would split the calls between two shards unseen.
                 ("grpc.so_reuseport", 0),
+                *_PINGS,
                 *grpc_options(self._server.settings.client_s),
             ],
         )
         self._grpc.add_generic_rpc_handlers((self._handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+        reflection.enable(self._grpc, SERVICE, health.SERVICE_NAME)
         settings = self._server.settings
         self._grpc.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
         await self._health.tell()
@@ -119,6 +129,8 @@ class GrpcDoor:
             "ServerMetadata": (self._metadata, pb.ServerMetadataRequest),
             "ModelMetadata": (self._model_metadata, pb.ModelMetadataRequest),
             "ModelInfer": (self._infer, pb.ModelInferRequest),
+            "ModelConfig": (self._config, pb.ModelConfigRequest),
+            "RepositoryIndex": (self._index, pb.RepositoryIndexRequest),
         }
         served = {
             name: grpc.unary_unary_rpc_method_handler(
@@ -144,11 +156,21 @@ class GrpcDoor:
         return pb.ModelReadyResponse(ready=self._server.ready())
 
     async def _metadata(self, _: pb.ServerMetadataRequest, __: Any) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name="helix", version=self._server.contract.version)
+        # The binary data of the other extension is HTTP's; here every tensor may come raw.
+        extensions = ["model_configuration"]
+        return pb.ServerMetadataResponse(name="helix", version=self._server.contract.version, extensions=extensions)
 
     async def _model_metadata(self, request: pb.ModelMetadataRequest, _: Any) -> pb.ModelMetadataResponse:
         contract = self._server.contract
         return codec.metadata(contract, protocol.find_task(contract, request.name, request.version))
+
+    async def _config(self, request: pb.ModelConfigRequest, _: Any) -> pb.ModelConfigResponse:
+        contract = self._server.contract
+        task = protocol.find_task(contract, request.name, request.version)
+        return pb.ModelConfigResponse(config=triton.config(contract, task))
+
+    async def _index(self, request: pb.RepositoryIndexRequest, _: Any) -> pb.RepositoryIndexResponse:
+        return pb.RepositoryIndexResponse(models=triton.index(self._server, ready=request.ready))
 
     async def _infer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
         with self._server.observer.seen(Call("grpc", traceparent=_traceparent(context))) as call:
@@ -189,8 +211,6 @@ class GrpcDoor:
     async def _stream_one(self, request: pb.ModelInferRequest, context: Any, call: Call) -> None:
         contract, core = self._server.contract, self._server.core()
         task, wanted = self._read(request, call)
-        if codec.EMPTY_FINAL in request.parameters:
-            del request.parameters[codec.EMPTY_FINAL]
         tensors = codec.read(task, request)
         async with contextlib.aclosing(core.stream(task.name, tensors, call.request_id, call)) as items:
             async for item in items:
