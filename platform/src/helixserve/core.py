@@ -4,9 +4,9 @@ Doors hand in typed tensors and get an `Answer`, or a stream of items; either wa
 disk before it is given. The compute thread leaves the event loop free; the log has a thread of
 its own, so that requests share a group commit while the next one computes.
 
-A stream takes its turns item by item: while one is recorded and read, the next is computed, and no
-further one. So a slow reader holds neither the compute thread nor more than one item, and other
-requests are served between its items. A caller that goes away stops the computing of its request.
+Every request takes its turns item by item (`turns`). Of a stream, the next item is computed while one
+is recorded and read, and no further one: a slow reader holds neither the compute thread nor more than
+one item. A caller that goes away stops the computing of its request.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from helix_lineage.shard import Prediction
 from helix_lineage.typed import Tensor
 from helixserve.contract import Contract, Model, Task
 from helixserve.errors import BusyError, NotReadyError
 from helixserve.observe.call import Call
+from helixserve.turns import Turns
 from helixserve.work import Computed, Work
 
 QUEUE = 256
@@ -31,8 +31,6 @@ QUEUE = 256
 
 STALL_S = 20.0
 """How long the reader of a stream may take nothing before the door ends it: a place in the queue is not for keeping."""
-
-T = TypeVar("T")
 
 
 class Log(Protocol):
@@ -89,7 +87,7 @@ class Core:
         self._model = model
         self._log = log
         self._draw_seed = draw_seed or draw
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix="helix-compute")
+        self._turns = Turns()
         self._queue = self.contract.limits.get("queue", QUEUE)
         self._stopping = False
         self._left = asyncio.Event()
@@ -101,12 +99,15 @@ class Core:
         then nothing of the request is recorded. Recording that has begun ends.
         """
         work = Work(self._model, task, tensors, call or Call(request_id=request_id), self._draw_seed)
+        made: list[Computed] = []
         async with self._admitted():
             try:
-                made = await _on(self._compute, work.all)
+                while not work.finished:
+                    if (computed := await self._turn(work)) is not None:
+                        made.append(computed)
                 ids = await self._write(work, made)
             finally:
-                work.cancel()
+                self._leave(work)
         return Answer(work.task, request_id.hex(), work.seed, tuple(computed.item for computed in made), tuple(ids))
 
     async def stream(
@@ -119,17 +120,17 @@ class Core:
         """
         work = Work(self._model, task, tensors, call or Call(request_id=request_id), self._draw_seed)
         async with self._admitted():
-            ahead = _on(self._compute, work.step)
+            ahead: asyncio.Future[Computed | None] | None = self._turn(work)
             try:
-                while (made := await ahead) is not None:
-                    ahead = _on(self._compute, work.step)
+                while ahead is not None and (made := await ahead) is not None:
+                    ahead = None if work.finished else self._turn(work)
                     ids = await self._write(work, [made])
                     answer = Answer(work.task, request_id.hex(), work.seed, (made.item,), tuple(ids))
                     yield Item(answer, made.prediction.index, made.prediction.count)
             finally:
-                work.cancel()
-                ahead.cancel()
-                self._compute.submit(work.close)
+                if ahead is not None:
+                    ahead.cancel()
+                self._leave(work)
 
     async def close(self) -> None:
         """Refuse new requests and wait for those inside."""
@@ -137,7 +138,7 @@ class Core:
         while self.inside:
             self._left.clear()
             await self._left.wait()
-        await asyncio.to_thread(self._compute.shutdown)
+        await asyncio.to_thread(self._turns.close)
 
     @contextlib.asynccontextmanager
     async def _admitted(self) -> AsyncIterator[None]:
@@ -152,19 +153,23 @@ class Core:
             self.inside -= 1
             self._left.set()
 
+    def _turn(self, work: Work) -> asyncio.Future[Computed | None]:
+        """The request's next item, when its turn comes. What nobody awaits any more is no error."""
+        future = asyncio.wrap_future(self._turns.take(work.step, newcomer=not work.begun))
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return future
+
+    def _leave(self, work: Work) -> None:
+        """Let go of what the model holds for a request, in the thread that computes."""
+        work.cancel()
+        self._turns.take(work.close, newcomer=True)
+
     async def _write(self, work: Work, made: Sequence[Computed]) -> list[str]:
         began = work.call.now()
         ids = await self._log.append_soon([computed.prediction for computed in made])
         work.call.prediction_ids += ids
         work.call.spent("record", began, ids)
         return ids
-
-
-def _on(pool: Executor, function: Callable[[], T]) -> asyncio.Future[T]:
-    """Run in a pool. What nobody awaits any more is no error."""
-    future = asyncio.get_running_loop().run_in_executor(pool, function)
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future
 
 
 def draw() -> int:

@@ -62,14 +62,15 @@ class Work:
         """Compute nothing more."""
         self._cancelled = True
 
-    def all(self) -> list[Computed]:
-        """Every item. Raises HelixServeError; nothing else leaves here."""
-        try:
-            with self._guard():
-                self.call.spent("queue", self._queued_ns)
-                return list(iter(self._one, None))
-        finally:
-            self.close()
+    @property
+    def begun(self) -> bool:
+        """Whether it had a turn."""
+        return self._items is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item was given."""
+        return self.begun and self._done == self.count
 
     def step(self) -> Computed | None:
         """The next item; None after the last. Raises HelixServeError; nothing else leaves here."""
@@ -115,10 +116,9 @@ class Work:
     def _next(self, items: Iterator[tuple[Tensor, ...]]) -> Computed | None:
         began, started = self.call.now(), time.time_ns()
         given = next(items, None)
-        if (given is None) != (self._done == self.count):
-            gave = self._done if given is None else "more"
-            raise ContractError(f"the model gave {gave} items instead of {self.count}", where=self.task.name)
         if given is None:
+            if self._done != self.count:
+                raise ContractError(f"the model gave {self._done} items instead of {self.count}", where=self.task.name)
             return None
         item = check_item(self.task, given, self._first)
         self._first = self._first or item
@@ -134,6 +134,8 @@ class Work:
             started_ns=started,
             finished_ns=time.time_ns(),
         )
+        if self._done == self.count and next(items, None) is not None:
+            raise ContractError(f"the model gave more items instead of {self.count}", where=self.task.name)
         self.call.spent("compute", began)
         return Computed(item, prediction)
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 LAYERS = 3
 """Of the decoder; one `messages_<layer>`, `shared_<layer>` and `table_<layer>` each."""
 
-TOGETHER_DESIGNS, TOGETHER_RESIDUES = 64, 16384
-"""Most designs, and residues of all designs, that are decoded together: under a second of one core."""
+TOGETHER_DESIGNS, TOGETHER_RESIDUES = 16, 4096
+"""Most designs, and residues of all designs, that are decoded together: what another request waits for."""
 FIRST_DESIGNS = 8
 """Of a request, that are decoded together; then twice as many each time: a stream's reader sees some soon."""
 
