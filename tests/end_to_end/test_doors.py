@@ -62,6 +62,14 @@ def test_bad_input_is_refused_with_a_sentence_that_helps(
     assert says in response.text
 
 
+def test_a_client_that_fills_every_optional_field_with_null_is_answered(address: Address) -> None:
+    """As pydantic clients send it."""
+    tensor = {"name": "structure", "datatype": "BYTES", "shape": [1], "data": [UBIQUITIN], "parameters": None}
+    body = {"id": None, "parameters": None, "outputs": None, "inputs": [tensor]}
+    response = httpx.post(f"{address.http}/v2/models/proteinmpnn-design/infer", json=body, timeout=60)
+    assert response.status_code == 200, response.text
+
+
 def test_every_example_of_the_documentation_is_answered(address: Address) -> None:
     assert "proteinmpnn" in httpx.get(f"{address.http}/docs").text
     assert httpx.get(f"{address.http}/docs/page.js").status_code == 200

@@ -14,6 +14,7 @@ import pytest
 
 from helixserve.contract import Contract
 from helixserve.doors import docs
+from helixserve.errors import ContractError
 from tests.browser import Browser, Page, running
 from tests.helixserve import support
 from tests.helixserve.support import ROOT, Serving
@@ -78,6 +79,12 @@ def test_every_model_of_ours_has_an_example_of_every_task() -> None:
         assert set(made.document["examples"]) == set(made.tasks), path
         for task, example in made.document["examples"].items():
             assert set(example) <= set(made.tasks[task].inputs)
+
+
+def test_an_example_of_an_input_that_is_not_there_is_refused() -> None:
+    text = (support.TINY / "model.toml").read_text().replace("measure = { text =", "measure = { txt =")
+    with pytest.raises(ContractError, match=r"\[examples\] measure"):
+        docs.document(Contract.parse(text), {"/measure"})
 
 
 def complaints(page: Page, url: str) -> list[object]:

@@ -10,6 +10,7 @@ from typing import Any
 from helixserve import open_inference as protocol
 from helixserve import tensors as plain
 from helixserve.contract import Contract, Task
+from helixserve.errors import ContractError
 
 _TEXT = {"type": "string"}
 _RAW = {"type": "string", "format": "binary", "description": "The JSON, then the tensors that were asked for raw."}
@@ -73,10 +74,11 @@ def paths(contract: Contract) -> dict[str, dict[str, Any]]:
 
 
 def example(contract: Contract, task: Task) -> dict[str, Any] | None:
-    """The JSON request of a task that `[examples]` of the contract gives, or None."""
-    examples = contract.document.get("examples", {})
-    found = examples.get(task.name) if isinstance(examples, dict) else None
-    return found if isinstance(found, dict) else None
+    """The JSON request of a task that `[examples]` of the contract gives, or None. Raises ContractError."""
+    found = contract.document.get("examples", {}).get(task.name)
+    if found is not None and not (isinstance(found, dict) and set(found) <= set(task.inputs)):
+        raise ContractError("an example holds inputs of its task", where=f"model.toml [examples] {task.name}")
+    return found
 
 
 def refusals() -> dict[str, Any]:
