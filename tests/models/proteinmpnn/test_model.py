@@ -198,7 +198,7 @@ def test_bad_input_is_refused_with_its_field_and_a_sentence(
 
 
 def test_what_is_too_large_is_refused_as_such(model: ProteinMPNN, structures: Path) -> None:
-    large = (structures / "pdb2nwl-opm.pdb").read_text()
+    large = "\n".join([*whole("A-999"), *whole("A9999")])  # with the placeholders of the gap between them
     with pytest.raises(TooLargeError, match="at most 2000"):
         resolve(model, "score", structure=large)
     text = (structures / "pdb3enl.pdb").read_text()

@@ -126,8 +126,8 @@ class Directory:
         lost: list[StatementMissing] = []
         for entry in self._log.entries():
             _, body = entries.decode(entry)
-            bundle = self._log.statements(body.digest) if isinstance(body, entries.Statement) else None
             try:
+                bundle = self._log.statements(body.digest) if isinstance(body, entries.Statement) else None
                 self.book.apply(entry, bundle)
             except StatementMissing as error:
                 lost.append(error)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from helix_lineage import checkpoint, merkle, untrusted
 from helix_lineage.checkpoint import Checkpoint, raw_public_key, sign
 from helix_lineage.directory.entries import MAX_BUNDLE_BYTES, digest_of
-from helix_lineage.errors import DirectoryAway, DirectoryError, ShardError, TrustError
+from helix_lineage.errors import DirectoryAway, DirectoryError, ShardError, StatementMissing, TrustError
 from helix_lineage.shard import journal
 from helix_lineage.shard.files import (
     AppendFile,
@@ -133,12 +133,16 @@ class DirectoryLog:
         return untrusted.read(path, limit=MAX_TILE_BYTES)
 
     def statements(self, digest: bytes) -> bytes | None:
-        """A bundle that was kept; None when it is not there. Raises DirectoryAway."""
+        """A bundle that was kept; None when it is not there. Raises StatementMissing, DirectoryAway."""
         path = self._statement(digest)
         try:
             return untrusted.read(path, limit=MAX_BUNDLE_BYTES)
         except FileNotFoundError:
             return None
+        except untrusted.RefusedFile as error:
+            raise StatementMissing(
+                f"the bundle of a statement cannot be read: {error.strerror}", where=f"statement/{digest.hex()}"
+            ) from error
         except OSError as error:
             raise DirectoryAway(f"cannot read a statement: {error.strerror}", where=str(path)) from error
 

@@ -164,7 +164,12 @@ def _take(view: View, source: Source, entry: bytes, *, audited: bool) -> None:
     time_ns, body = decode(entry)
     bundle = None
     if isinstance(body, Statement):
-        bundle = bundles.own(body, source.read(f"v1/statements/{body.digest.hex()}"))
+        try:
+            found = source.read(f"v1/statements/{body.digest.hex()}")
+        except TrustError as error:
+            what = f"the bundle of a statement cannot be read: {error.what}"
+            raise StatementMissing(what, where=f"statement/{body.digest.hex()}") from error
+        bundle = bundles.own(body, found)
     if audited:
         try:
             _check(book, body, time_ns, bundle)
