@@ -14,6 +14,7 @@ from helixserve import tensors as typed
 from helixserve.contract import Contract
 from helixserve.errors import InvalidInputError, TooLargeError
 from proteinmpnn_model.model import ProteinMPNN
+from tests.models.proteinmpnn.test_structure import whole
 
 GOLDEN = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn" / "golden"
 UBIQUITIN = (GOLDEN / "1ubi.pdb").read_text()
