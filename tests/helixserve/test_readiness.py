@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -141,6 +142,18 @@ def test_loaded_files_name_modules_and_mapped_libraries() -> None:
     assert Path(readiness.__file__).resolve() in loaded
     assert any("libc.so" in path.name for path in loaded)
     assert any(path.name.startswith("_multiarray_umath") for path in loaded)
+
+
+def test_a_mapped_library_that_was_deleted_is_refused(place: Place) -> None:
+    """Whether it was the release's, nobody can say any more."""
+    gone = place.home / "gone.so"
+    gone.write_bytes(bytes(mmap.PAGESIZE))
+    settings = Settings.read(place.environment())
+    with gone.open("r+b") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ | mmap.PROT_EXEC):
+        gone.unlink()
+        with pytest.raises(NotReadyError, match="was deleted") as caught:
+            readiness.check_loaded(settings, map(Path, readiness.loaded_files(readiness.RealPaths())))
+        assert str(gone).startswith((caught.value.where or "")[:60])
 
 
 def test_real_paths_follow_links_of_folders_and_of_files(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from helix_lineage.errors import ShardError, TrustError
 from helix_lineage.shard.reader import Log
 from helixserve import receipts
-from helixserve.errors import ForbiddenError, UnauthenticatedError
+from helixserve.errors import ForbiddenError, NotReadyError, UnauthenticatedError
 from tests.clients import Address, by_json
 from tests.helixserve import support
 from tests.helixserve.support import Serving, serving
@@ -146,3 +147,15 @@ def test_the_list_is_read_again_and_a_broken_one_opens_nothing(tmp_path: Path) -
 def test_the_route_is_documented(giving: Serving) -> None:
     described = httpx.get(f"{giving.url}/docs.json").json()["paths"]["/v2/helix/receipts/{prediction_id}"]["get"]
     assert {"200", "401", "403", "404"} <= set(described["responses"])
+
+
+@pytest.mark.parametrize("error", [TrustError("no such key"), ShardError("torn"), OSError("gone")])
+def test_a_log_that_cannot_be_read_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(receipts, "_await_published", broken)
+    with pytest.raises(NotReadyError, match="the shard cannot be read"):
+        receipts.receipt(tmp_path, f"{'0' * 32}.0")

@@ -19,7 +19,7 @@ def test_the_docstring_names_every_variable_and_its_default() -> None:
     table = [line.split("|")[1:3] for line in (settings.__doc__ or "").splitlines() if line.startswith("| HELIX")]
     named = {name.strip(): default.strip() for name, default in table}
     assert Settings.read(named | {"HELIX_IMAGE_DIGEST": ""}) == Settings.read({})
-    assert len(named) == 15
+    assert len(named) == 17
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "65536", "-1", "٣"])
@@ -53,3 +53,10 @@ def test_origins_are_exact() -> None:
 def test_what_is_no_origin_is_refused(text: str) -> None:
     with pytest.raises(NotReadyError, match="HELIX_CORS_ORIGINS"):
         Settings.read({"HELIX_CORS_ORIGINS": text})
+
+
+@pytest.mark.parametrize("text", ["1Gi", "-1", "0", "1024", "٣" * 9])
+def test_a_malformed_memory_is_refused_naming_the_variable(text: str) -> None:
+    assert Settings.read({"HELIX_MEMORY_BYTES": "1073741824"}).memory == 1 << 30
+    with pytest.raises(NotReadyError, match="HELIX_MEMORY_BYTES"):
+        Settings.read({"HELIX_MEMORY_BYTES": text})

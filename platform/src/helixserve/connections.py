@@ -115,6 +115,9 @@ def grpc_options(client_s: float) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", int(client_s * 1000)),
         ("grpc.http2.settings_timeout", int(client_s * 1000)),
         ("grpc.max_concurrent_streams", STREAMS),
+        # What comes for a call that nobody reads yet stays this small: gRPC's own windows grow with the bandwidth.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 65536),
         ("grpc.max_allowed_incoming_connections", connection_limit()),
     ]
 

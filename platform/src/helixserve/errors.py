@@ -11,6 +11,7 @@ HelixServeError              500  INTERNAL             a fault of ours
 ├── ForbiddenError           403  PERMISSION_DENIED    this server gives that to nobody
 ├── GoneError                499  CANCELLED            the caller is gone, so the rest is not computed
 ├── BusyError                429  RESOURCE_EXHAUSTED   too many requests are waiting
+├── OverloadedError          503  RESOURCE_EXHAUSTED   there is no memory for the request now
 └── NotReadyError            503  UNAVAILABLE          the release is not verified, or the server is stopping
     └── UnrecordedError      503  UNAVAILABLE          the answer could not be written to the log, so it is withheld
 
@@ -111,6 +112,13 @@ class BusyError(HelixServeError):
     """Too many requests are waiting."""
 
     http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class OverloadedError(HelixServeError):
+    """There is no memory for the request now."""
+
+    http_status = 503
     grpc_status = "RESOURCE_EXHAUSTED"
 
 

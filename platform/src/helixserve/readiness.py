@@ -28,6 +28,11 @@ from helixserve.errors import NotReadyError
 from helixserve.image_files import Files, read_list
 from helixserve.settings import BUNDLE_BYTES, Settings
 
+_DELETED = " (deleted)"
+"""What /proc/self/maps adds to the path of a file that is no more (proc(5))."""
+_NO_FILES = ("/memfd:", "/dev/", "/SYSV")
+"""Memory that never was a file, which the kernel calls deleted too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -116,8 +121,12 @@ def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None, files
     real = RealPaths()
     own, root = str(settings.files), f"{settings.root.as_posix().rstrip('/')}/"
     for path in sorted(set(loaded_files(real) if loaded is None else map(str, loaded))):
-        if path.startswith(root) and path != own and os.path.isfile(path):
+        if not path.startswith(root) or path == own:
+            continue
+        if os.path.isfile(path):
             files.check(path)
+        elif path.endswith(_DELETED) and not path.startswith(_NO_FILES):
+            raise NotReadyError("this process has loaded a file that was deleted", where=path.removesuffix(_DELETED))
     for name, digests in sorted(imports.read_so_far().items()):
         path = real(name)
         # Found in the image, it must lie in the image: a link that leads out of it escapes nobody's eye.

@@ -19,11 +19,11 @@ import re
 import time
 from pathlib import Path
 
-from helix_lineage.errors import PredictionNotFound, ShardError
+from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
 from helix_lineage.receipt import make
 from helix_lineage.shard.header import parse_prediction_id
 from helix_lineage.shard.reader import Log
-from helixserve.errors import ForbiddenError, HelixServeError, InvalidInputError, NotFoundError, UnauthenticatedError
+from helixserve.errors import ForbiddenError, InvalidInputError, NotFoundError, NotReadyError, UnauthenticatedError
 
 VARIABLE = "HELIX_RECEIPT_TOKENS"
 _PUBLISH_S = 1.0
@@ -59,8 +59,8 @@ def receipt(log: Path, prediction: str) -> bytes:
         raise NotFoundError(
             "no such prediction here", where="prediction_id", fix="ask the server that holds its shard"
         ) from error
-    except (ShardError, OSError) as error:
-        raise HelixServeError(f"the shard cannot be read: {error}", where="log") from error
+    except (LineageError, OSError) as error:  # whatever is wrong with the log's files: a key of a release, too
+        raise NotReadyError(f"the shard cannot be read: {error}", where="log", fix="audit this log") from error
 
 
 def _await_published(log: Log, shard: str, sequence: int) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from helix_lineage.errors import LineageError
 from helixserve import machine, readiness
+from helixserve.budget import Budget, memory_bytes
 from helixserve.contract import Contract, load_class
 from helixserve.core import Core
 from helixserve.errors import HelixServeError, NotReadyError
@@ -48,6 +49,7 @@ class Server:
         """Told of every request."""
         self._info = {"model": contract.name}
         self._settings = settings
+        self._budget: Budget | None = None
         self._core: Core | None = None
         self._recorder: Recorder | None = None
         self._registrar: Registrar | None = None
@@ -63,6 +65,14 @@ class Server:
         if self._settings is None:
             self._settings = Settings.read()
         return self._settings
+
+    @property
+    def budget(self) -> Budget:
+        """What all endpoints together keep in memory. Raises NotReadyError for a malformed environment."""
+        if self._budget is None:
+            memory = memory_bytes(self.settings.memory)
+            self._budget = Budget(memory, self.contract.limits["request_bytes"])
+        return self._budget
 
     def core(self) -> Core:
         """What answers requests. Raises NotReadyError saying why there is nothing that may.

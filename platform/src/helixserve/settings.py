@@ -12,6 +12,7 @@
 | HELIX_LOG | /var/lib/helix/log | shards |
 | HELIX_IMAGE_DIGEST | | the image's digest as the scheduler claims it |
 | HELIX_CLIENT_SECONDS | 20 | how long a client may take to send a request, or to take an answer |
+| HELIX_MEMORY_BYTES | | the memory that the process may use; the cgroup's limit when missing, else 1 GiB |
 | HELIX_RECEIPT_TOKENS | | digests of the tokens that open receipts (see `receipts`); without it nobody gets one |
 | HELIX_CORS_ORIGINS | | web origins whose pages may ask, by commas, say `https://lab.example`; none when missing |
 | HELIX_LOG_FORMAT | json | `text` for people |
@@ -62,6 +63,8 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may read answers; exact ones, for `*` would be everybody."""
     log_format: str = "json"
+    memory: int | None = None
+    """Bytes that the process may use, where the cgroup doesn't say."""
     traced: bool = False
     """Whether OpenTelemetry's own variables name an endpoint."""
 
@@ -86,6 +89,7 @@ class Settings:
             receipt_tokens=_path(env, "HELIX_RECEIPT_TOKENS"),
             cors_origins=_origins(env, "HELIX_CORS_ORIGINS"),
             log_format=_one_of(env, "HELIX_LOG_FORMAT", ("json", "text")),
+            memory=_bytes(env, "HELIX_MEMORY_BYTES"),
             traced=any(env.get(name) for name in _ENDPOINTS),
         )
 
@@ -138,6 +142,13 @@ def _origins(env: Mapping[str, str], name: str) -> tuple[str, ...]:
         if re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text) is None:
             raise NotReadyError(f"{text!r} is no origin", where=name, fix="write scheme://host or scheme://host:port")
     return found
+
+
+def _bytes(env: Mapping[str, str], name: str) -> int | None:
+    text = env.get(name) or None
+    if text is not None and re.fullmatch("[1-9][0-9]{7,17}", text) is None:
+        raise NotReadyError(f"{text!r} is no number of bytes, or too few", where=name, fix="say 1073741824")
+    return None if text is None else int(text)
 
 
 def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:

@@ -128,7 +128,7 @@ class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
         observer = server.observer
         observer.configure(server.contract)
         limit = server.contract.limits["request_bytes"]
-        self.add_asgi_middleware(Gate, limit=limit, began=observer.began, ended=observer.ended)
+        self.add_asgi_middleware(Gate, limit=limit, budget=server.budget, began=observer.began, ended=observer.ended)
         app: Starlette = super().to_asgi(is_main=is_main)
         app.user_middleware = [entry for entry in app.user_middleware if entry.cls not in _LEFT_OUT]
         app.router.routes = [entry for entry in app.router.routes if getattr(entry, "name", "") not in _PAGES]

@@ -15,7 +15,8 @@ import gzip  # noqa: F401  # the example above
 import zlib
 from collections.abc import Mapping, Sequence
 
-from helixserve.errors import HelixServeError, InvalidInputError, MediaTypeError, TooLargeError
+from helixserve.budget import Hold
+from helixserve.errors import HelixServeError, InvalidInputError, MediaTypeError, OverloadedError, TooLargeError
 
 Headers = Mapping[str, Sequence[str]]
 
@@ -35,11 +36,13 @@ class Body:
     Args:
         headers: of the request; all values of each name.
         limit: largest body in bytes, before and after unpacking.
+        hold: counts what is kept; the caller gives it back when the request ends.
     """
 
-    def __init__(self, headers: Headers, limit: int) -> None:
+    def __init__(self, headers: Headers, limit: int, hold: Hold | None = None) -> None:
         self._headers = headers
         self._limit = limit
+        self._hold = hold
         self._chunks: list[bytes] = []
         self._came = self._held = 0
         self._refusal: HelixServeError | None = None
@@ -51,6 +54,11 @@ class Body:
         if any(_announces(length, limit) for length in headers.get("content-length", ())):
             self._refuse_size()
 
+    @property
+    def overloaded(self) -> bool:
+        """Whether there was no room for it; then an answer need not wait for its end."""
+        return isinstance(self._refusal, OverloadedError)
+
     def take(self, chunk: bytes) -> None:
         """The next bytes from the client."""
         self._came += len(chunk)
@@ -60,8 +68,8 @@ class Body:
             return
         try:
             self._keep(chunk if self._unpacker is None else self._unpacker.feed(chunk, self._limit - self._held + 1))
-        except InvalidInputError as error:
-            self._refusal = error
+        except (InvalidInputError, OverloadedError) as error:
+            self._refuse(error)
 
     def whole(self) -> bytes:
         """The whole body, unpacked. Raises HelixServeError for one that is not served."""
@@ -74,17 +82,23 @@ class Body:
         return b"".join(self._chunks)
 
     def _keep(self, data: bytes) -> None:
+        if self._hold is not None:
+            self._hold.grow(len(data))
         self._chunks.append(data)
         self._held += len(data)
         if self._held > self._limit:
             self._refuse_size()
 
     def _refuse_size(self) -> None:
-        self._chunks.clear()
         packed = "" if self._unpacker is None else ", or unpacks to more"
-        self._refusal = TooLargeError(
-            f"the body exceeds {self._limit} bytes{packed}", where="body", fix="send a smaller structure"
-        )
+        what = f"the body exceeds {self._limit} bytes{packed}"
+        self._refuse(TooLargeError(what, where="body", fix="send a smaller structure"))
+
+    def _refuse(self, error: HelixServeError) -> None:
+        self._chunks.clear()
+        if self._hold is not None:
+            self._hold.release()
+        self._refusal = error
 
 
 def check_media_type(headers: Headers) -> None:

@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
+from helixserve.budget import Budget, Hold
 from helixserve.doors.body import CODINGS, Body
-from helixserve.errors import FramingError, HelixServeError, MediaTypeError, TooLargeError
+from helixserve.errors import FramingError, HelixServeError, MediaTypeError, OverloadedError, TooLargeError
 from helixserve.observe.call import CANCELLED, INTERNAL, OK, Call
 
 Scope = MutableMapping[str, Any]
@@ -45,6 +46,7 @@ class Gate:
     Args:
         app: what to wrap.
         limit: largest body, in bytes.
+        budget: what the bodies of all requests together may take; unbounded when missing.
         began: told of each request before it is served.
         ended: told of each request that a door took, or that was refused here, when it has ended.
     """
@@ -54,11 +56,13 @@ class Gate:
         app: App,
         limit: int,
         *,
+        budget: Budget | None = None,
         began: Callable[[Call], None] = lambda _: None,
         ended: Callable[[Call], None] = lambda _: None,
     ) -> None:
         self._app = app
         self._limit = limit
+        self._budget = budget or Budget(1 << 60, limit)
         self._began, self._ended = began, ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,21 +80,25 @@ class Gate:
         CALL.set(call)
         self._began(call)
         try:
-            await self._serve(call, scope, headers, _Connection(receive, send, call.request_id))
+            with self._budget.hold() as hold:
+                await self._serve(call, scope, headers, hold, _Connection(receive, send, call.request_id))
         finally:
             if call.door:
                 call.end()
                 self._ended(call)
 
-    async def _serve(self, call: Call, scope: Scope, headers: Headers, connection: _Connection) -> None:
+    async def _serve(self, call: Call, scope: Scope, headers: Headers, hold: Hold, connection: _Connection) -> None:
         try:
-            connection.body = await self._body(headers, connection.incoming)
+            connection.body = await self._body(headers, hold, connection)
             async with connection.watched(scope):
                 await self._app(scope, connection.receive, connection.send)
         except HelixServeError as error:
             call.door, call.status = call.door or "http", error.grpc_status
             if not connection.started:
-                await refuse(error, connection.send)
+                early = isinstance(error, OverloadedError)
+                await refuse(error, connection.send, more=early)
+                if early:
+                    await self._drain(connection)
         except asyncio.CancelledError:
             call.status = CANCELLED
             raise
@@ -106,18 +114,31 @@ class Gate:
         elif connection.status >= 500 and call.status == OK:
             call.status = INTERNAL  # BentoML made an answer of an exception
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _drain(self, connection: _Connection) -> None:
+        """Throw away what still comes of a body that was refused before its end, and end the answer.
+
+        A connection that is closed over unread bytes takes the answer with it.
+        """
+        seen = 0
+        while seen <= self._limit and not connection.ended:
+            seen += len((await connection.incoming()).get("body", b""))
+        await connection.send({"type": "http.response.body", "body": b""})
+
+    async def _body(self, headers: Headers, hold: Hold, connection: _Connection) -> bytes:
         if "content-length" in headers and "transfer-encoding" in headers:
             # A proxy may believe the one and this server the other: a second request would be smuggled in between.
             raise FramingError("a body has a content-length or a transfer-encoding, not both", where="content-length")
-        body = Body(headers, self._limit)
+        for length in headers.get("content-length", ()):
+            if length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= self._limit:
+                self._budget.check(int(length), of=int(length))
+        body = Body(headers, self._limit, hold)
         seen = 0
         while seen <= _DRAIN * self._limit:
-            message = await receive()
+            message = await connection.incoming()
             chunk = message.get("body", b"")
             seen += len(chunk)
             body.take(chunk)
-            if message["type"] != "http.request" or not message.get("more_body", False):
+            if connection.ended or body.overloaded:
                 break
         return body.whole()
 
@@ -127,16 +148,18 @@ def error_body(error: HelixServeError) -> dict[str, Any]:
     return {"error": str(error), "where": error.where, "fix": error.fix}
 
 
-async def refuse(error: HelixServeError, send: Send) -> None:
-    """Answer with an error, outside of any framework."""
+async def refuse(error: HelixServeError, send: Send, *, more: bool = False) -> None:
+    """Answer with an error, outside of any framework; with `more` the answer's end is left to the caller."""
     body = json.dumps(error_body(error)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if isinstance(error, TooLargeError | FramingError):
+    if error.http_status in (429, 503):
+        headers.append((b"retry-after", b"1"))
+    if isinstance(error, TooLargeError | FramingError | OverloadedError):
         headers.append((b"connection", b"close"))
     if isinstance(error, MediaTypeError):
         headers.append((b"accept-encoding", ", ".join(CODINGS).encode()))
     await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 def _headers(scope: Scope) -> Headers:
@@ -151,7 +174,9 @@ class _Connection:
     """One request's side of the client: gives the body once, then a disconnect, and names the answer."""
 
     def __init__(self, receive: Receive, send: Send, request_id: bytes) -> None:
-        self.incoming = receive
+        self._receive = receive
+        self.ended = False
+        """Whether all of the body came, or nothing will."""
         self.body = b""
         self.started = self.answered = self.gone = False
         self.status = 0
@@ -160,11 +185,18 @@ class _Connection:
         self._given = False
         self._watcher: asyncio.Task[None] | None = None
 
+    async def incoming(self) -> Message:
+        """What comes from the client next."""
+        message = await self._receive()
+        self.ended = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
     async def receive(self) -> Message:
         """The body that was read already, whole; then whatever follows: a disconnect."""
         if not self._given:
             self._given = True
-            return {"type": "http.request", "body": self.body, "more_body": False}
+            body, self.body = self.body, b""  # kept by whoever parses it, and no longer
+            return {"type": "http.request", "body": body, "more_body": False}
         if self._watcher is None:
             return await self.incoming()
         await asyncio.shield(self._watcher)

@@ -1,11 +1,15 @@
-"""Messages that are no messages: INVALID_ARGUMENT with a sentence, where gRPC would say UNKNOWN.
+"""Messages are read when there is room for them; those that are none get INVALID_ARGUMENT with a sentence.
 
-gRPC's server parses a message before any handler sees it, and calls a failure its own fault. The
-interceptor parses instead, for every service on the port: inference, health, reflection.
+gRPC's server collects a message, however large, before any handler sees it, and parses it then,
+and calls a failure its own fault. The interceptor makes every handler one that reads for itself,
+for every service on the port (inference, health, reflection): a message of a call that nobody
+reads stays with the client.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,7 +17,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from helixserve.errors import HelixServeError, InvalidInputError
+from helixserve.budget import Budget, Hold
+from helixserve.errors import HelixServeError, InvalidInputError, OverloadedError
 
 _LONGEST_DETAILS = 2000
 """Bytes: a status travels in a header, percent-encoded to three times its size, and clients take 8 KiB of headers."""
@@ -23,8 +28,18 @@ _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 _Parse = Callable[[bytes], Any]
 
 
-class RefuseMalformed(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stub only
-    """Parses requests itself, and refuses those that cannot be parsed."""
+class ReadBounded(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stub only
+    """Reads and parses requests itself, and refuses those that cannot be parsed, or find no room.
+
+    Args:
+        budget: what all requests together may hold.
+        client_s: how long a call without a stream of requests may take to send its one, and to wait for its turn.
+    """
+
+    def __init__(self, budget: Budget, client_s: float) -> None:
+        self._budget = budget
+        self._client_s = client_s
+        self._streams = 0
 
     async def intercept_service(
         self,
@@ -36,8 +51,57 @@ class RefuseMalformed(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         if handler is None or handler.request_deserializer is None:
             return handler
         kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
-        inner = _strict(getattr(handler, kind), handler.request_deserializer, streaming=handler.request_streaming)
-        return handler._replace(request_deserializer=None, **{kind: inner})  # it is a named tuple
+        answering = "stream" if handler.response_streaming else "unary"
+        inner = self._bounded(getattr(handler, kind), handler.request_deserializer, streaming=handler.request_streaming)
+        # It is a named tuple.
+        changed = {kind: None, f"stream_{answering}": inner, "request_streaming": True}
+        return handler._replace(request_deserializer=None, **changed)
+
+    def _bounded(self, inner: Any, parse: _Parse, *, streaming: bool) -> Any:
+        """The handler `inner`, for streams of bytes; a generator stays one, for gRPC treats them differently."""
+        read = self._messages if streaming else self._message
+
+        async def answers(given: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+            async with read(given, parse, context) as request:
+                async for answer in inner(request, context):
+                    yield answer
+
+        async def answer(given: AsyncIterator[bytes], context: Any) -> Any:
+            async with read(given, parse, context) as request:
+                return await inner(request, context)
+
+        return answers if inspect.isasyncgenfunction(inner) else answer
+
+    @contextlib.asynccontextmanager
+    async def _message(self, given: AsyncIterator[bytes], parse: _Parse, context: Any) -> AsyncIterator[Any]:
+        """The one message of a call, read in its turn."""
+        with self._budget.hold() as hold:
+            try:
+                async with asyncio.timeout(self._client_s), self._budget.reading:
+                    data = await anext(given, b"")
+            except TimeoutError:
+                error = OverloadedError("the message did not come in time", where="message", fix="retry in a second")
+                await _abort(error, context)
+            yield await _parsed(parse, data, hold, context)
+
+    @contextlib.asynccontextmanager
+    async def _messages(self, given: AsyncIterator[bytes], parse: _Parse, context: Any) -> AsyncIterator[Any]:
+        """The messages of a stream; each is held until the next one is asked for."""
+
+        async def parsed(hold: Hold) -> AsyncIterator[Any]:
+            async for data in given:
+                yield await _parsed(parse, data, hold, context)
+                hold.release()
+
+        if self._streams >= self._budget.streams:
+            what = f"{self._streams} streams are open already"
+            await _abort(OverloadedError(what, where="stream", fix="close one, or retry in a second"), context)
+        self._streams += 1
+        try:
+            with self._budget.hold() as hold:
+                yield parsed(hold)
+        finally:
+            self._streams -= 1
 
 
 def details(error: HelixServeError) -> str:
@@ -45,29 +109,16 @@ def details(error: HelixServeError) -> str:
     return str(error).encode()[:_LONGEST_DETAILS].decode(errors="ignore")
 
 
-def _strict(inner: Any, parse: _Parse, *, streaming: bool) -> Any:
-    """The handler `inner`, for bytes; a generator stays one, for gRPC treats them differently."""
-
-    async def messages(given: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
-        async for data in given:
-            yield await _parsed(parse, data, context)
-
-    async def read(given: Any, context: Any) -> Any:
-        return messages(given, context) if streaming else await _parsed(parse, given, context)
-
-    async def answers(given: Any, context: Any) -> AsyncIterator[Any]:
-        async for answer in inner(await read(given, context), context):
-            yield answer
-
-    async def answer(given: Any, context: Any) -> Any:
-        return await inner(await read(given, context), context)
-
-    return answers if inspect.isasyncgenfunction(inner) else answer
-
-
-async def _parsed(parse: _Parse, data: bytes, context: Any) -> Any:
+async def _parsed(parse: _Parse, data: bytes, hold: Hold, context: Any) -> Any:
     try:
+        hold.grow(len(data))
         return parse(data)
+    except OverloadedError as refusal:
+        await _abort(refusal, context)
     except DecodeError:
         error = InvalidInputError("the message cannot be parsed", where="message", fix="send protobuf of the .proto")
-        await context.abort(grpc.StatusCode[error.grpc_status], details(error))
+        await _abort(error, context)
+
+
+async def _abort(error: HelixServeError, context: Any) -> None:
+    await context.abort(grpc.StatusCode[error.grpc_status], details(error))

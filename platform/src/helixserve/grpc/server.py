@@ -21,13 +21,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from helixserve import open_inference as protocol
 from helixserve import triton
+from helixserve.budget import FRAMING
 from helixserve.connections import grpc_options
 from helixserve.contract import Task
 from helixserve.core import STALL_S
 from helixserve.errors import GoneError, HelixServeError, NotReadyError, TooLargeError
 from helixserve.grpc import codec, reflection
 from helixserve.grpc import open_inference_pb2 as pb
-from helixserve.grpc.malformed import RefuseMalformed, details
+from helixserve.grpc.malformed import ReadBounded, details
 from helixserve.observe.call import Call
 from helixserve.server import Server
 
@@ -44,8 +45,6 @@ _PINGS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 5),
 )
-_SLACK = 4
-"""gRPC itself refuses messages beyond this many times the limit, with RESOURCE_EXHAUSTED; below, we say why."""
 
 Handler = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Any]]
 
@@ -82,9 +81,10 @@ class GrpcDoor:
         """Listen; until the server is ready, health says NOT_SERVING. Raises RuntimeError when the port is taken."""
         limit = self._server.contract.limits["request_bytes"]
         self._grpc = grpc.aio.server(
-            interceptors=[RefuseMalformed()],
+            interceptors=[ReadBounded(self._server.budget, self._server.settings.client_s)],
             options=[
-                ("grpc.max_receive_message_length", _SLACK * limit),
+                # gRPC refuses a larger one when it has read its length, with RESOURCE_EXHAUSTED; below, we say why.
+                ("grpc.max_receive_message_length", limit + FRAMING),
                 ("grpc.max_send_message_length", -1),
                 # Two processes on one port would split the calls between two shards unseen.
                 ("grpc.so_reuseport", 0),
