@@ -222,3 +222,23 @@ def test_the_memory_is_what_the_setting_or_the_cgroup_says(tmp_path: Path) -> No
     assert memory_bytes(None, tmp_path) == 3 << 30
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_bytes(None, tmp_path) == 2 << 30
+
+
+def test_calls_that_never_send_their_message_keep_health_from_nobody(tiny: Serving) -> None:
+    """They wait for their turn among themselves; the planted fault is one kind of turn for all calls."""
+    gone = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        gone.wait()
+        yield from ()
+
+    with grpc.insecure_channel(tiny.grpc) as channel:
+        ask = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+        silent = [ask.future(nothing(), timeout=60) for _ in range(16)]
+        try:
+            for method in ("/grpc.health.v1.Health/Check", "/inference.GRPCInferenceService/ServerLive"):
+                assert channel.unary_unary(method)(b"", timeout=10) == b"\x08\x01"
+        finally:
+            gone.set()
+            for call in silent:
+                call.cancel()

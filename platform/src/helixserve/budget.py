@@ -61,8 +61,11 @@ class Budget:
         self.size = max(memory // 12, largest + 2 * SMALL)
         """Bodies and messages that came. A request's copies while it is parsed come on top, so it is a small part."""
         message = largest + FRAMING
-        self.reading = asyncio.Semaphore(max(2, memory // 16 // message))
-        """Calls whose message gRPC may be collecting; its size is known only when it is there."""
+        turns = max(2, memory // 16 // message)
+        self.reading = asyncio.Semaphore(turns)
+        """Calls for answers whose message gRPC may be collecting; its size is known only when it is there."""
+        self.asking = asyncio.Semaphore(turns)
+        """The same of all other calls (health, metadata), which must not wait for those."""
         self.streams = max(2, memory // 8 // message)
         """Open gRPC streams: each may send a message at any time."""
 

@@ -68,9 +68,13 @@ class Server:
 
     @property
     def budget(self) -> Budget:
-        """What all endpoints together keep in memory. Raises NotReadyError for a malformed environment."""
+        """What all endpoints together keep in memory."""
         if self._budget is None:
-            memory = memory_bytes(self.settings.memory)
+            try:
+                configured = self.settings.memory
+            except NotReadyError:  # what is wrong with the environment is said at every endpoint
+                configured = None
+            memory = memory_bytes(configured)
             self._budget = Budget(memory, self.contract.limits["request_bytes"])
         return self._budget
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -23,6 +24,8 @@ from helixserve.errors import HelixServeError, InvalidInputError, OverloadedErro
 _LONGEST_DETAILS = 2000
 """Bytes: a status travels in a header, percent-encoded to three times its size, and clients take 8 KiB of headers."""
 
+_INFER = "Infer"
+"""How the methods end that ask for answers (ModelInfer, ModelStreamInfer)."""
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 _Parse = Callable[[bytes], Any]
@@ -52,14 +55,15 @@ class ReadBounded(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # gene
             return handler
         kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
         answering = "stream" if handler.response_streaming else "unary"
-        inner = self._bounded(getattr(handler, kind), handler.request_deserializer, streaming=handler.request_streaming)
+        turns = self._budget.reading if handler_call_details.method.endswith(_INFER) else self._budget.asking
+        read = self._messages if handler.request_streaming else partial(self._message, turns)
+        inner = self._bounded(getattr(handler, kind), handler.request_deserializer, read)
         # It is a named tuple.
         changed = {kind: None, f"stream_{answering}": inner, "request_streaming": True}
         return handler._replace(request_deserializer=None, **changed)
 
-    def _bounded(self, inner: Any, parse: _Parse, *, streaming: bool) -> Any:
+    def _bounded(self, inner: Any, parse: _Parse, read: Callable[..., Any]) -> Any:
         """The handler `inner`, for streams of bytes; a generator stays one, for gRPC treats them differently."""
-        read = self._messages if streaming else self._message
 
         async def answers(given: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
             async with read(given, parse, context) as request:
@@ -73,11 +77,13 @@ class ReadBounded(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # gene
         return answers if inspect.isasyncgenfunction(inner) else answer
 
     @contextlib.asynccontextmanager
-    async def _message(self, given: AsyncIterator[bytes], parse: _Parse, context: Any) -> AsyncIterator[Any]:
+    async def _message(
+        self, turns: asyncio.Semaphore, given: AsyncIterator[bytes], parse: _Parse, context: Any
+    ) -> AsyncIterator[Any]:
         """The one message of a call, read in its turn."""
         with self._budget.hold() as hold:
             try:
-                async with asyncio.timeout(self._client_s), self._budget.reading:
+                async with asyncio.timeout(self._client_s), turns:
                     data = await anext(given, b"")
             except TimeoutError:
                 error = OverloadedError("the message did not come in time", where="message", fix="retry in a second")
