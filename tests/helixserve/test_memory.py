@@ -224,7 +224,7 @@ def test_the_memory_is_what_the_setting_or_the_cgroup_says(tmp_path: Path) -> No
     assert memory_bytes(None, tmp_path) == 2 << 30
 
 
-def test_calls_that_never_send_their_message_keep_health_from_nobody(tiny: Serving) -> None:
+def test_calls_that_never_send_their_message_keep_health_from_nobody(tmp_path: Path) -> None:
     """They wait for their turn among themselves; the planted fault is one kind of turn for all calls."""
     gone = threading.Event()
 
@@ -232,7 +232,7 @@ def test_calls_that_never_send_their_message_keep_health_from_nobody(tiny: Servi
         gone.wait()
         yield from ()
 
-    with grpc.insecure_channel(tiny.grpc) as channel:
+    with bounded(tmp_path) as server, grpc.insecure_channel(server.grpc) as channel:
         ask = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
         silent = [ask.future(nothing(), timeout=60) for _ in range(16)]
         try:
