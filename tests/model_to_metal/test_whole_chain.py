@@ -338,7 +338,7 @@ def test_fifty_thousand_random_mutations_and_none_is_believed(whole: Whole, veri
     [
         ("helix_lineage.merkle.verify_inclusion", lambda *_: True, "proof"),
         ("helix_lineage.trust.TrustedKey.verifies", lambda *_: True, "provenance"),
-        ("helix_lineage.replay.images._hash", lambda path: "sha256:" + path.name, "layer"),
+        ("helix_lineage.untrusted.file_digest", lambda path: "sha256:" + path.name, "layer"),
         ("model_to_metal.verify._dependencies", lambda *_: [], "provenance"),
         ("model_to_metal.verify._verdicts", lambda *_: [], "test-result"),
     ],

@@ -53,6 +53,13 @@ class InferRequest:
 
 def application(server: Server) -> Starlette:
     """The ASGI application of one server's tasks."""
+    app = Starlette(routes=[Route(RECEIPTS, guarded(giver(server))), *_server_routes(server), *_model_routes(server)])
+    speak_json(app)
+    return app
+
+
+def _server_routes(server: Server) -> list[Route]:
+    """What is asked of the server as a whole."""
 
     async def metadata(_: Request) -> Response:
         return JSONResponse(
@@ -66,6 +73,24 @@ def application(server: Server) -> Starlette:
         server.check_ready()
         return JSONResponse({"ready": True})
 
+    async def index(request: Request) -> Response:
+        body = await request.body()
+        document = read_json(body) if body else {}
+        if not isinstance(document, dict):
+            raise InvalidInputError("the body is not a JSON object", where="body")
+        return JSONResponse(triton.index(server, ready=_flag(document, "ready", missing=False)))
+
+    return [
+        Route("/v2", guarded(metadata)),
+        Route("/v2/health/live", guarded(live)),
+        Route("/v2/health/ready", guarded(ready)),
+        Route("/v2/repository/index", guarded(index), methods=["POST"]),
+    ]
+
+
+def _model_routes(server: Server) -> list[Route]:
+    """What is asked of one task, which is a model to this protocol; a version is taken and changes nothing."""
+
     async def model_metadata(request: Request) -> Response:
         return JSONResponse(describe(server, _task(server, request)))
 
@@ -77,13 +102,6 @@ def application(server: Server) -> Starlette:
     async def config(request: Request) -> Response:
         return JSONResponse(triton.config(server.contract, _task(server, request)))
 
-    async def index(request: Request) -> Response:
-        body = await request.body()
-        document = read_json(body) if body else {}
-        if not isinstance(document, dict):
-            raise InvalidInputError("the body is not a JSON object", where="body")
-        return JSONResponse(triton.index(server, ready=_flag(document, "ready", missing=False)))
-
     async def infer(request: Request) -> Response:
         call = CALL.get()
         call.door = "oip-http"
@@ -94,13 +112,7 @@ def application(server: Server) -> Starlette:
         wanted = parse(task, await request.body(), _header_length(request), nesting)
         return render(server, wanted, await core.infer(task.name, wanted.tensors, call.request_id, call))
 
-    routes = [
-        Route(RECEIPTS, guarded(giver(server))),
-        Route("/v2", guarded(metadata)),
-        Route("/v2/health/live", guarded(live)),
-        Route("/v2/health/ready", guarded(ready)),
-        Route("/v2/repository/index", guarded(index), methods=["POST"]),
-    ]
+    routes: list[Route] = []
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             Route(path, guarded(model_metadata)),
@@ -108,9 +120,7 @@ def application(server: Server) -> Starlette:
             Route(f"{path}/config", guarded(config)),
             Route(f"{path}/infer", guarded(infer), methods=["POST"]),
         ]
-    app = Starlette(routes=routes)
-    speak_json(app)
-    return app
+    return routes
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
