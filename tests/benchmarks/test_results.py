@@ -37,7 +37,7 @@ def test_the_readme_shows_the_committed_results() -> None:
 def test_a_readme_that_shows_other_figures_is_found() -> None:
     """The planted fault."""
     readme = results.with_table(f"# x\n{results.BEGIN}{results.END}\n", [RESULT])
-    assert "| how long? | 1 ms | 2 ms, them | 2 (**short**) | 3 |" in readme
+    assert "| how long? | 1 ms | 2 ms, them | 2 (**short**) | 3 | 2 cores of p, c |" in readme
     edited = readme.replace("| 1 ms", "| 0.1 ms")
     assert results.with_table(edited, [RESULT]) == readme != edited
 
