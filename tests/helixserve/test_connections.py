@@ -169,6 +169,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.alone  # on a busy machine one run of five waits too long: the kernel drops a newcomer's first packets
 def test_thousands_of_idle_connections_leave_room_for_a_request(place: Place) -> None:
     """Patience is long here, so that only the limit on connections helps."""
     limited = [
