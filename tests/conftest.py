@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
 from tests import skips
 
+HERE = Path(__file__).resolve().parent
 STRICT = "--strict-skips"
 
 
@@ -40,7 +42,7 @@ def pytest_make_collect_report(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, a file's tests share one and its fixtures; what is marked `spread` goes to any."""
-    for item in items:
+    for item in (item for item in items if item.path.is_relative_to(HERE)):
         # The Nix build environment has no workers to share tests.
         if item.config.pluginmanager.hasplugin("xdist") and item.get_closest_marker("spread") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
