@@ -51,7 +51,10 @@ def obtain(digest: str, repository: str, registry: str, images: Path) -> Unpacke
     """
     folder = images / check_digest(digest).removeprefix("sha256:")
     if not folder.is_dir():
-        images.mkdir(parents=True, exist_ok=True)
+        try:
+            images.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReplayError(f"there is no place for images: {error.strerror}", where=str(images)) from error
         with tempfile.TemporaryDirectory(dir=images, prefix=".pull-") as work:
             _pull(digest, f"{registry}/{repository}@{digest}", registry, Path(work))
             try:
