@@ -97,9 +97,8 @@ def _pull(digest: str, reference: str, registry: str, work: Path) -> None:
              f"docker://{reference}", f"oci:{layout}:image"]
         )  # fmt: skip
     except ReplayError as error:
-        raise ReplayError(
-            f"cannot pull the image: {error.what}", where=reference, fix="helix-lineage replay ID --registry HOST:PORT"
-        ) from error
+        what = f"cannot pull the image: {process.last_words(error.what)}"
+        raise ReplayError(what, where=reference, fix="helix-lineage replay ID --registry HOST:PORT") from error
     manifest, config = check_layout(layout, digest)
     image.mkdir()
     (image / "manifest.json").write_bytes(manifest)
