@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from helix_lineage import connections
 from helix_lineage.connections import BACKLOG, QUEUE, BoundedProtocol, LongQueueLoop
 
 BURST = 300
@@ -103,3 +104,9 @@ def test_each_newcomer_of_a_burst_makes_another_leave(monkeypatch: pytest.Monkey
         assert Counted.most < Counted.highest <= Counted.most + 3 * BACKLOG
         loop.run_until_complete(asyncio.sleep(0.1))
         assert Counted.now == Counted.most
+
+
+def test_file_descriptors_are_left_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, expected in ((1024, 384), (1 << 20, connections.CONNECTIONS), (64, 16), (-1, connections.CONNECTIONS)):
+        monkeypatch.setattr(connections.resource, "getrlimit", lambda _, soft=soft: (soft, soft))
+        assert connections.connection_limit() == expected

@@ -16,7 +16,6 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from helixserve import connections
 from tests.helixserve.support import Place, Serving, serving
 
 CLIENT_S = 2
@@ -215,9 +214,3 @@ def test_idle_grpc_streams_hold_up_neither_calls_nor_the_end(place: Place) -> No
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < 30  # the streams are idle for ever
-
-
-def test_file_descriptors_are_left_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    for soft, expected in ((1024, 384), (1 << 20, connections.CONNECTIONS), (64, 16), (-1, connections.CONNECTIONS)):
-        monkeypatch.setattr(connections.resource, "getrlimit", lambda _, soft=soft: (soft, soft))
-        assert connections.connection_limit() == expected
