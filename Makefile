@@ -7,7 +7,7 @@ SHELL := bash
 BIN := .helix/venv/bin
 # A skip that tests/skips.toml does not list fails; the slowest tests are named.
 PYTEST := $(BIN)/python -m pytest --timeout=900 --strict-skips --durations=15 --durations-min=5
-# Two processes, a file's tests in one of them (tests/conftest.py); what is marked `alone` follows by itself.
+# Two processes, a file's tests in one of them (tests/conftest.py).
 PARALLEL := -n 2 --dist loadgroup
 FAST := not slow and not long and not torch
 export HELIX_STATE := $(CURDIR)/.helix
@@ -53,8 +53,7 @@ test-lineage: setup-tests fetch  ## Tests of the Reproducibility Engine; every b
 	$(PYTEST) $(PARALLEL) --cov -m "$(FAST)" tests/helix_lineage
 
 test-fast: setup-tests fetch  ## All other tests that need no image
-	$(PYTEST) $(PARALLEL) -m "$(FAST) and not alone" --ignore=tests/helix_lineage tests
-	$(PYTEST) -m "$(FAST) and alone" --ignore=tests/helix_lineage tests
+	$(PYTEST) $(PARALLEL) -m "$(FAST)" --ignore=tests/helix_lineage tests
 
 test-built: setup-tests fetch  ## test-torch and test-slow side by side
 	@$(MAKE) --no-print-directory -j2 test-torch test-slow

@@ -144,7 +144,9 @@ def test_replay_without_an_image_says_so(world: World, line: Line) -> None:
     names = world.shard([request()])
     answer = line("replay", names[0], *_where(world), "--registry", "127.0.0.1:1", "--images", world.root / "images")
     assert answer.code == 2
-    assert "skopeo failed" in answer.err
+    assert "could not be replayed" in answer.out
+    assert "the image cannot be used: cannot pull the image: " in answer.out
+    assert "--registry HOST:PORT" in answer.out
     assert "name predictions, or say --all" in line("replay", *_where(world)).err
 
 

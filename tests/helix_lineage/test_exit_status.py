@@ -17,9 +17,10 @@ from helix_lineage.receipt import make
 from helix_lineage.replay import executor
 from helix_lineage.replay.images import UnpackedImage
 from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.shard.payload_reader import erase
 from tests.helix_lineage.directory.support import submit
 from tests.helix_lineage.page.worlds import Promoted, edit_entry, promoted
-from tests.helix_lineage.support import Signer
+from tests.helix_lineage.support import Signer, World, request
 
 ROOT = Path(__file__).resolve().parents[2]
 Words = list[str | Path]
@@ -215,6 +216,47 @@ def test_each_cell(
         assert said.out if status < 2 else said.out + said.err
         assert answered([*words, "--json"], monkeypatch) == status
         json.loads(capsys.readouterr().out)
+
+
+def test_replay_of_all_goes_on_after_a_shard_or_an_image_that_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Planted: one shard without its journal, one with another entry, one whose prediction was erased, one whole."""
+    (lost,), (edited,), (erased,), whole = (world.shard([request(count=count)]) for count in (1, 1, 1, 2))
+    folders = {name: world.log.find(name)[0].folder for name in (lost, edited, erased)}
+    folders[lost].journal.unlink()
+    for path in (folders[edited].root / "tile/0").rglob("*"):
+        if path.is_file():
+            path.write_bytes(bytes(len(path.read_bytes())))
+    erase(folders[erased], 1, link=True)
+    stored = {name: world.log.find(name)[0].payload(int(name.partition(".")[2])).output for name in whole}
+    monkeypatch.setattr(executor, "obtain", lambda *_: UnpackedImage(world.root, {}))
+    monkeypatch.setattr(executor, "check_files", lambda *_: [])
+    monkeypatch.setattr(executor, "run_in_image", lambda *_: ("x86-64-v4", list(stored.values())))
+    (world.root / "trust.json").write_bytes(world.signer.trust_json())
+    words: Words = ["replay", "--all", "--log", world.log_dir, "--trust", world.root / "trust.json"]
+    words += ["--images", world.root / "images"]
+    assert answered([*words, "--json"], monkeypatch) == 2
+    found = {item["id"]: item for item in json.loads(capsys.readouterr().out)}
+    assert set(found) == {folders[lost].id, edited, erased, *whole}
+    assert [found[name]["outcome"] for name in whole] == ["same-bytes"] * 2, found
+    for name, reason in (
+        (folders[lost].id, "the shard cannot be read: "),
+        (edited, "the entry is not the one under the signed checkpoint"),
+        (erased, "the input was erased"),
+    ):
+        (why,) = found[name]["differences"]
+        assert (found[name]["outcome"], why["factor"]) == ("not-replayed", "error")
+        assert reason in why["detail"]
+    assert answered(words, monkeypatch) == 2
+    assert "2 of 5 predictions replayed to the same bytes" in capsys.readouterr().out
+
+    def away(*_: object) -> UnpackedImage:
+        raise ReplayError("planted")
+
+    monkeypatch.setattr(executor, "obtain", away)
+    assert answered([*words, "--json"], monkeypatch) == 2
+    assert len(json.loads(capsys.readouterr().out)) == 5
 
 
 def test_a_fault_of_ours_does_not_read_as_no(

@@ -21,6 +21,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 _DISTRIBUTIONS = {"cbor2", "cryptography", "jinja2", "markupsafe", "rfc8785", "rich", "typer", "zstandard"}
 _EXTRA = {"httpx", "starlette", "uvicorn"}
 """What running a directory or talking to one needs: the optional part, imported only then."""
+_BROUGHT = {"h11"}
+"""What uvicorn always brings: the states that its HTTP/1.1 connections are in."""
 
 
 def _imports(path: Path) -> set[str]:
@@ -35,7 +37,7 @@ def _imports(path: Path) -> set[str]:
 
 def test_it_imports_what_it_declares_and_nothing_else() -> None:
     imported = {name for path in MODULES for name in _imports(path)}
-    assert imported - set(sys.stdlib_module_names) - {"helix_lineage"} == _DISTRIBUTIONS | _EXTRA
+    assert imported - set(sys.stdlib_module_names) - {"helix_lineage"} == _DISTRIBUTIONS | _EXTRA | _BROUGHT
     project = tomllib.loads((ROOT / "lineage/pyproject.toml").read_text())["project"]
     assert {re.split("[>=<]", text)[0] for text in project["dependencies"]} == _DISTRIBUTIONS
     assert {re.split("[>=<]", text)[0] for text in project["optional-dependencies"]["directory"]} == _EXTRA
@@ -43,7 +45,7 @@ def test_it_imports_what_it_declares_and_nothing_else() -> None:
 
 def test_the_command_line_needs_no_optional_part() -> None:
     """An auditor's machine: the whole command line is loaded, and a folder's directory read, without any of it."""
-    code = f"import sys, helix_lineage.cli\nprint(sorted({_EXTRA} & set(sys.modules)))"
+    code = f"import sys, helix_lineage.cli\nprint(sorted({_EXTRA | _BROUGHT} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

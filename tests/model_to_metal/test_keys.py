@@ -15,8 +15,9 @@ from helix_lineage.directory.service import load_key, origin_of
 from helix_lineage.errors import DirectoryError
 from helix_lineage.paths import State
 from helix_lineage.trust import ED25519, Trust
-from model_to_metal import keys
-from model_to_metal.errors import KeysError
+from model_to_metal import keys, tools
+from model_to_metal.errors import AttestError, KeysError
+from model_to_metal.signing import Pen
 
 
 def test_keys_are_private_and_the_trust_root_names_them(state: State) -> None:
@@ -159,3 +160,23 @@ def test_another_kind_of_key_is_refused(key: ec.EllipticCurvePrivateKey | ed2551
             keys.describe(pem, ED25519)
     with pytest.raises(KeysError, match="not a public key"):
         keys.describe(b"garbage")
+
+
+def test_what_cosign_says_becomes_a_sentence_with_its_last_line(signing: State, tmp_path: Path) -> None:
+    """Its words as they are: warnings, the error twice, and a command line of ours."""
+    cosign, absent = tools.ensure("cosign", signing), str(tmp_path / "absent.key")
+    root, now = Trust.load(signing.trust), datetime.now(UTC)
+    with pytest.raises(KeysError) as unread:
+        keys.elsewhere(absent, cosign, root, role=keys.PROMOTER, now=now)
+    assert str(unread.value) == (
+        f"cosign cannot read the promoter's key: open {absent}: no such file or directory ({absent}); "
+        "name a key that cosign reaches from here: a file, or the address of a KMS that you are logged in to"
+    )
+    with pytest.raises(AttestError) as unsigned:
+        Pen(cosign, keys.Signer(absent, "", "laptop")).statement(b"{}")
+    assert unsigned.value.what.startswith(f"cosign could not sign with the key {absent}: ")
+    assert "error during command execution" not in str(unsigned.value)
+    assert unsigned.value.raw is not None
+    assert "error during command execution" in unsigned.value.raw
+    with pytest.raises(KeysError, match="cosign cannot make the revoker's keys: "):
+        keys._generate(Path("/bin/false"), signing, keys.REVOKER)

@@ -18,7 +18,7 @@ from helix_lineage.trust import Trust
 from model_to_metal import differences, fetch, rebuilding, registry
 from model_to_metal.attest import attest_image
 from model_to_metal.checkout import Checkout
-from model_to_metal.errors import CheckoutError, ImageError, NixError, PipelineError
+from model_to_metal.errors import CheckoutError, ImageError, NixError
 from model_to_metal.nix import Store
 from model_to_metal.oci import Client, Image
 from model_to_metal.rebuilding import Released
@@ -214,5 +214,7 @@ def test_the_released_image_comes_from_the_registry_and_is_hashed(
     manifest = json.loads((blobs / digest.removeprefix("sha256:")).read_bytes())
     layer = blobs / manifest["layers"][0]["digest"].removeprefix("sha256:")
     layer.write_bytes(layer.read_bytes()[::-1])
-    with pytest.raises(PipelineError):
+    with pytest.raises(ImageError, match="the released image cannot be copied from the registry: ") as caught:
         rebuilding.from_registry(asked, signing)(tmp_path / "spoilt")
+    assert "level=fatal" not in str(caught.value)  # which is how skopeo says it
+    assert str(caught.value).endswith(f"run: helix verify {registry.repository('tiny')}@{digest}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 from helix_lineage.errors import ReplayError
 
 _TAIL = 2000  # characters of a program's complaint that an error carries
+_SAID = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
+_AROUND = re.compile(r"^(main\.go:\d+: )?(error during command execution: |Error: )")
 
 
 def require(program: str, fix: str) -> None:
@@ -38,3 +41,16 @@ def run(
         complaint = done.stderr.decode("utf-8", "replace").strip()[-_TAIL:]
         raise ReplayError(f"{name} failed with status {done.returncode}: {complaint}", where=words[0])
     return done.stdout
+
+
+def last_words(complaint: str) -> str:
+    r"""The last line of a program's complaint, without what skopeo and cosign put around it.
+
+    >>> last_words('a warning\ntime="2026-01-31T00:00:00Z" level=fatal msg="Get \\"http://x/\\": refused"\n')
+    'Get "http://x/": refused'
+    >>> last_words("Error: no such key\nerror during command execution: no such key")
+    'no such key'
+    """
+    line = (complaint.strip().splitlines() or ["it gave no reason"])[-1]
+    said = _SAID.search(line)
+    return said[1].replace('\\"', '"') if said else _AROUND.sub("", line)

@@ -49,9 +49,10 @@ def serve(settings: Settings) -> int:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics.name  # BentoML keeps its metrics in files, as for many workers
     from _bentoml_impl.worker.service import main as worker  # noqa: PLC0415  # after the pin
 
-    from helixserve import connections  # noqa: PLC0415  # loads uvicorn
+    from helix_lineage.connections import BACKLOG, raise_descriptor_limit  # noqa: PLC0415  # loads uvicorn
+    from helixserve import connections  # noqa: PLC0415  # the same
 
-    connections.raise_descriptor_limit()
+    raise_descriptor_limit()
     connections.bound_http(settings.client_s)
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,7 +65,7 @@ def serve(settings: Settings) -> int:
     listener.set_inheritable(True)
     os.chdir(settings.model)
     with metrics:
-        options = ["--fd", str(listener.detach()), "--backlog", str(connections.BACKLOG)]
+        options = ["--fd", str(listener.detach()), "--backlog", str(BACKLOG)]
         worker([".", *options], standalone_mode=False)
     return 0
 

@@ -15,10 +15,12 @@ from typing import Any
 
 from helix_lineage.directory import view
 from helix_lineage.directory.source import FolderSource
+from helix_lineage.errors import ReplayError
 from helix_lineage.paths import State
 from helix_lineage.records import ImageBuild
 from helix_lineage.releases import Sources
 from helix_lineage.replay import Executor, Planner, Verdict
+from helix_lineage.replay.verdict import NOT_REPLAYED
 from helix_lineage.shard.reader import Log
 from helix_lineage.store import Store
 from helix_lineage.trace import Trace, trace
@@ -182,8 +184,12 @@ def trace_back(state: State, prediction: str) -> Trace:
 
 
 def replay(state: State, predictions: list[str]) -> list[Verdict]:
-    """Make the predictions again, in fresh processes in the image's own files."""
+    """Make the predictions again, in fresh processes in the image's own files. Raises ReplayError when that fails."""
     planner = Planner(Log(state.log), sources(state))
     plans = [planner.plan(name) for name in predictions]
     with registry.serving(state) as address:
-        return Executor(state.images, address).replay(plans)
+        verdicts = Executor(state.images, address).replay(plans)
+    for verdict in verdicts:
+        if verdict.outcome == NOT_REPLAYED:
+            raise ReplayError(verdict.differences[-1].detail, where=verdict.id)
+    return verdicts

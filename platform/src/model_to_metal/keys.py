@@ -34,8 +34,8 @@ from helix_lineage.errors import TrustError
 from helix_lineage.paths import State
 from helix_lineage.trust import ECDSA, ED25519, Trust
 from model_to_metal import seals, tools
-from model_to_metal.errors import KeysError
-from model_to_metal.process import run
+from model_to_metal.errors import KeysError, ToolError
+from model_to_metal.process import reason, run
 
 ROLE = "releaser"
 PROMOTER = "promoter"
@@ -176,7 +176,12 @@ def seal(state: State, *, now: datetime | None = None) -> seals.Seal:
 
 def elsewhere(reference: str, cosign: Path, root: Trust, *, role: str, now: datetime) -> Signer:
     """A key that cosign reaches (a KMS, a token, a file). Raises KeysError when it is not trusted for the role."""
-    pem = run([cosign, "public-key", "--key", reference], env=Signer(reference, "", "").environment())
+    try:
+        pem = run([cosign, "public-key", "--key", reference], env=Signer(reference, "", "").environment())
+    except ToolError as error:
+        fix = "name a key that cosign reaches from here: a file, or the address of a KMS that you are logged in to"
+        what = f"cosign cannot read the {role}'s key: {reason(error)}"
+        raise KeysError(what, where=reference, fix=fix, raw=error.raw) from error
     key_id = describe(pem)[1]
     try:
         key = root.key_for(role, now, key_id)
@@ -223,7 +228,11 @@ def _make_pair(state: State, role: str) -> None:
 def _generate(cosign: Path, state: State, role: str) -> None:
     secret = _files(state, role)[0]
     environment = Signer(str(secret), "", BUILDER).environment()
-    run([cosign, "generate-key-pair", "--output-key-prefix", role], cwd=state.keys, env=environment)
+    try:
+        run([cosign, "generate-key-pair", "--output-key-prefix", role], cwd=state.keys, env=environment)
+    except ToolError as error:
+        what = f"cosign cannot make the {role}'s keys: {reason(error)}"
+        raise KeysError(what, where=str(state.keys), fix="helix doctor", raw=error.raw) from error
     secret.chmod(0o600)
 
 

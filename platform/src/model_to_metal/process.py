@@ -14,7 +14,8 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from model_to_metal.errors import ToolError, ToolMissing
+from helix_lineage.process import last_words
+from model_to_metal.errors import PipelineError, ToolError, ToolMissing
 
 _TAIL = 4000  # characters of a tool's complaint that an error carries
 
@@ -97,6 +98,11 @@ def watch(
         raise _failed(command, process.returncode, "".join(lines))
 
 
+def reason(error: PipelineError) -> str:
+    """Why a tool failed, in one line of its own, for an error that says what that means."""
+    return error.what if error.raw is None else last_words(error.raw)
+
+
 def environment(extra: Mapping[str, str | None] | None) -> dict[str, str]:
     """This process's environment with `extra` laid over it; None removes a variable."""
     return {name: value for name, value in {**os.environ, **(extra or {})}.items() if value is not None}
@@ -111,6 +117,7 @@ def _missing(command: Sequence[str], error: OSError) -> ToolMissing:
 
 
 def _failed(command: Sequence[str], status: int, complaint: str) -> ToolError:
+    complaint = complaint.strip()[-_TAIL:]
     return ToolError(
-        f"{_name(command)} failed with status {status}: {complaint.strip()[-_TAIL:]}", where=" ".join(command)
+        f"{_name(command)} failed with status {status}: {complaint}", where=" ".join(command), raw=complaint
     )

@@ -24,7 +24,7 @@ from helix_lineage.trust import Trust
 from model_to_metal import differences, image, nix, process, registry
 from model_to_metal.checkout import Checkout
 from model_to_metal.differences import Layer, Report
-from model_to_metal.errors import CheckoutError, ImageError
+from model_to_metal.errors import CheckoutError, ImageError, ToolError
 from model_to_metal.gitops.overlay import claimed_release
 from model_to_metal.nix import Store, Tell, silent
 from model_to_metal.stages.build import manifest_digest
@@ -140,11 +140,16 @@ def from_registry(asked: Released, state: State) -> Obtain:
     def obtain(folder: Path) -> Path:
         layout = folder / "layout"
         with registry.serving(state) as address:
-            reference = f"docker://{address}/{registry.repository(model)}@{digest}"
-            process.run(
-                ["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false",
-                 reference, f"oci:{layout}:image"]
-            )  # fmt: skip
+            named = f"{registry.repository(model)}@{digest}"
+            reference = f"docker://{address}/{named}"
+            try:
+                process.run(
+                    ["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false",
+                     reference, f"oci:{layout}:image"]
+                )  # fmt: skip
+            except ToolError as error:
+                what = f"the released image cannot be copied from the registry: {process.reason(error)}"
+                raise ImageError(what, where=reference, fix=f"helix verify {named}", raw=error.raw) from error
         try:
             check_layout(layout, digest)
         except LineageError as error:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helix_lineage.dsse import parse_bundle
-from model_to_metal.errors import AttestError
+from model_to_metal.errors import AttestError, ToolError
 from model_to_metal.keys import Signer
-from model_to_metal.process import run
+from model_to_metal.process import reason, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,4 +52,8 @@ class Pen:
         return ["--key", self.signer.reference, "--signing-config", str(config), "--trusted-root", str(root)]
 
     def _run(self, *arguments: str) -> None:
-        run([self.cosign, *arguments], env=self.signer.environment(), timeout_s=300)
+        try:
+            run([self.cosign, *arguments], env=self.signer.environment(), timeout_s=300)
+        except ToolError as error:
+            what = f"cosign could not sign with the key {self.signer.reference}: {reason(error)}"
+            raise AttestError(what, where=f"cosign {arguments[0]}", fix="helix doctor", raw=error.raw) from error

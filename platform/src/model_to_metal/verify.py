@@ -29,7 +29,7 @@ from model_to_metal import provenance, registry
 from model_to_metal.errors import PipelineError, RegistryError
 from model_to_metal.keys import ROLE
 from model_to_metal.oci import Client, Image
-from model_to_metal.process import run
+from model_to_metal.process import reason, run
 
 NAMES: Mapping[str, str] = {
     provenance.SIGNATURE: "signature",
@@ -217,7 +217,7 @@ def _signed(case: Case, kind: str) -> tuple[Check, list[_Signed]]:
     try:
         case.ask(kind, signer)
     except PipelineError as error:
-        return Check(name, False, f"cosign does not accept the {name}: {error}"), []
+        return Check(name, False, f"cosign does not accept the {name}: {reason(error)}"), []
     return Check(name, True, f"signed by {ROLE} {signer.key_id[:19]}… of builder {signer.builder}"), good
 
 

@@ -201,9 +201,10 @@ def start(
     *,
     environment: Mapping[str, str] | None = None,
     more: Sequence[str] = (),
+    program: Sequence[str] = ("-m", "helix_lineage"),
 ) -> Running:
     """A real directory process, once it listens; the registrants' file lies beside its key."""
-    command = [sys.executable, "-m", "helix_lineage", "directory", "serve", str(folder), "--json"]
+    command = [sys.executable, *program, "directory", "serve", str(folder), "--json"]
     options = ["--key", str(key), "--trust", str(trust), "--port", str(port), *more]
     options += ["--registrants", str(key.with_name("registrants"))]
     process = subprocess.Popen(
@@ -216,10 +217,12 @@ def start(
 
 
 @contextmanager
-def running(office: Office, port: int = 0, *more: str) -> Iterator[Running]:
+def running(
+    office: Office, port: int = 0, *more: str, program: Sequence[str] = ("-m", "helix_lineage")
+) -> Iterator[Running]:
     """A directory process until the block ends."""
     key, trust = office.write_keys()
-    found = start(office.folder, key, trust, port, more=more)
+    found = start(office.folder, key, trust, port, more=more, program=program)
     try:
         yield found
     finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,46 @@ def test_a_registrant_that_floods_is_told_to_wait(office: Office) -> None:
         assert set(statuses) == {200, 429}
         assert statuses[:20] == [200] * 20
         assert waits <= {None, "1", "2", "3"}
+
+
+def test_more_silent_connections_than_it_takes_keep_no_shard_out(office: Office) -> None:
+    """The attack: 512 of them once made the directory answer 503 to everybody, as long as they stayed."""
+    with running(office) as process, contextlib.ExitStack() as silent:
+        address = ("127.0.0.1", httpx.URL(process.url).port or 0)
+        for _ in range(700):
+            silent.enter_context(socket.create_connection(address, 60))
+        client = office.client(process.url)
+        client.submit(office.released())
+        client.take(office.shard().registration())
+        assert httpx.get(f"{process.url}/healthz", timeout=60).json()["size"] == 2
+
+
+IMPATIENT = """
+import sys
+from helix_lineage.cli import main
+from helix_lineage.directory import server
+server._Connection.client_s = float(sys.argv.pop(1))
+main()
+"""
+
+
+@pytest.mark.parametrize(("patience_s", "gone"), [(0.5, True), (3600, False)])
+def test_a_silent_connection_is_let_go(office: Office, patience_s: float, gone: bool) -> None:
+    """The planted fault is a directory that waits for ever."""
+    assert server._Connection.client_s > server._BODY_S, "who is slow with a body is told so first"
+    with running(office, program=["-c", IMPATIENT, str(patience_s)]) as process:
+        address = ("127.0.0.1", httpx.URL(process.url).port or 0)
+        with socket.create_connection(address) as silent, socket.create_connection(address) as trickling:
+            trickling.sendall(b"POST /v1/statements HTTP/1.1\r\nhost: x\r\nx-slow: ")
+            for peer in (silent, trickling):
+                peer.settimeout(60 if gone else 2)
+                if gone:
+                    with contextlib.suppress(ConnectionError):
+                        assert peer.recv(1) == b""
+                else:
+                    with pytest.raises(TimeoutError):
+                        peer.recv(1)
+        assert httpx.get(f"{process.url}/healthz").status_code == 200
 
 
 def test_a_directory_of_an_environment_refuses_mode_local(office: Office) -> None:

@@ -11,6 +11,7 @@ from helix_lineage.errors import ReplayError
 from helix_lineage.replay import Executor, Plan, Planner, Verdict, executor, plan
 from helix_lineage.replay.executor import run_in_image
 from helix_lineage.replay.images import UnpackedImage
+from helix_lineage.replay.verdict import NOT_REPLAYED
 from helix_lineage.shard import Prediction
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.typed import decode
@@ -37,7 +38,7 @@ def serve(world: World, unpacked: UnpackedImage, seeds: range, count: int = 2, t
 
 def replay(world: World, images: Path, *plans: Plan) -> list[Verdict]:
     planner = Planner(world.log, world.sources)
-    return Executor(images, "127.0.0.1:1").replay(plans or [planner.plan(name) for name in planner.all()])
+    return Executor(images, "127.0.0.1:1").replay(plans or [planner.plan(name) for name in planner.all(support.refuse)])
 
 
 def test_predictions_replay_to_the_same_bytes_without_their_stored_outputs(
@@ -128,6 +129,25 @@ def test_a_model_that_fails_is_a_verdict_with_its_words(served: World, unpacked:
     assert "the model says no" in verdict.differences[-1].detail
 
 
+def test_an_image_that_cannot_be_used_keeps_no_other_from_being_replayed(
+    served: World, unpacked: UnpackedImage, images: Path
+) -> None:
+    """Planted: an image that no registry has, between two predictions of one that is there; then one without files."""
+    names = serve(served, unpacked, range(3), count=1)
+    plans = [plan(served.log, name, served.sources) for name in names]
+    plans[1] = replace(plans[1], image="sha256:" + "0" * 64)
+    first, lost, last = replay(served, images, *plans)
+    assert first.same
+    assert last.same
+    assert (lost.id, lost.outcome) == (names[1], NOT_REPLAYED)
+    (why,) = lost.differences
+    assert why.detail.startswith("the image cannot be used: cannot pull the image: ")
+    shutil.rmtree(unpacked.rootfs)
+    gone, *_ = replay(served, images, plans[0])
+    assert gone.differences[-1].factor == "error"
+    assert f"cannot be read: No such file or directory ({unpacked.folder}); run: rm -r" in gone.differences[-1].detail
+
+
 def test_the_sandbox_has_no_network_a_fixed_user_and_a_read_only_root(unpacked: UnpackedImage) -> None:
     for _ in range(2):  # a second process finds /tmp empty again
         machine, (output,) = run_in_image(unpacked, typed_input(0, "probe"), [0])
@@ -181,7 +201,7 @@ def test_items_of_one_request_share_a_process_and_no_two_requests_do(
     monkeypatch.setattr(executor, "run_in_image", counting)
     told: list[str] = []
     planner = Planner(served.log, served.sources)
-    plans = [planner.plan(name) for name in reversed(planner.all())]
+    plans = [planner.plan(name) for name in reversed(planner.all(support.refuse))]
     verdicts = Executor(images, "127.0.0.1:1").replay(plans, lambda verdict: told.append(verdict.id))
     assert runs == [[0, 1, 2, 3]] * 3
     assert [verdict.id for verdict in verdicts] == [item.id for item in plans]

@@ -25,9 +25,9 @@ def test_an_image_is_pulled_by_digest_and_unpacked_once(image: BuiltImage, regis
 
 
 def test_what_the_registry_does_not_hold(image: BuiltImage, registry: str, tmp_path: Path) -> None:
-    with pytest.raises(ReplayError, match="skopeo failed"):
+    with pytest.raises(ReplayError, match=r"cannot pull the image: (?!.*level=fatal)"):
         obtain(digest("absent"), "helix/m", registry, tmp_path)
-    with pytest.raises(ReplayError, match="skopeo failed"):
+    with pytest.raises(ReplayError, match=r"cannot pull the image: (?!.*level=fatal)"):
         obtain(image.digest, "helix/other", registry, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -10,6 +10,7 @@ from helix_lineage.replay import Planner, plan
 from helix_lineage.replay.plan import repository_of
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.typed import decode
+from tests.helix_lineage.replay import support
 from tests.helix_lineage.support import Signer, World, digest, request
 
 
@@ -22,7 +23,7 @@ def test_a_plan_holds_what_a_replay_needs(world: World) -> None:
     assert found.machine_class == "x86-64-v4"
     assert found.entry.seed == 11
     assert found.stored_output is not None
-    assert Planner(world.log, world.sources).all() == names
+    assert Planner(world.log, world.sources).all(support.refuse) == names
 
 
 def test_a_swapped_seed_changes_the_seed_only(world: World) -> None:
@@ -34,6 +35,17 @@ def test_a_swapped_seed_changes_the_seed_only(world: World) -> None:
     assert changed == ["seed"]
     with pytest.raises(CanonicalError):
         found.with_input(b"no typed value")
+
+
+def test_a_shard_that_cannot_be_read_is_told_and_hides_no_other(world: World) -> None:
+    first, second = (world.shard([request()]) for _ in range(2))
+    folder = world.log.shard(first[0].partition(".")[0]).folder
+    folder.journal.unlink()
+    told: dict[str, str] = {}
+    names = Planner(world.log, world.sources).all(lambda shard, error: told.update({shard: str(error)}))
+    assert names == second
+    assert list(told) == [folder.id]
+    assert "the file is missing" in told[folder.id]
 
 
 def test_what_is_gone_is_named(world: World) -> None:

@@ -95,6 +95,17 @@ def test_pings_do_not_end_a_long_call(tiny: Serving) -> None:
         assert answer.as_numpy("projected").shape == (1, 8)
 
 
+@pytest.mark.long
+def test_pings_of_both_sides_do_not_end_a_longer_call(tiny: Serving) -> None:
+    """Past the server's own pings, at 20 and 40 s. Triton's server by default takes one ping in five minutes."""
+    pings = triton.KeepAliveOptions(
+        keepalive_time_ms=1000, keepalive_permit_without_calls=True, http2_max_pings_without_data=0
+    )
+    with triton.InferenceServerClient(tiny.grpc, keepalive_options=pings) as client:
+        answer = client.infer("tiny-project", [values()], parameters={"delay": 45.0, "seed": 5})
+        assert answer.as_numpy("projected").shape == (1, 8)
+
+
 def test_health_v1_says_serving(channel: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     for name in ("", "inference.GRPCInferenceService"):

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from helix_lineage.commands import options
-from helix_lineage.errors import LineageError, ReplayError
+from helix_lineage.errors import LineageError, PredictionNotFound, ReplayError
 from helix_lineage.replay import Executor, Plan, Planner, Verdict
 from helix_lineage.replay.verdict import DIFFERS, NOT_REPLAYED, OTHER_CLASS, SAME, UNDECIDED, WITHIN, unplanned
 
@@ -70,8 +70,11 @@ def replay(
     if bool(predictions) == everything:
         raise LineageError("name predictions, or say --all, not both")
     planner = Planner(options.open_log(log), options.sources(trust, store, release))
-    names = predictions or planner.all()
-    planned = [_plan(planner, name, seed, given) for name in names]
+    lost: list[Plan | Verdict] = []
+    names = predictions or planner.all(
+        lambda shard, error: lost.append(unplanned(shard, f"the shard cannot be read: {error}"))
+    )
+    planned = [*(_plan(planner, name, seed, given) for name in names), *lost]
     executor = Executor(images or _images(), registry, repository, timeout, tolerance, cpu)
     results = iter(_run(executor, [plan for plan in planned if isinstance(plan, Plan)], quiet=as_json))
     verdicts = [plan if isinstance(plan, Verdict) else next(results) for plan in planned]
@@ -101,7 +104,13 @@ def _run(executor: Executor, plans: list[Plan], *, quiet: bool) -> list[Verdict]
 def _plan(planner: Planner, name: str, seed: int | None, given: Path | None) -> Plan | Verdict:
     """What to run; or, where one prediction cannot be replayed, that verdict: the others still can."""
     try:
-        return _swap(planner.plan(name), seed, given)
+        plan = planner.plan(name)
+    except PredictionNotFound:  # a misspelt id is no verdict
+        raise
+    except LineageError as error:
+        return unplanned(name, str(error))
+    try:
+        return _swap(plan, seed, given)
     except ReplayError as error:
         return unplanned(name, str(error))
 

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from helix_lineage.connections import BACKLOG, BoundedProtocol, LongQueueLoop, raise_descriptor_limit
 from helix_lineage.directory import entries, rules
 from helix_lineage.directory.admission import Registrants
 from helix_lineage.directory.receipt import Receipt
@@ -45,6 +46,16 @@ _BODIES = 64 * 2**20
 _STATUS: dict[type[LineageError], int] = {
     RegistrantUnknown: 401, DirectoryRefusal: 409, DirectoryBusy: 429, DirectoryAway: 503, DirectoryError: 400,
 }  # fmt: skip
+
+
+class _Connection(BoundedProtocol):
+    """A client that says nothing, or takes nothing, is dropped; the one that waited longest, when there are too many.
+
+    Longer than a body may take, so that who is slow with one is told so.
+    """
+
+    client_s = 30.0
+    most = 512
 
 
 class _Behind(DirectoryError):
@@ -75,7 +86,7 @@ def application(directory: Directory, root: Path, registrants: Path) -> Starlett
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises DirectoryError."""
     try:
-        listening = socket.create_server((host, port), backlog=256)
+        listening = socket.create_server((host, port), backlog=BACKLOG)
         # Inherited by what is accepted: an answer goes out in two writes, and must not wait for the other side.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
@@ -85,11 +96,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(directory: Directory, root: Path, registrants: Path, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted is answered."""
+    raise_descriptor_limit()
     config = uvicorn.Config(
         application(directory, root, registrants),
         log_level="warning",
         access_log=False,
-        limit_concurrency=512,
+        http=_Connection,
+        loop=f"{LongQueueLoop.__module__}:{LongQueueLoop.__name__}",
+        backlog=BACKLOG,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=10,
         server_header=False,

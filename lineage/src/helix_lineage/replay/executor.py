@@ -13,7 +13,7 @@ from typing import TypeVar
 import cbor2
 
 from helix_lineage import process
-from helix_lineage.errors import ReplayError
+from helix_lineage.errors import LineageError, ReplayError
 from helix_lineage.replay.emulation import emulator
 from helix_lineage.replay.images import UnpackedImage, check_files, obtain
 from helix_lineage.replay.plan import Plan
@@ -45,7 +45,9 @@ class Executor:
     """Emulate this processor, for instance Haswell; None is the machine's own."""
 
     def replay(self, plans: Iterable[Plan], done: Callable[[Verdict], None] = lambda _: None) -> list[Verdict]:
-        """Replay every plan; gives the verdicts in the order of the plans. Raises ReplayError when an image is missing.
+        """Replay every plan; gives the verdicts in the order of the plans.
+
+        What is wrong with one image is the verdict on its predictions; the others are replayed all the same.
 
         Args:
             done: told each verdict as it comes.
@@ -55,14 +57,24 @@ class Executor:
         for (digest, filesystem, repository), of_image in _grouped(
             enumerate(plans), lambda plan: (plan.image, plan.filesystem, plan.repository)
         ):
-            image = obtain(digest, self.repository or repository, self.registry, self.images)
-            files = check_files(image, filesystem)
-            for (typed, _), batch in _grouped(of_image, lambda plan: (plan.input, plan.entry.request_id)):
-                results = self._run_batch(image, files, typed, [plan for _, plan in batch])
-                for (at, _), verdict in zip(batch, results, strict=True):
-                    verdicts[at] = verdict
-                    done(verdict)
+            for at, verdict in self._run_image(digest, filesystem, self.repository or repository, of_image):
+                verdicts[at] = verdict
+                done(verdict)
         return [verdicts[at] for at in range(len(plans))]
+
+    def _run_image(
+        self, digest: str, filesystem: str, repository: str, plans: list[tuple[int, Plan]]
+    ) -> Iterator[tuple[int, Verdict]]:
+        """The numbered plans of one image, as their verdicts come."""
+        try:
+            image = obtain(digest, repository, self.registry, self.images)
+            files = check_files(image, filesystem)
+        except LineageError as error:
+            yield from ((at, failed(plan, [], f"the image cannot be used: {error}")) for at, plan in plans)
+            return
+        for (typed, _), batch in _grouped(plans, lambda plan: (plan.input, plan.entry.request_id)):
+            results = self._run_batch(image, files, typed, [plan for _, plan in batch])
+            yield from ((at, verdict) for (at, _), verdict in zip(batch, results, strict=True))
 
     def _run_batch(
         self, image: UnpackedImage, files: list[Difference], typed: bytes, plans: list[Plan]
@@ -99,7 +111,7 @@ def run_in_image(
 
 
 def command(image: UnpackedImage, bind: Sequence[str] = (), before: Sequence[str] = ()) -> list[str]:
-    """The bubblewrap command line for an image. Pure but for listing the root's folders.
+    """The bubblewrap command line for an image. Pure but for listing the root's folders. Raises ReplayError.
 
     Args:
         bind: more words for bubblewrap.
@@ -110,7 +122,7 @@ def command(image: UnpackedImage, bind: Sequence[str] = (), before: Sequence[str
         "--uid", str(USER), "--gid", str(USER), "--hostname", "replay",
     ]  # fmt: skip
     # Folder by folder, because the image's root has no mount points for /proc, /dev and /tmp, and must not get any.
-    for path in sorted(image.rootfs.iterdir()):
+    for path in _top(image):
         if path.is_symlink():
             words += ["--symlink", str(path.readlink()), f"/{path.name}"]
         elif path.name not in ("proc", "dev", "tmp"):
@@ -119,6 +131,14 @@ def command(image: UnpackedImage, bind: Sequence[str] = (), before: Sequence[str
     for name, value in sorted(image.env.items()):
         words += ["--setenv", name, value]
     return [*words, "--chdir", image.settings.get("WorkingDir") or "/", "--", *before, *ARGV]
+
+
+def _top(image: UnpackedImage) -> list[Path]:
+    try:
+        return sorted(image.rootfs.iterdir())
+    except OSError as error:
+        what, folder = f"the unpacked image's files cannot be read: {error.strerror}", image.folder
+        raise ReplayError(what, where=str(folder), fix=f"rm -r {folder}") from error
 
 
 def _grouped(

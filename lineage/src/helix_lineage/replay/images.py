@@ -51,7 +51,10 @@ def obtain(digest: str, repository: str, registry: str, images: Path) -> Unpacke
     """
     folder = images / check_digest(digest).removeprefix("sha256:")
     if not folder.is_dir():
-        images.mkdir(parents=True, exist_ok=True)
+        try:
+            images.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReplayError(f"there is no place for images: {error.strerror}", where=str(images)) from error
         with tempfile.TemporaryDirectory(dir=images, prefix=".pull-") as work:
             _pull(digest, f"{registry}/{repository}@{digest}", registry, Path(work))
             try:
@@ -94,9 +97,8 @@ def _pull(digest: str, reference: str, registry: str, work: Path) -> None:
              f"docker://{reference}", f"oci:{layout}:image"]
         )  # fmt: skip
     except ReplayError as error:
-        raise ReplayError(
-            f"cannot pull the image: {error.what}", where=reference, fix="helix-lineage replay ID --registry HOST:PORT"
-        ) from error
+        what = f"cannot pull the image: {process.last_words(error.what)}"
+        raise ReplayError(what, where=reference, fix="helix-lineage replay ID --registry HOST:PORT") from error
     manifest, config = check_layout(layout, digest)
     image.mkdir()
     (image / "manifest.json").write_bytes(manifest)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from helix_lineage.errors import LineageError, ReplayError
 from helix_lineage.records import ImageBuild
 from helix_lineage.releases import FoundRelease, Sources, find_release
 from helix_lineage.shard.entries import PredictionEntry
+from helix_lineage.shard.header import prediction_id
 from helix_lineage.shard.reader import Log, Shard
 from helix_lineage.typed import Tensor, decode, encode
 
@@ -91,11 +93,19 @@ class Planner:
             stored_output=kept.output,
         )
 
-    def all(self) -> list[str]:
-        """The ids of every prediction in the log."""
+    def all(self, damaged: Callable[[str, LineageError], None]) -> list[str]:
+        """The ids of every prediction in the log.
+
+        Args:
+            damaged: told of each shard that cannot be read (to its end).
+        """
         found = []
         for name in self._log.shard_ids():
-            found += [f"{name}.{sequence}" for sequence, _ in self._log.shard(name).predictions()]
+            try:
+                for sequence, _ in self._log.shard(name).predictions():
+                    found.append(prediction_id(name, sequence))
+            except LineageError as error:
+                damaged(name, error)
         return found
 
     def _open(self, shard: Shard) -> tuple[Shard, FoundRelease]:
