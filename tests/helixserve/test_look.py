@@ -119,14 +119,15 @@ def test_a_list_that_cannot_be_read_is_told_by_who_knows_the_release(place: Plac
 def test_a_look_whose_server_was_killed_ends(place: Place) -> None:
     """Also when it has more to tell than a pipe holds."""
     code = (
-        "import json, os, signal, time\n"
+        "import json, os, signal\n"
+        "from multiprocessing.connection import wait\n"
         "from helixserve import look\n"
         "from helixserve.settings import Settings\n"
         "real = json.dumps\n"
         "look.json.dumps = lambda told: real(told) + ' ' * 10**6\n"
         "look.begin(Settings.read())\n"
         "print(look._begun[0].process.pid, flush=True)\n"
-        "time.sleep(1)\n"
+        f"assert wait([look._begun[0].found], {LONGEST_S}), 'the look tells nothing'\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(

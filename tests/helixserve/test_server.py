@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +28,7 @@ from helixserve import machine
 from tests.helixserve import support
 from tests.helixserve.support import Place, Serving, serving
 from tests.ports import free_port
+from tests.waiting import LONGEST_S, longer, until
 
 
 def without_release(place: Place) -> str:
@@ -90,11 +90,13 @@ def test_a_server_that_cannot_prove_its_release_never_serves_and_says_why(place:
 
 
 def test_term_finishes_what_was_accepted_and_closes_the_shard(place: Place) -> None:
-    slow = {"values": [1], "delay": 1.0, "seed": 3}
+    body = {"values": [1], "seed": 3}
     with serving(place) as server, ThreadPoolExecutor(2) as pool:
-        first = pool.submit(httpx.post, f"{server.url}/project", json=slow, timeout=60)
-        second = pool.submit(grpc_infer, server, 0.5)
-        time.sleep(0.4)
+        with server.holding():
+            first = pool.submit(httpx.post, f"{server.url}/project", json=body, timeout=LONGEST_S)
+            second = pool.submit(grpc_infer, server)
+            until(lambda: server.inside == 2, "two accepted requests")
+            terminate(server)
         assert server.stop() == 0
         answer = first.result()
         prediction = second.result()
@@ -108,16 +110,30 @@ def test_term_finishes_what_was_accepted_and_closes_the_shard(place: Place) -> N
     assert recorded == {answer.json()["predictions"][0]["prediction_id"], prediction}
 
 
+def terminate(server: Serving) -> None:
+    """Send TERM, and wait until the server knows it."""
+    with triton.InferenceServerClient(server.grpc) as client:
+        assert client.is_server_ready()  # else the channel may be made too late, when nobody listens any more
+        server.process.terminate()
+        until(lambda: not client.is_server_ready(), "the server's notice of TERM")
+
+
 def test_an_idle_stream_does_not_hold_up_the_end_and_one_at_work_is_answered(place: Place) -> None:
-    with serving(place) as server, triton.InferenceServerClient(server.grpc) as idle, idle_stream(server) as given:
-        idle.start_stream(lambda result, error: given.append((result, error)))  # asks nothing
-        time.sleep(1.0)
-        began = time.monotonic()
-        assert server.stop() == 0
-        assert time.monotonic() - began < 20
-        results = [result for result, error in given if error is None]
+    idle_given: list[Any] = []
+    with serving(place) as server, triton.InferenceServerClient(server.grpc) as idle:
+        idle.start_stream(lambda result, error: idle_given.append((result, error)))  # asks nothing
+        assert idle.is_server_live()  # on the same connection: the stream came before
+        with server.holding(after=1), idle_stream(server) as given:
+            until(lambda: given, "the first item of a stream at work")
+            terminate(server)
+            until(lambda: idle_given, "the end of the idle stream, before that of the one at work")
+            server.let(7)
+            assert server.stop() == 0
+            results = [result for result, error in given if error is None]
     assert [result.get_response().parameters["index"].uint64_param for result in results] == list(range(8))
     assert "stopping" in str(given[-1][1])
+    ((_, error),) = idle_given
+    assert "stopping" in str(error)
 
 
 @contextlib.contextmanager
@@ -128,27 +144,41 @@ def idle_stream(server: Serving) -> Iterator[list[Any]]:
         client.start_stream(lambda result, error: given.append((result, error)))
         values = triton.InferInput("values", [0], "FP32")
         values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
-        client.async_stream_infer("tiny-project", [values], parameters={"repeats": 8, "pause": 0.3})
+        client.async_stream_infer("tiny-project", [values], parameters={"repeats": 8})
         yield given
 
 
-def grpc_infer(server: Serving, delay: float) -> str:
+def grpc_infer(server: Serving) -> str:
     with triton.InferenceServerClient(server.grpc) as client:
         values = triton.InferInput("values", [0], "FP32")
         values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
-        answer = client.infer("tiny-project", [values], parameters={"delay": delay})
+        answer = client.infer("tiny-project", [values])
         return str(answer.as_numpy("prediction_id")[0].decode())
 
 
 def test_a_grpc_call_past_its_deadline_leaves_the_queue_unrecorded(place: Place) -> None:
-    with serving(place) as server, ThreadPoolExecutor(1) as pool:
-        first = pool.submit(grpc_infer, server, 1.5)
-        time.sleep(0.5)
+    def queued(seconds: float) -> bool:
+        """Whether a call with that deadline came into the queue; waits until it has left."""
+        given: list[Any] = []
+
+        def tell(result: object, error: object) -> None:
+            given.append(error)
+
+        values = triton.InferInput("values", [0], "FP32")
+        values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
         with triton.InferenceServerClient(server.grpc) as client:
-            values = triton.InferInput("values", [0], "FP32")
-            values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
-            with pytest.raises(InferenceServerException, match="DEADLINE_EXCEEDED"):
-                client.infer("tiny-project", [values], client_timeout=0.3)
+            client.async_infer("tiny-project", [values], tell, client_timeout=seconds)
+            until(lambda: given or server.inside == 2, "a call in the queue, or its deadline")
+            came = not given
+            until(lambda: given and server.inside == 1, "the call's end")
+        assert "DEADLINE_EXCEEDED" in str(given[0])
+        return came
+
+    with serving(place) as server, ThreadPoolExecutor(1) as pool:
+        with server.holding():
+            first = pool.submit(grpc_infer, server)
+            until(lambda: server.inside == 1, "a call that is computed")
+            assert any(queued(seconds) for seconds in longer(0.3, "a call in the queue at its deadline"))
         prediction = first.result()
         assert server.stop() == 0
     (shard_id,) = Log(place.log).shard_ids()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.helixserve import support
 from tests.helixserve.support import Serving, serving
+from tests.waiting import until
 
 CANARY = "GATTACANARYVLSEGEWQLVLHVWAKVEADVAGHGQDILIRLFKSHPETLEKFDRFKHLKTEAEMKASEDLKKHGVTVLTALG"
 """A sequence that must stand in no log, span or metric."""
@@ -44,9 +44,10 @@ class Receiver:
                 self.spans += scope.spans
 
     def wait(self, count: int) -> None:
-        until = time.monotonic() + 20
-        while sum(span.kind == span.SPAN_KIND_SERVER for span in self.spans) < count and time.monotonic() < until:
-            time.sleep(0.05)
+        until(
+            lambda: sum(span.kind == span.SPAN_KIND_SERVER for span in self.spans) >= count,
+            f"{count} spans of requests",
+        )
 
 
 @pytest.fixture(scope="session")
