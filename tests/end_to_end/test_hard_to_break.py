@@ -50,7 +50,7 @@ def ports() -> runtime.Ports:
 
 def client(url: str, acknowledged: list[str], stop: threading.Event) -> None:
     """Ask again and again; keep the id of every answer that arrived whole."""
-    with httpx.Client(base_url=url, timeout=30) as session:
+    with httpx.Client(base_url=url, timeout=LONGEST_S) as session:
         while not stop.is_set():
             with contextlib.suppress(httpx.TransportError):
                 answer = session.post("/design", json=REQUEST)
@@ -79,7 +79,7 @@ def kill(server: runtime.Served) -> None:
     (init,) = [process for process in inside if "helixserve" in " ".join(process.cmdline())]
     sudo = ["sudo", "--non-interactive"] if os.geteuid() else []
     subprocess.run([*sudo, "kill", "-KILL", str(init.pid)], check=True)
-    _, alive = psutil.wait_procs(inside, timeout=10)
+    _, alive = psutil.wait_procs(inside, timeout=LONGEST_S)
     assert not alive, "a process of the image outlived its server"
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(server.http.rpartition(":")[2]))), "somebody still listens"

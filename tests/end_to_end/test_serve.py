@@ -15,7 +15,7 @@ from helix_lineage.shard.reader import Log
 from model_to_metal import runtime
 from tests.end_to_end.conftest import MODEL, ROOT, SCRIPTS, Released
 from tests.ports import free_port
-from tests.waiting import until
+from tests.waiting import LONGEST_S, until
 
 UBIQUITIN = (ROOT / "models" / MODEL / "golden" / "1ubi.pdb").read_text()
 
@@ -35,7 +35,7 @@ def test_serves_until_it_is_told_to_stop_and_closes_its_shard(released: Released
             prediction = answer.json()["predictions"][0]["prediction_id"]
         finally:
             child.send_signal(stop)
-        assert child.wait(60) == 0
+        assert child.wait(LONGEST_S) == 0
     (folder,) = set(released.state.log.iterdir()) - before
     shard, sequence = Log(released.state.log).find(prediction)
     assert folder.name == shard.id

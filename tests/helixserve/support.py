@@ -389,7 +389,7 @@ def wait_until_live(server: Serving) -> None:
     def live() -> bool:
         assert server.process.poll() is None, server.output.read_text()
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{server.url}/v2/health/live", timeout=5).status_code == httpx.codes.OK
+            return httpx.get(f"{server.url}/v2/health/live", timeout=LONGEST_S).status_code == httpx.codes.OK
         return False
 
     try:

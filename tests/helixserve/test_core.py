@@ -273,8 +273,8 @@ def test_a_caller_that_goes_away_stops_the_computing(model: Tiny, gate: threadin
         if how != "whole":
             whole.close()
         gate.release(3)
-        await until_async(lambda: model.computed == 4, "three items, and the next one begun")
         if how != "closed":
+            await until_async(lambda: model.computed == 4, "three items, and the next one begun")
             asked.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asked
@@ -283,7 +283,8 @@ def test_a_caller_that_goes_away_stops_the_computing(model: Tiny, gate: threadin
         await core.close()
 
     asyncio.run(ask())
-    assert model.computed == 4, "the model went on"
+    # Who closes a stream at an item may do so before the next one is begun.
+    assert model.computed in ({3, 4} if how == "closed" else {4}), "the model went on"
     # A whole answer is recorded as a whole; the items of a stream that were given stay recorded.
     assert bool(log.predictions) == (how != "whole")
 

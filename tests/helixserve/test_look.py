@@ -59,7 +59,7 @@ def test_what_the_look_has_hashed_is_not_hashed_again(settings: Settings, hashed
 
 
 def test_what_changes_after_the_look_is_seen(settings: Settings, hashed_here: set[str], module: Path) -> None:
-    (process,) = multiprocessing.active_children()
+    process = look._begun[0].process  # it may be over already
     assert wait([process.sentinel], timeout=LONGEST_S), "the look is over"
     module.write_bytes(module.read_bytes()[:-1] + b"#")
     with pytest.raises(NotReadyError, match="the release lists") as caught:
@@ -79,7 +79,7 @@ def test_what_the_look_finds_wrong_is_said(settings: Settings, module: Path, mon
 
 
 def test_after_a_look_that_died_this_process_looks(settings: Settings, hashed_here: set[str]) -> None:
-    (process,) = multiprocessing.active_children()
+    process = look._begun[0].process  # it may be over already
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
     # What it may have told already is thrown away with its end of the pipe.

@@ -88,14 +88,14 @@ def far(place: Place, tmp_path: Path) -> Iterator[Far]:
     yield made
     if made.process is not None and made.process.process.poll() is None:
         made.process.process.terminate()
-        made.process.process.wait(30)
+        made.process.process.wait(LONGEST_S)
 
 
 READY = "a ready server"
 
 
 def is_ready(server: Serving) -> bool:
-    return httpx.get(f"{server.url}/v2/health/ready", timeout=30).status_code == 200
+    return httpx.get(f"{server.url}/v2/health/ready", timeout=LONGEST_S).status_code == 200
 
 
 class Load:
@@ -107,7 +107,8 @@ class Load:
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        with httpx.Client(timeout=60) as client:
+        # A connection each: one that is kept may be closed by the server, if this machine lets us wait, as we use it.
+        with httpx.Client(timeout=LONGEST_S, limits=httpx.Limits(max_keepalive_connections=0)) as client:
             while not self._ending.is_set():
                 answer = client.post(f"{self._server.url}/project", json={"values": [1, 2]})
                 self.statuses.append(answer.status_code)
@@ -140,7 +141,7 @@ def test_a_directory_that_the_trust_root_does_not_name_makes_a_server_unready(pl
         answer = httpx.get(f"{server.url}/v2/health/ready")
         assert answer.status_code == 503
         assert "no key of role 'directory'" in answer.text
-        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 503
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S).status_code == 503
 
 
 def test_without_a_token_that_the_directory_knows_a_server_is_not_ready(place: Place, far: Far, tmp_path: Path) -> None:
@@ -149,12 +150,14 @@ def test_without_a_token_that_the_directory_knows_a_server_is_not_ready(place: P
     token.write_text("another-token-than-the-directory-knows-of")
     token.chmod(0o600)
     with serving(place, HELIX_DIRECTORY=far.url) as server:
-        said = httpx.get(f"{server.url}/v2/health/ready", timeout=30).json()
+        said = httpx.get(f"{server.url}/v2/health/ready", timeout=LONGEST_S).json()
         assert "no token that this directory knows" in said["error"]
         assert said["where"] == "HELIX_DIRECTORY_TOKEN_FILE"
-        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 503
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S).status_code == 503
     with serving(place, HELIX_DIRECTORY=far.url, HELIX_DIRECTORY_TOKEN_FILE=str(token)) as server:
-        assert "no token that this directory knows" in httpx.get(f"{server.url}/v2/health/ready", timeout=30).text
+        assert (
+            "no token that this directory knows" in httpx.get(f"{server.url}/v2/health/ready", timeout=LONGEST_S).text
+        )
         token.write_text(TOKEN)
         until(lambda: is_ready(server), READY)
     assert TOKEN not in server.output.read_text()
@@ -181,7 +184,7 @@ def outage(place: Place, far: Far, tmp_path: Path, seconds: float) -> dict[str, 
                     return told and time.monotonic() - began > seconds
 
                 until(over, "the end of the outage", seconds + LONGEST_S)
-                assert httpx.post(f"{second.url}/project", json={"values": [1]}).status_code == 503
+                assert httpx.post(f"{second.url}/project", json={"values": [1]}, timeout=LONGEST_S).status_code == 503
                 meanwhile = len(load.statuses) - before
                 assert meanwhile > 0
                 behind = Log(place.log).shard(name).size - far.view().book.shards[name].size
@@ -190,7 +193,7 @@ def outage(place: Place, far: Far, tmp_path: Path, seconds: float) -> dict[str, 
                 far.start()
                 until(lambda: is_ready(second), READY)
                 until(lambda: far.view().book.shards[name].size >= size, "a directory that knows every entry")
-                assert httpx.post(f"{second.url}/project", json={"values": [1]}).status_code == 200
+                assert httpx.post(f"{second.url}/project", json={"values": [1]}, timeout=LONGEST_S).status_code == 200
                 assert second.stop() == 0
         assert set(load.statuses) == {200}
         assert first.stop() == 0

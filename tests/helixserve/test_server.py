@@ -66,14 +66,14 @@ def test_a_server_that_cannot_prove_its_release_never_serves_and_says_why(place:
     named = spoil(place)  # type: ignore[operator]
     with serving(place) as server:
         for path in ("/readyz", "/v2/health/ready", "/v2/models/tiny-project/ready"):
-            response = httpx.get(server.url + path)
+            response = httpx.get(server.url + path, timeout=LONGEST_S)
             assert response.status_code == 503, path
             assert named in response.text, path
-        assert httpx.get(server.url + "/livez").status_code == 200
+        assert httpx.get(server.url + "/livez", timeout=LONGEST_S).status_code == 200
         body = {"values": [1]}
         tensor = {"name": "values", "datatype": "FP32", "shape": [1], "data": [1]}
         for path, content in (("/project", body), ("/v2/models/tiny-project/infer", {"inputs": [tensor]})):
-            response = httpx.post(server.url + path, json=content)
+            response = httpx.post(server.url + path, json=content, timeout=LONGEST_S)
             assert response.status_code == 503, path
             assert named in response.json()["error"]
         with grpc.insecure_channel(server.grpc) as channel:
@@ -189,7 +189,7 @@ def test_a_restart_opens_a_new_shard_and_keeps_the_old_ones_readable(place: Plac
     predictions = []
     for _ in range(2):
         with serving(place) as server:
-            answer = httpx.post(f"{server.url}/project", json={"values": [1], "seed": 1}).json()
+            answer = httpx.post(f"{server.url}/project", json={"values": [1], "seed": 1}, timeout=LONGEST_S).json()
             predictions.append(answer["predictions"][0]["prediction_id"])
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.wait()
@@ -204,12 +204,12 @@ def test_a_restart_opens_a_new_shard_and_keeps_the_old_ones_readable(place: Plac
 
 def test_an_answer_that_cannot_be_recorded_is_withheld_and_the_server_is_unready(place: Place) -> None:
     with serving(place) as server:
-        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 200
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S).status_code == 200
         psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_FSIZE, (1, 1))
-        refused = httpx.post(f"{server.url}/project", json={"values": [1]})
+        refused = httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S)
         assert (refused.status_code, refused.json()["where"]) == (503, "log")
-        assert httpx.get(f"{server.url}/readyz").status_code == 503
-        assert httpx.get(f"{server.url}/v2/health/ready").status_code == 503
+        assert httpx.get(f"{server.url}/readyz", timeout=LONGEST_S).status_code == 503
+        assert httpx.get(f"{server.url}/v2/health/ready", timeout=LONGEST_S).status_code == 503
         server.process.kill()
     (shard_id,) = Log(place.log).shard_ids()
     assert len(list(Log(place.log).shard(shard_id).predictions())) == 1
@@ -230,11 +230,11 @@ def test_under_bentomls_supervisor_the_worker_ends_with_it(place: Place) -> None
     ]
     numpy = {"NPY_DISABLE_CPU_FEATURES": pinned()}
     with serving(place, *command, **numpy) as server:
-        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 200
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S).status_code == 200
         workers = psutil.Process(server.process.pid).children(recursive=True)
         assert workers
         server.process.kill()
-        _, alive = psutil.wait_procs(workers, timeout=30)
+        _, alive = psutil.wait_procs(workers, timeout=LONGEST_S)
         assert not alive
     (shard_id,) = Log(place.log).shard_ids()
     shard = Log(place.log).shard(shard_id)
@@ -267,7 +267,7 @@ def test_the_help_names_both_commands() -> None:
 def test_a_server_writes_nothing_outside_its_log_and_temporary_folders(place: Place) -> None:
     before = {path: path.stat().st_mtime_ns for path in place.root.rglob("*") if "__pycache__" not in str(path)}
     with serving(place) as server:
-        httpx.post(f"{server.url}/project", json={"values": [1]})
+        httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S)
     after = {path: path.stat().st_mtime_ns for path in place.root.rglob("*") if "__pycache__" not in str(path)}
     assert before == after
     assert Path(server.output).exists()
