@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 
 import httpx
 import pytest
@@ -16,6 +15,7 @@ from helix_lineage.shard.reader import Log
 from model_to_metal import runtime
 from tests.end_to_end.conftest import MODEL, ROOT, SCRIPTS, Released
 from tests.ports import free_port
+from tests.waiting import LONGEST_S, until
 
 UBIQUITIN = (ROOT / "models" / MODEL / "golden" / "1ubi.pdb").read_text()
 
@@ -35,7 +35,7 @@ def test_serves_until_it_is_told_to_stop_and_closes_its_shard(released: Released
             prediction = answer.json()["predictions"][0]["prediction_id"]
         finally:
             child.send_signal(stop)
-        assert child.wait(60) == 0
+        assert child.wait(LONGEST_S) == 0
     (folder,) = set(released.state.log.iterdir()) - before
     shard, sequence = Log(released.state.log).find(prediction)
     assert folder.name == shard.id
@@ -50,13 +50,12 @@ def test_a_killed_command_leaves_no_server_behind(released: Released) -> None:
         assert child.stdout is not None
         assert json.loads(child.stdout.readline())["image"] == released.image
         child.kill()
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+
+    def refused() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", http)):
-                return
-        time.sleep(0.2)
-    pytest.fail("the server still listens")
+            return probe.connect_ex(("127.0.0.1", http)) != 0
+
+    until(refused, "an end of the server")
 
 
 def test_a_server_that_ends_by_itself_ends_the_command(released: Released) -> None:

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -48,6 +47,7 @@ from helixserve import readiness
 from helixserve.readiness import Verified
 from helixserve.settings import Settings
 from tests.ports import free_port
+from tests.waiting import LONGEST_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Path(__file__).parent / "tiny"
@@ -311,11 +311,48 @@ class Serving:
     def grpc(self) -> str:
         return f"127.0.0.1:{self.grpc_port}"
 
-    def stop(self, timeout: float = 60) -> int:
+    @property
+    def computed(self) -> int:
+        """Items that the small model has computed on this place."""
+        return _computed(self.place).stat().st_size
+
+    @property
+    def inside(self) -> int:
+        """Requests that were accepted and are not answered yet."""
+        told = httpx.get(f"{self.url}/metrics", timeout=LONGEST_S).text
+        return int(float(told.split("\nhelix_queue_depth ")[1].split()[0]))
+
+    @contextlib.contextmanager
+    def holding(self, after: int = 0) -> Iterator[None]:
+        """The small model computes so many items more, and waits within the next one until the block ends."""
+        _allowed(self.place).write_bytes(bytes(self.computed + after))
+        try:
+            yield
+        finally:
+            _allowed(self.place).unlink()
+
+    def let(self, items: int) -> None:
+        """In a block of `holding`: let so many items more be computed."""
+        with _allowed(self.place).open("ab") as file:
+            file.write(bytes(items))
+
+    def held(self) -> bool:
+        """In a block of `holding`: whether every item that may be computed is."""
+        return self.computed == _allowed(self.place).stat().st_size
+
+    def stop(self, timeout: float = LONGEST_S) -> int:
         """TERM, then wait; the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
+
+
+def _computed(place: Place) -> Path:
+    return place.folder / "computed"
+
+
+def _allowed(place: Place) -> Path:
+    return place.folder / "allowed"
 
 
 @contextlib.contextmanager
@@ -323,7 +360,14 @@ def serving(place: Place, *command: str, **environment: str) -> Iterator[Serving
     """Run the server on a place until the block ends, once its HTTP door answers (ready or not)."""
     http_port, grpc_port = free_port(), free_port()
     output = place.folder / f"server-{http_port}.txt"
-    env = place.environment(HELIX_HTTP_PORT=str(http_port), HELIX_GRPC_PORT=str(grpc_port), **environment)
+    _computed(place).touch()
+    env = place.environment(
+        HELIX_HTTP_PORT=str(http_port),
+        HELIX_GRPC_PORT=str(grpc_port),
+        TINY_COMPUTED=str(_computed(place)),
+        TINY_ALLOWED=str(_allowed(place)),
+        **environment,
+    )
     arguments = [part.format(port=http_port) for part in command] or [sys.executable, "-m", "helixserve", "serve"]
     with output.open("wb") as file:
         process = subprocess.Popen(arguments, env=env, stdout=file, stderr=subprocess.STDOUT, cwd=place.folder)
@@ -339,13 +383,16 @@ def serving(place: Place, *command: str, **environment: str) -> Iterator[Serving
                 process.wait()
 
 
-def wait_until_live(server: Serving, timeout: float = 120) -> None:
+def wait_until_live(server: Serving) -> None:
     """Until the HTTP door answers. Raises AssertionError with the server's output when it ended or never does."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+
+    def live() -> bool:
         assert server.process.poll() is None, server.output.read_text()
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{server.url}/v2/health/live", timeout=5).status_code == httpx.codes.OK:
-                return
-        time.sleep(0.05)
-    raise AssertionError(server.output.read_text())
+            return httpx.get(f"{server.url}/v2/health/live", timeout=LONGEST_S).status_code == httpx.codes.OK
+        return False
+
+    try:
+        until(live, "an answer at the HTTP door")
+    except AssertionError as error:
+        raise AssertionError(server.output.read_text()) from error

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from tiny_model.model import Tiny
@@ -18,6 +18,7 @@ from helixserve.core import Core
 from helixserve.errors import BusyError, ContractError, HelixServeError, NotReadyError, UnrecordedError
 from helixserve.observe.call import Call
 from tests.helixserve.support import Memory, tiny_graph
+from tests.waiting import LONGEST_S, until_async
 
 ID = bytes(range(16))
 
@@ -140,34 +141,49 @@ def test_too_many_waiting_requests_are_refused_and_the_others_answered(model: Ti
     assert all(isinstance(answer, core_module.Answer | BusyError) for answer in answers)
 
 
-def test_a_cancelled_request_leaves_the_queue_uncomputed(model: Tiny) -> None:
+@pytest.fixture
+def gate(model: Tiny, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """The model waits for it within each item, which it has counted as computed by then."""
+    made, project = threading.Semaphore(0), model._project
+
+    def held(*arguments: Any) -> tuple[Tensor, ...]:
+        assert made.acquire(timeout=LONGEST_S)
+        return project(*arguments)
+
+    monkeypatch.setattr(model, "_project", held)
+    return made
+
+
+def test_a_cancelled_request_leaves_the_queue_uncomputed(model: Tiny, gate: threading.Semaphore) -> None:
     log = Memory()
     core = Core(model, log)
 
     async def ask() -> None:
-        first = asyncio.create_task(core.infer("project", request(delay=0.3, seed=1), ID))
+        first = asyncio.create_task(core.infer("project", request(seed=1), ID))
         second = asyncio.create_task(core.infer("project", request(seed=2), ID))
-        await asyncio.sleep(0.05)
+        await until_async(lambda: core.inside == 2 and model.computed == 1, "one request computed, and one queued")
         second.cancel()
-        await first
         with pytest.raises(asyncio.CancelledError):
             await second
+        gate.release()
+        await first
         await core.close()
 
     asyncio.run(ask())
     assert [prediction.seed for prediction in log.predictions] == [1]
 
 
-def test_closing_finishes_what_was_accepted_and_refuses_the_rest(model: Tiny) -> None:
+def test_closing_finishes_what_was_accepted_and_refuses_the_rest(model: Tiny, gate: threading.Semaphore) -> None:
     core = Core(model, Memory())
 
     async def ask() -> core_module.Answer:
-        accepted = asyncio.create_task(core.infer("project", request(delay=0.2), ID))
-        await asyncio.sleep(0.05)
+        accepted = asyncio.create_task(core.infer("project", request(), ID))
+        await until_async(lambda: model.computed == 1, "a request that is computed")
         closing = asyncio.create_task(core.close())
         await asyncio.sleep(0)
         with pytest.raises(NotReadyError, match="stopping"):
             await core.infer("project", request(), ID)
+        gate.release()
         await closing
         return await accepted
 
@@ -190,26 +206,23 @@ def test_a_stream_gives_the_items_and_the_bytes_of_the_whole_answer(model: Tiny)
     assert {item.answer.seed for item in items} == {4}
 
 
-class Slow(Memory):
-    """Records as slowly as a bad disk."""
-
-    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
-        await asyncio.sleep(0.05)
-        return await super().append_soon(predictions)
-
-
 def test_an_item_is_given_when_it_is_recorded_and_the_next_is_computed_meanwhile(model: Tiny) -> None:
-    log = Slow()
+    class Behind(Memory):
+        """Records an item once the model is at the next one."""
+
+        async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
+            (item,) = predictions
+            await until_async(lambda: model.computed >= min(item.index + 2, item.count), "the next item")
+            return await super().append_soon(predictions)
+
+    log = Behind()
     core = Core(model, log)
 
-    async def ask() -> float:
-        began = time.perf_counter()
-        async for item in core.stream("project", request(repeats=8, pause=0.05), ID):
+    async def ask() -> None:
+        async for item in core.stream("project", request(repeats=8), ID):
             assert len(log.predictions) == item.index + 1
-        return time.perf_counter() - began
 
-    # One after the other would take 8 * (0.05 + 0.05) s.
-    assert asyncio.run(ask()) < 0.65
+    asyncio.run(ask())
 
 
 def test_a_reader_that_stops_reading_holds_neither_the_worker_nor_more_than_one_item(model: Tiny) -> None:
@@ -222,7 +235,7 @@ def test_a_reader_that_stops_reading_holds_neither_the_worker_nor_more_than_one_
             assert len(answers) == 3
         await core.close()
 
-    asyncio.run(asyncio.wait_for(ask(), 10))
+    asyncio.run(asyncio.wait_for(ask(), LONGEST_S))
     # The item that was read, the one ahead of it, and the three of the others; the last reply may let one more in.
     assert model.computed <= 6
 
@@ -244,37 +257,34 @@ def test_streams_and_whole_answers_side_by_side_have_the_bits_of_each_alone(mode
 
 
 @pytest.mark.parametrize("how", ["whole", "stream", "closed"])
-def test_a_caller_that_goes_away_stops_the_computing(model: Tiny, how: str) -> None:
+def test_a_caller_that_goes_away_stops_the_computing(model: Tiny, gate: threading.Semaphore, how: str) -> None:
     log = Memory()
     core = Core(model, log)
 
     async def stream() -> None:
-        async with contextlib.aclosing(core.stream("project", request(repeats=50, pause=0.05), ID)) as items:
+        async with contextlib.aclosing(core.stream("project", request(repeats=50), ID)) as items:
             async for item in items:
                 if how == "closed" and item.index == 2:
                     return
 
     async def ask() -> None:
-        whole = core.infer("project", request(repeats=50, pause=0.05), ID)
+        whole = core.infer("project", request(repeats=50), ID)
         asked = asyncio.create_task(whole if how == "whole" else stream())
-        if how == "whole":
-            await asyncio.sleep(0.2)
-            asked.cancel()
-        else:
+        if how != "whole":
             whole.close()
-            if how == "stream":
-                await asyncio.sleep(0.2)
-                asked.cancel()
+        gate.release(3)
+        if how != "closed":
+            await until_async(lambda: model.computed == 4, "three items, and the next one begun")
+            asked.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asked
-        at = model.computed
-        await asyncio.sleep(0.3)
-        assert model.computed <= at + 1, "the model went on"
         assert core.inside == 0
+        gate.release(50)
         await core.close()
 
     asyncio.run(ask())
-    assert 1 <= model.computed < 10
+    # Who closes a stream at an item may do so before the next one is begun.
+    assert model.computed in ({3, 4} if how == "closed" else {4}), "the model went on"
     # A whole answer is recorded as a whole; the items of a stream that were given stay recorded.
     assert bool(log.predictions) == (how != "whole")
 
@@ -303,16 +313,27 @@ async def collect_all(core: Core) -> None:
         raise AssertionError("given, but not recorded")
 
 
-def test_closing_waits_for_streams(model: Tiny) -> None:
+def test_closing_waits_for_streams(model: Tiny, gate: threading.Semaphore) -> None:
     core = Core(model, Memory())
 
     async def ask() -> list[core_module.Item]:
-        reading = asyncio.create_task(collect(core, repeats=5, pause=0.03))
-        await asyncio.sleep(0.05)
-        await core.close()
+        reading = asyncio.create_task(collect(core, repeats=5))
+        await until_async(lambda: model.computed == 1, "a stream that is computed")
+        closing = asyncio.create_task(core.close())
+        await asyncio.sleep(0)
+        gate.release(5)
+        await closing
         return await reading
 
     assert len(asyncio.run(ask())) == 5
+
+
+class Slow(Memory):
+    """Records as slowly as a bad disk."""
+
+    async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
+        await asyncio.sleep(0.05)
+        return await super().append_soon(predictions)
 
 
 def test_the_call_learns_where_the_time_went(model: Tiny) -> None:

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +29,10 @@ from helixserve.recorder import Recorder
 from tests.helixserve import support
 from tests.helixserve.support import Place, Serving, serving
 from tests.helixserve.test_recorder import append, open_recorder, prediction
+from tests.waiting import LONGEST_S, until
 
 SIZE = 4 * 1024 * 1024
+FILLER = "filler"
 
 
 @contextlib.contextmanager
@@ -51,27 +52,37 @@ def small_disk(folder: Path, size: int = SIZE) -> Iterator[Path]:
         subprocess.run([*sudo, "umount", "--lazy", str(folder)], check=True)
 
 
-def fill(folder: Path) -> Path:
-    """Take all the space that is left."""
-    filler = folder / "filler"
-    with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+def fill(folder: Path) -> int:
+    """Take all the space that is left; how many bytes that was."""
+    taken = 0
+    with (folder / FILLER).open("ab", buffering=0) as file, contextlib.suppress(OSError):
         while True:
-            file.write(bytes(4096))
-    return filler
+            taken += file.write(bytes(4096))
+    return taken
 
 
 def ask(server: Serving) -> httpx.Response:
-    return httpx.post(f"{server.url}/project", json={"values": [1], "repeats": 50}, timeout=60)
+    return httpx.post(f"{server.url}/project", json={"values": [1], "repeats": 50}, timeout=LONGEST_S)
 
 
-def becomes(server: Serving, status: int, within: float) -> bool:
-    """Does readiness reach that status, with no request but the probes'?"""
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        if httpx.get(f"{server.url}/v2/health/ready").status_code == status:
-            return True
-        time.sleep(0.1)
-    return False
+def readiness(server: Serving) -> httpx.Response:
+    return httpx.get(f"{server.url}/v2/health/ready", timeout=LONGEST_S)
+
+
+def until_ready(server: Serving) -> None:
+    """With no request but the probes'."""
+    until(lambda: readiness(server).status_code == 200, "a ready server")
+
+
+def unready_while_it_looks(server: Serving, folder: Path, times: int) -> None:
+    """Wait until the server looked so often whether its log takes something; it stays unready all the while.
+
+    Each look makes a file in that folder and takes it away.
+    """
+    for _ in range(times):
+        before = folder.stat().st_mtime_ns
+        until(lambda before=before: folder.stat().st_mtime_ns != before, "the server's next look at its log")
+        assert readiness(server).status_code == 503
 
 
 def complaints(place: Place, acknowledged: list[str]) -> list[str]:
@@ -93,7 +104,7 @@ def ids(answer: httpx.Response) -> list[str]:
 def test_a_full_disk_refuses_and_the_server_recovers_by_itself(place: Place) -> None:
     with small_disk(place.log), serving(place) as server:
         acknowledged = ids(ask(server))
-        filler = _until_full(server, place, acknowledged)
+        _until_full(server, place, acknowledged)
         for _ in range(3):
             refused = ask(server)
             assert (refused.status_code, refused.json()["where"]) == (503, "log")
@@ -106,9 +117,9 @@ def test_a_full_disk_refuses_and_the_server_recovers_by_itself(place: Place) -> 
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
             while next(watch).status != health_pb2.HealthCheckResponse.NOT_SERVING:
                 pass  # told at the next look of the server at its log
-            filler.unlink()
+            (place.log / FILLER).unlink()
             assert next(watch).status == health_pb2.HealthCheckResponse.SERVING, "watchers are told, unasked"
-        assert becomes(server, 200, within=15)
+        until_ready(server)
         acknowledged += ids(ask(server))
         assert server.stop() == 0
         assert len(Log(place.log).shard_ids()) == 1, "the same shard goes on"
@@ -117,15 +128,18 @@ def test_a_full_disk_refuses_and_the_server_recovers_by_itself(place: Place) -> 
 
 def test_a_server_that_starts_on_a_full_disk_serves_when_there_is_space(place: Place) -> None:
     with small_disk(place.log):
-        filler = fill(place.log)
+        fill(place.log)
         with serving(place) as server:
-            response = httpx.get(f"{server.url}/v2/health/ready")
+            response = readiness(server)
             assert (response.status_code, response.json()["where"]) == (503, "log")
             assert "No space left" in response.text
-            time.sleep(3)  # several tries
-            assert not [path for path in place.log.iterdir() if path.name.startswith(NEW_PREFIX)], "nothing piles up"
-            filler.unlink()
-            assert becomes(server, 200, within=15)
+            unready_while_it_looks(server, place.log, times=3)
+            until(
+                lambda: not [path for path in place.log.iterdir() if path.name.startswith(NEW_PREFIX)],
+                "a log folder in which nothing piles up",
+            )
+            (place.log / FILLER).unlink()
+            until_ready(server)
             acknowledged = ids(ask(server))
             assert server.stop() == 0
         assert complaints(place, acknowledged) == []
@@ -135,7 +149,8 @@ def test_a_disk_that_stays_full_keeps_the_server_unready(place: Place) -> None:
     """The planted fault of the two tests above: without space there is no recovery, and the check says so."""
     with small_disk(place.log), serving(place) as server:
         _until_full(server, place, [])
-        assert not becomes(server, 200, within=3)
+        (shard,) = Log(place.log).shard_ids()
+        unready_while_it_looks(server, place.log / shard, times=2)
         assert server.stop() == 0, "and it still ends when it is told to"
 
 
@@ -156,7 +171,7 @@ def test_after_a_failed_sync_a_new_shard_takes_over(place: Place) -> None:
                 assert tracer.stderr is not None
                 said = tracer.stderr.read().decode()
         assert "not permitted" not in said, said
-        assert becomes(server, 200, within=20)
+        until_ready(server)
         acknowledged += ids(ask(server))
         assert server.stop() == 0
     old, new = (name.partition(".")[0] for name in (acknowledged[0], acknowledged[-1]))
@@ -166,27 +181,32 @@ def test_after_a_failed_sync_a_new_shard_takes_over(place: Place) -> None:
 
 
 def _until_refused(server: Serving, acknowledged: list[str]) -> httpx.Response:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        answer = ask(server)
-        if answer.status_code != 200:
-            return answer
-        acknowledged += ids(answer)
-    raise AssertionError("every request was recorded")
+    answers: list[httpx.Response] = []
+
+    def refused() -> bool:
+        answers.append(ask(server))
+        if answers[-1].status_code == 200:
+            acknowledged.extend(ids(answers[-1]))
+        return answers[-1].status_code != 200
+
+    until(refused, "a request that cannot be recorded")
+    return answers[-1]
 
 
-def _until_full(server: Serving, place: Place, acknowledged: list[str]) -> Path:
+def _until_full(server: Serving, place: Place, acknowledged: list[str]) -> None:
     """Fill the disk and the room that the log's own files have ahead, until the server stays unready.
 
     A write that is refused gives back what its other file had ahead; the server finds it, and rightly goes on.
     """
-    for _ in range(20):
-        filler = fill(place.log)
+
+    def full() -> bool:
+        fill(place.log)
         _until_refused(server, acknowledged)
         fill(place.log)
-        if not becomes(server, 200, within=2):
-            return filler
-    raise AssertionError("the disk does not get full")
+        until(lambda: "the last answer could not" not in readiness(server).text, "what the server finds when it looks")
+        return fill(place.log) == 0 and "cannot record" in readiness(server).text
+
+    until(full, "a full disk")
 
 
 def sync_fails_once(patch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 
 import httpx
@@ -15,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 from helix_lineage.shard.entries import Close, decode
 from helix_lineage.shard.reader import Log
 from tests.helixserve.support import Place, Serving, serving
+from tests.waiting import LONGEST_S, until
 
 CLIENTS = 4
 """A door."""
@@ -22,14 +22,14 @@ DELAY_S = 0.02
 
 
 def by_json(server: Serving) -> list[str]:
-    answer = httpx.post(f"{server.url}/project", json={"values": [1], "delay": DELAY_S}, timeout=60)
+    answer = httpx.post(f"{server.url}/project", json={"values": [1], "delay": DELAY_S}, timeout=LONGEST_S)
     return [item["prediction_id"] for item in answer.json().get("predictions", ())]
 
 
 def by_open_inference(server: Serving) -> list[str]:
     tensor = {"name": "values", "datatype": "FP32", "shape": [1], "data": [1]}
     body = {"inputs": [tensor], "parameters": {"delay": DELAY_S}}
-    answer = httpx.post(f"{server.url}/v2/models/tiny-project/infer", json=body, timeout=60).json()
+    answer = httpx.post(f"{server.url}/v2/models/tiny-project/infer", json=body, timeout=LONGEST_S).json()
     return [
         name for tensor in answer.get("outputs", ()) if tensor["name"] == "prediction_id" for name in tensor["data"]
     ]
@@ -60,7 +60,7 @@ def under_load(server: Serving, end: Callable[[], object]) -> dict[str, list[str
     threads = [threading.Thread(target=ask, args=(door,)) for door in DOORS for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
-    time.sleep(1.5)
+    until(lambda: all(len(ids) > 2 for ids in received.values()), "every door under load")
     end()
     stop.set()
     for thread in threads:
@@ -82,9 +82,8 @@ def complaints(place: Place, received: dict[str, list[str]]) -> list[str]:
 
 def test_no_accepted_request_is_lost_at_any_door(place: Place) -> None:
     with serving(place) as server:
-        received = under_load(server, lambda: server.stop(30))
+        received = under_load(server, server.stop)
         assert server.process.returncode == 0
-    assert all(received.values()), "every door was under load"
     assert complaints(place, received) == []
 
 
@@ -105,17 +104,16 @@ def test_after_term_new_requests_are_refused_while_old_ones_are_finished(place: 
         answers: list[httpx.Response] = []
 
         def slow() -> None:
-            answers.append(httpx.post(f"{server.url}/project", json={"values": [1], "delay": 3.0}, timeout=60))
+            answers.append(httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S))
 
-        with triton.InferenceServerClient(server.grpc) as client:
+        with server.holding(), triton.InferenceServerClient(server.grpc) as client:
             assert client.is_server_ready()
             thread = threading.Thread(target=slow)
             thread.start()
-            time.sleep(1)
+            until(lambda: server.inside == 1, "an accepted request")
             server.process.terminate()
-            time.sleep(0.5)
             # gRPC still listens: HTTP is drained first. It says what is the case, and takes nothing.
-            assert not client.is_server_ready()
+            until(lambda: not client.is_server_ready(), "the server's notice of TERM")
             values = triton.InferInput("values", [0], "FP32")
             values.set_data_from_numpy(np.zeros(0, np.float32))
             refused = ""

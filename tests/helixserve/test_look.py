@@ -59,7 +59,7 @@ def test_what_the_look_has_hashed_is_not_hashed_again(settings: Settings, hashed
 
 
 def test_what_changes_after_the_look_is_seen(settings: Settings, hashed_here: set[str], module: Path) -> None:
-    (process,) = multiprocessing.active_children()
+    process = look._begun[0].process  # it may be over already
     assert wait([process.sentinel], timeout=LONGEST_S), "the look is over"
     module.write_bytes(module.read_bytes()[:-1] + b"#")
     with pytest.raises(NotReadyError, match="the release lists") as caught:
@@ -79,7 +79,7 @@ def test_what_the_look_finds_wrong_is_said(settings: Settings, module: Path, mon
 
 
 def test_after_a_look_that_died_this_process_looks(settings: Settings, hashed_here: set[str]) -> None:
-    (process,) = multiprocessing.active_children()
+    process = look._begun[0].process  # it may be over already
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
     # What it may have told already is thrown away with its end of the pipe.
@@ -119,14 +119,15 @@ def test_a_list_that_cannot_be_read_is_told_by_who_knows_the_release(place: Plac
 def test_a_look_whose_server_was_killed_ends(place: Place) -> None:
     """Also when it has more to tell than a pipe holds."""
     code = (
-        "import json, os, signal, time\n"
+        "import json, os, signal\n"
+        "from multiprocessing.connection import wait\n"
         "from helixserve import look\n"
         "from helixserve.settings import Settings\n"
         "real = json.dumps\n"
         "look.json.dumps = lambda told: real(told) + ' ' * 10**6\n"
         "look.begin(Settings.read())\n"
         "print(look._begun[0].process.pid, flush=True)\n"
-        "time.sleep(1)\n"
+        f"assert wait([look._begun[0].found], {LONGEST_S}), 'the look tells nothing'\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(

@@ -9,9 +9,8 @@ import contextlib
 import select
 import socket
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -22,6 +21,7 @@ from helixserve.budget import DEFAULT_BYTES, Budget, memory_bytes
 from helixserve.errors import OverloadedError
 from tests.helixserve import support
 from tests.helixserve.support import Serving
+from tests.waiting import LONGEST_S, until
 
 MEMORY = 1 << 30
 ALLOWED = MEMORY * 7 // 10
@@ -77,11 +77,7 @@ def peak(server: Serving) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def until(condition: Callable[[], bool], timeout: float = 60) -> bool:
-    deadline = time.monotonic() + timeout
-    while not (found := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return found
+WHOLE = "room for a body of the largest size"
 
 
 def whole_again(server: Serving) -> bool:
@@ -104,14 +100,17 @@ def unfinished(server: Serving, count: int = 80) -> Counter[bytes]:
             peer.setblocking(False)
             left[peer] = LARGE
         chunk = b" " * (1 << 18)
-        deadline = time.monotonic() + 60
-        while any(left.values()) and time.monotonic() < deadline:
+
+        def sent() -> bool:
             _, ready, _ = select.select([], [peer for peer, more in left.items() if more], [], 1)
             for peer in ready:
                 try:
                     left[peer] -= peer.send(chunk[: left[peer]])
                 except ConnectionError:
                     left[peer] = 0
+            return not any(left.values())
+
+        until(sent, "bodies that are sent or refused")
         small = httpx.post(f"{server.url}/measure", json={"text": "a"}, timeout=60)
         found[b"healthy" if small.status_code == 200 else small.content] += 1
         for peer in left:
@@ -126,7 +125,7 @@ def test_unfinished_bodies_stay_within_the_memory_of_a_pod(tmp_path: Path) -> No
         assert found[b"healthy"] == 1, found
         assert found[b"HTTP/1.1 503"] >= 40, found
         assert peak(server) < ALLOWED
-        assert until(lambda: whole_again(server))
+        until(lambda: whole_again(server), WHOLE)
         assert peak(server) < ALLOWED
 
 
@@ -165,7 +164,7 @@ def test_large_messages_stay_within_the_memory_of_a_pod(tmp_path: Path, size: in
         if size > LIMIT:
             assert found[grpc.StatusCode.RESOURCE_EXHAUSTED] == 20
         assert peak(server) < ALLOWED
-        assert until(lambda: whole_again(server))
+        until(lambda: whole_again(server), WHOLE)
 
 
 def test_what_is_unpacked_counts(tmp_path: Path) -> None:
@@ -179,8 +178,9 @@ def test_what_is_unpacked_counts(tmp_path: Path) -> None:
             peer = stack.enter_context(socket.create_connection(("127.0.0.1", server.http_port), timeout=60))
             head = HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
             peer.sendall(head % (len(packed) + 1) + packed)
-        assert until(
-            lambda: httpx.post(f"{server.url}/measure", content=packed, headers=headers, timeout=60).status_code == 503
+        until(
+            lambda: httpx.post(f"{server.url}/measure", content=packed, headers=headers, timeout=60).status_code == 503,
+            "a budget that is spent",
         )
         found[httpx.post(f"{server.url}/measure", json={"text": "a"}, timeout=60).status_code] += 1
         assert found == {200: 1}
@@ -234,10 +234,11 @@ def test_calls_that_never_send_their_message_keep_health_from_nobody(tmp_path: P
 
     with bounded(tmp_path) as server, grpc.insecure_channel(server.grpc) as channel:
         ask = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
-        silent = [ask.future(nothing(), timeout=60) for _ in range(16)]
+        silent = [ask.future(nothing()) for _ in range(16)]
         try:
             for method in ("/grpc.health.v1.Health/Check", "/inference.GRPCInferenceService/ServerLive"):
-                assert channel.unary_unary(method)(b"", timeout=10) == b"\x08\x01"
+                assert channel.unary_unary(method)(b"", timeout=LONGEST_S) == b"\x08\x01"
+            assert not any(call.done() for call in silent), "health was answered while they waited"
         finally:
             gone.set()
             for call in silent:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +28,7 @@ from helixserve import machine
 from tests.helixserve import support
 from tests.helixserve.support import Place, Serving, serving
 from tests.ports import free_port
+from tests.waiting import LONGEST_S, longer, until
 
 
 def without_release(place: Place) -> str:
@@ -66,14 +66,14 @@ def test_a_server_that_cannot_prove_its_release_never_serves_and_says_why(place:
     named = spoil(place)  # type: ignore[operator]
     with serving(place) as server:
         for path in ("/readyz", "/v2/health/ready", "/v2/models/tiny-project/ready"):
-            response = httpx.get(server.url + path)
+            response = httpx.get(server.url + path, timeout=LONGEST_S)
             assert response.status_code == 503, path
             assert named in response.text, path
-        assert httpx.get(server.url + "/livez").status_code == 200
+        assert httpx.get(server.url + "/livez", timeout=LONGEST_S).status_code == 200
         body = {"values": [1]}
         tensor = {"name": "values", "datatype": "FP32", "shape": [1], "data": [1]}
         for path, content in (("/project", body), ("/v2/models/tiny-project/infer", {"inputs": [tensor]})):
-            response = httpx.post(server.url + path, json=content)
+            response = httpx.post(server.url + path, json=content, timeout=LONGEST_S)
             assert response.status_code == 503, path
             assert named in response.json()["error"]
         with grpc.insecure_channel(server.grpc) as channel:
@@ -90,11 +90,13 @@ def test_a_server_that_cannot_prove_its_release_never_serves_and_says_why(place:
 
 
 def test_term_finishes_what_was_accepted_and_closes_the_shard(place: Place) -> None:
-    slow = {"values": [1], "delay": 1.0, "seed": 3}
+    body = {"values": [1], "seed": 3}
     with serving(place) as server, ThreadPoolExecutor(2) as pool:
-        first = pool.submit(httpx.post, f"{server.url}/project", json=slow, timeout=60)
-        second = pool.submit(grpc_infer, server, 0.5)
-        time.sleep(0.4)
+        with server.holding():
+            first = pool.submit(httpx.post, f"{server.url}/project", json=body, timeout=LONGEST_S)
+            second = pool.submit(grpc_infer, server)
+            until(lambda: server.inside == 2, "two accepted requests")
+            terminate(server)
         assert server.stop() == 0
         answer = first.result()
         prediction = second.result()
@@ -108,16 +110,30 @@ def test_term_finishes_what_was_accepted_and_closes_the_shard(place: Place) -> N
     assert recorded == {answer.json()["predictions"][0]["prediction_id"], prediction}
 
 
+def terminate(server: Serving) -> None:
+    """Send TERM, and wait until the server knows it."""
+    with triton.InferenceServerClient(server.grpc) as client:
+        assert client.is_server_ready()  # else the channel may be made too late, when nobody listens any more
+        server.process.terminate()
+        until(lambda: not client.is_server_ready(), "the server's notice of TERM")
+
+
 def test_an_idle_stream_does_not_hold_up_the_end_and_one_at_work_is_answered(place: Place) -> None:
-    with serving(place) as server, triton.InferenceServerClient(server.grpc) as idle, idle_stream(server) as given:
-        idle.start_stream(lambda result, error: given.append((result, error)))  # asks nothing
-        time.sleep(1.0)
-        began = time.monotonic()
-        assert server.stop() == 0
-        assert time.monotonic() - began < 20
-        results = [result for result, error in given if error is None]
+    idle_given: list[Any] = []
+    with serving(place) as server, triton.InferenceServerClient(server.grpc) as idle:
+        idle.start_stream(lambda result, error: idle_given.append((result, error)))  # asks nothing
+        assert idle.is_server_live()  # on the same connection: the stream came before
+        with server.holding(after=1), idle_stream(server) as given:
+            until(lambda: given, "the first item of a stream at work")
+            terminate(server)
+            until(lambda: idle_given, "the end of the idle stream, before that of the one at work")
+            server.let(7)
+            assert server.stop() == 0
+            results = [result for result, error in given if error is None]
     assert [result.get_response().parameters["index"].uint64_param for result in results] == list(range(8))
     assert "stopping" in str(given[-1][1])
+    ((_, error),) = idle_given
+    assert "stopping" in str(error)
 
 
 @contextlib.contextmanager
@@ -128,27 +144,41 @@ def idle_stream(server: Serving) -> Iterator[list[Any]]:
         client.start_stream(lambda result, error: given.append((result, error)))
         values = triton.InferInput("values", [0], "FP32")
         values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
-        client.async_stream_infer("tiny-project", [values], parameters={"repeats": 8, "pause": 0.3})
+        client.async_stream_infer("tiny-project", [values], parameters={"repeats": 8})
         yield given
 
 
-def grpc_infer(server: Serving, delay: float) -> str:
+def grpc_infer(server: Serving) -> str:
     with triton.InferenceServerClient(server.grpc) as client:
         values = triton.InferInput("values", [0], "FP32")
         values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
-        answer = client.infer("tiny-project", [values], parameters={"delay": delay})
+        answer = client.infer("tiny-project", [values])
         return str(answer.as_numpy("prediction_id")[0].decode())
 
 
 def test_a_grpc_call_past_its_deadline_leaves_the_queue_unrecorded(place: Place) -> None:
-    with serving(place) as server, ThreadPoolExecutor(1) as pool:
-        first = pool.submit(grpc_infer, server, 1.5)
-        time.sleep(0.5)
+    def queued(seconds: float) -> bool:
+        """Whether a call with that deadline came into the queue; waits until it has left."""
+        given: list[Any] = []
+
+        def tell(result: object, error: object) -> None:
+            given.append(error)
+
+        values = triton.InferInput("values", [0], "FP32")
+        values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
         with triton.InferenceServerClient(server.grpc) as client:
-            values = triton.InferInput("values", [0], "FP32")
-            values.set_data_from_numpy(support.np.zeros(0, support.np.float32))
-            with pytest.raises(InferenceServerException, match="DEADLINE_EXCEEDED"):
-                client.infer("tiny-project", [values], client_timeout=0.3)
+            client.async_infer("tiny-project", [values], tell, client_timeout=seconds)
+            until(lambda: given or server.inside == 2, "a call in the queue, or its deadline")
+            came = not given
+            until(lambda: given and server.inside == 1, "the call's end")
+        assert "DEADLINE_EXCEEDED" in str(given[0])
+        return came
+
+    with serving(place) as server, ThreadPoolExecutor(1) as pool:
+        with server.holding():
+            first = pool.submit(grpc_infer, server)
+            until(lambda: server.inside == 1, "a call that is computed")
+            assert any(queued(seconds) for seconds in longer(0.3, "a call in the queue at its deadline"))
         prediction = first.result()
         assert server.stop() == 0
     (shard_id,) = Log(place.log).shard_ids()
@@ -159,7 +189,7 @@ def test_a_restart_opens_a_new_shard_and_keeps_the_old_ones_readable(place: Plac
     predictions = []
     for _ in range(2):
         with serving(place) as server:
-            answer = httpx.post(f"{server.url}/project", json={"values": [1], "seed": 1}).json()
+            answer = httpx.post(f"{server.url}/project", json={"values": [1], "seed": 1}, timeout=LONGEST_S).json()
             predictions.append(answer["predictions"][0]["prediction_id"])
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.wait()
@@ -174,12 +204,12 @@ def test_a_restart_opens_a_new_shard_and_keeps_the_old_ones_readable(place: Plac
 
 def test_an_answer_that_cannot_be_recorded_is_withheld_and_the_server_is_unready(place: Place) -> None:
     with serving(place) as server:
-        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 200
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S).status_code == 200
         psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_FSIZE, (1, 1))
-        refused = httpx.post(f"{server.url}/project", json={"values": [1]})
+        refused = httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S)
         assert (refused.status_code, refused.json()["where"]) == (503, "log")
-        assert httpx.get(f"{server.url}/readyz").status_code == 503
-        assert httpx.get(f"{server.url}/v2/health/ready").status_code == 503
+        assert httpx.get(f"{server.url}/readyz", timeout=LONGEST_S).status_code == 503
+        assert httpx.get(f"{server.url}/v2/health/ready", timeout=LONGEST_S).status_code == 503
         server.process.kill()
     (shard_id,) = Log(place.log).shard_ids()
     assert len(list(Log(place.log).shard(shard_id).predictions())) == 1
@@ -200,11 +230,11 @@ def test_under_bentomls_supervisor_the_worker_ends_with_it(place: Place) -> None
     ]
     numpy = {"NPY_DISABLE_CPU_FEATURES": pinned()}
     with serving(place, *command, **numpy) as server:
-        assert httpx.post(f"{server.url}/project", json={"values": [1]}).status_code == 200
+        assert httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S).status_code == 200
         workers = psutil.Process(server.process.pid).children(recursive=True)
         assert workers
         server.process.kill()
-        _, alive = psutil.wait_procs(workers, timeout=30)
+        _, alive = psutil.wait_procs(workers, timeout=LONGEST_S)
         assert not alive
     (shard_id,) = Log(place.log).shard_ids()
     shard = Log(place.log).shard(shard_id)
@@ -237,7 +267,7 @@ def test_the_help_names_both_commands() -> None:
 def test_a_server_writes_nothing_outside_its_log_and_temporary_folders(place: Place) -> None:
     before = {path: path.stat().st_mtime_ns for path in place.root.rglob("*") if "__pycache__" not in str(path)}
     with serving(place) as server:
-        httpx.post(f"{server.url}/project", json={"values": [1]})
+        httpx.post(f"{server.url}/project", json={"values": [1]}, timeout=LONGEST_S)
     after = {path: path.stat().st_mtime_ns for path in place.root.rglob("*") if "__pycache__" not in str(path)}
     assert before == after
     assert Path(server.output).exists()

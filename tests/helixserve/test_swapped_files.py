@@ -28,6 +28,7 @@ from helixserve.errors import NotReadyError
 from helixserve.settings import Settings
 from tests.helixserve import support
 from tests.helixserve.support import Place, serving
+from tests.waiting import until
 
 TRIES = 1000
 NOW = datetime.now(UTC)
@@ -126,7 +127,7 @@ def test_a_server_that_hashes_and_then_reads_again_is_fooled(
     def twice(self: image_files.Files, path: Path) -> bytes:
         checked = files.read(path, where="x", what="x", limit=1 << 20)
         self.compare(path, digest_bytes(checked))
-        time.sleep(0.001)
+        time.sleep(0.001)  # long enough for a swap
         with contextlib.suppress(NotReadyError):
             return files.read(path, where="x", what="x", limit=1 << 20, follow=True)
         return checked
@@ -135,11 +136,7 @@ def test_a_server_that_hashes_and_then_reads_again_is_fooled(
     monkeypatch.setattr(readiness, "check_artifact", lambda *_: None)
     wrong = digest_bytes(weights[1].read_bytes())
     with racing(*weights):
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            if outcomes(place, 20)[wrong]:
-                return
-    pytest.fail("the wrong weights were never seen: the race shows nothing")
+        until(lambda: outcomes(place, 20)[wrong], "wrong weights that are served: the race shows nothing")
 
 
 CODE = "def answer() -> str:\n    return {!r}\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -27,6 +26,7 @@ from helix_lineage.shard.reader import Log, Shard
 from helix_lineage.trace import trace
 from tests.helix_lineage.directory.support import Office, now
 from tests.helix_lineage.support import NOW, NOW_NS, header, request
+from tests.waiting import until
 
 
 class Town:
@@ -201,10 +201,7 @@ def audit_alone(town: Town) -> list[tuple[str, str]]:
 
 
 def _wait_published(folder: Path, size: int) -> None:
-    until = time.monotonic() + 10
-    while Shard(folder).published[1].size < size:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    until(lambda: Shard(folder).published[1].size >= size, f"{size} published entries")
 
 
 def test_a_forked_shard_is_named(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

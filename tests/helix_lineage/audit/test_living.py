@@ -18,6 +18,8 @@ from tests.helix_lineage.support import NOW_NS, header, request
 
 ROOT = Path(__file__).parents[3]
 PROCESSES, GENERATIONS = 3, 3
+SEEN = 2
+"""Audits at least while a process lives."""
 UNFINISHED = ("journal-torn", "payload-torn")
 """What a killed process left is told, until another start recovers it: that accuses nobody."""
 
@@ -53,7 +55,9 @@ class Living:
         command = [sys.executable, "-c", _LIVING, str(log_dir)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
-        self.until = 0.0
+        self.audits = 0
+        """Made while it lived."""
+        self._until = 0.0
         self._lifetime = rng.uniform(0.1, 1.0)
         self._killed = rng.random() < 0.5
 
@@ -64,7 +68,12 @@ class Living:
         assert self.process.stdout.readline() == "imported\n"
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        self.until = time.monotonic() + self._lifetime
+        self._until = time.monotonic() + self._lifetime
+
+    @property
+    def over(self) -> bool:
+        """Whether it lived its time, and long enough to be seen."""
+        return self.audits >= SEEN and self._until < time.monotonic()
 
     def end(self) -> None:
         """By a signal, or in order."""
@@ -87,7 +96,9 @@ def _audits(log_dir: Path, rng: random.Random) -> tuple[int, int]:
             found = audit(Log(log_dir), Sources()).findings
             assert [str(item) for item in found if item.rule not in UNFINISHED] == []
             made += 1
-            for process in [item for item in living if item.until < time.monotonic()]:
+            for process in living:
+                process.audits += 1
+            for process in [item for item in living if item.over]:
                 living.remove(process)
                 process.end()
     finally:

@@ -29,6 +29,7 @@ from helix_lineage.errors import (
 )
 from tests.helix_lineage.directory.support import MANY, TOKEN, Office, Running, now, running, start
 from tests.helix_lineage.support import Signer
+from tests.waiting import until
 
 HEADERS = {"authorization": f"Bearer {TOKEN}"}
 
@@ -199,6 +200,10 @@ def test_places_that_are_none(tmp_path: Path) -> None:
         FolderSource(tmp_path).require("checkpoint")
 
 
+FIRST = 3
+"""Receipts that are given before a kill."""
+
+
 class Load:
     """Clients that register and advance shards, and remember each receipt that they were given."""
 
@@ -210,9 +215,11 @@ class Load:
     def run_until_killed(self, process: Running, seconds: float) -> None:
         for thread in self._threads:
             thread.start()
-        while not self.promised and any(thread.is_alive() for thread in self._threads):
-            time.sleep(0.005)
-        time.sleep(seconds)
+        until(
+            lambda: len(self.promised) >= FIRST or not any(thread.is_alive() for thread in self._threads),
+            "receipts, or the end of everybody who asks",
+        )
+        time.sleep(seconds)  # a moment that nothing decides
         process.kill()
         for thread in self._threads:
             thread.join()
@@ -251,7 +258,7 @@ def survives(office: Office, kills: int, seed: int) -> None:
     held = view.load(FolderSource(office.folder), office.trust(), now(), audited=True)
     assert held.problems == []
     found = FolderSource(office.folder).entries(0, held.checkpoint.size)
-    assert len(promised) >= 3 * kills
+    assert len(promised) >= FIRST * kills
     assert [index for index, entry in promised if found[index] != entry] == []
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from helix_lineage.replay.images import UnpackedImage, obtain
 from model_to_metal import tools
 from tests.helix_lineage.replay import support
 from tests.helix_lineage.support import Signer, World, make_chain
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -49,15 +49,14 @@ def registry(tmp_path_factory: pytest.TempPathFactory, image: support.BuiltImage
 
 
 def _wait(port: int) -> None:
-    until = time.monotonic() + 20
-    while True:
+    def listens() -> bool:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
-            assert time.monotonic() < until, "the registry did not start"
-            time.sleep(0.02)
-        else:
-            return
+            return False
+        return True
+
+    until(listens, "a registry that listens")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from helix_lineage.shard.reader import Log
 from tests.helix_lineage.support import NOW_NS, header, request
 
 ROOT = Path(__file__).parents[3]
+LINES = 100
+"""Of what a process answered; after at most so many it is killed."""
 
 _LOADED = """
 import hashlib, os, sys, threading
@@ -47,14 +49,14 @@ def _live_and_die(log_dir: Path, rng: random.Random) -> dict[str, str]:
         [sys.executable, "-c", _LOADED, str(log_dir)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    first = ""
+    told = ""
     if rng.random() < 0.2:
         time.sleep(rng.uniform(0.1, 0.5))  # perhaps while it starts and recovers the one before it
     else:
-        first = process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.1))
+        for _ in range(rng.randint(1, LINES)):
+            told += process.stdout.readline()
     process.send_signal(signal.SIGKILL)
-    told = first + process.stdout.read()
+    told += process.stdout.read()
     process.wait()
     whole = [line.split() for line in told.splitlines(keepends=True) if line.endswith("\n")]
     return dict(whole)

@@ -22,6 +22,7 @@ from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.payload_writer import PreparedOutput
 from helix_lineage.shard.reader import Log
 from tests.helix_lineage.support import NOW_NS, World, header, request
+from tests.waiting import LONGEST_S, until, until_async
 
 Open = Callable[..., ShardWriter]
 ROOT = Path(__file__).parents[3]
@@ -108,10 +109,7 @@ def test_every_group_has_its_own_signed_checkpoint_in_the_journal(open_shard: Op
 def test_tiles_catch_up_without_further_appends(open_shard: Open, tmp_path: Path) -> None:
     writer = open_shard()
     writer.append(request(count=300))
-    deadline = time.monotonic() + 20
-    while Log(tmp_path / "log").shard(writer.shard_id).published[1].size < 301:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: Log(tmp_path / "log").shard(writer.shard_id).published[1].size >= 301, "301 published entries")
     shard = Log(tmp_path / "log").shard(writer.shard_id)
     assert all(shard.inclusion(at).holds for at in (0, 1, 255, 256, 300))
 
@@ -248,7 +246,11 @@ def test_an_event_loop_that_ends_before_it_calls_the_committer_leaves_that_to_ot
         asyncio._set_running_loop(None)
         loop.close()
         assert writer.entries == 1
-        ids = writer.append(request()) if thread else asyncio.run(asyncio.wait_for(writer.append_soon(request()), 20))
+        ids = (
+            writer.append(request())
+            if thread
+            else asyncio.run(asyncio.wait_for(writer.append_soon(request()), LONGEST_S))
+        )
         assert ids == [f"{writer.shard_id}.2"]
         with suppress(StopIteration, asyncio.CancelledError):
             abandoned.throw(asyncio.CancelledError)
@@ -257,10 +259,10 @@ def test_an_event_loop_that_ends_before_it_calls_the_committer_leaves_that_to_ot
 def test_a_loop_calls_a_committer_that_sleeps_each_time(world: World) -> None:
     async def now_and_then(writer: ShardWriter) -> None:
         for _ in range(3):
-            await asyncio.wait_for(writer.append_soon(request()), 20)
-            while writer._tiles.published < writer._tiles.size:  # until then it wakes by itself
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)
+            await asyncio.wait_for(writer.append_soon(request()), LONGEST_S)
+            # Until everything is published it wakes by itself.
+            await until_async(lambda: writer._tiles.published == writer._tiles.size, "every tile published")
+            await until_async(lambda: writer._wake._waiters, "a committer that sleeps")  # type: ignore[attr-defined]
 
     with world.open() as writer:
         asyncio.run(now_and_then(writer))

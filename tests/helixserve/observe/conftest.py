@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.helixserve import support
 from tests.helixserve.support import Serving, serving
+from tests.waiting import LONGEST_S, until
 
 CANARY = "GATTACANARYVLSEGEWQLVLHVWAKVEADVAGHGQDILIRLFKSHPETLEKFDRFKHLKTEAEMKASEDLKKHGVTVLTALG"
 """A sequence that must stand in no log, span or metric."""
@@ -44,9 +44,10 @@ class Receiver:
                 self.spans += scope.spans
 
     def wait(self, count: int) -> None:
-        until = time.monotonic() + 20
-        while sum(span.kind == span.SPAN_KIND_SERVER for span in self.spans) < count and time.monotonic() < until:
-            time.sleep(0.05)
+        until(
+            lambda: sum(span.kind == span.SPAN_KIND_SERVER for span in self.spans) >= count,
+            f"{count} spans of requests",
+        )
 
 
 @pytest.fixture(scope="session")
@@ -90,13 +91,17 @@ def asked(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Itera
     with serving(place, **environment) as server:
         made = Asked(server, output=server.output)
         ask_every_door(made)
+        told = lambda: made.output.read_text().count('"message": "request ')  # noqa: E731
+        until(lambda: told() >= len(COUNTS) + REFUSED, "a line of every request, which follows its answer")
         yield made
 
 
 def ask_every_door(made: Asked) -> None:
     url, headers = made.server.url, {"traceparent": f"00-{TRACE}-{PARENT}-01"}
     body = {"values": [1], "seed": 1, "words": [CANARY], "repeats": 2}
-    with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+    # A connection each: one that is kept may be closed by the server, if this machine lets us wait, as we use it.
+    alone = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(base_url=url, headers=headers, timeout=LONGEST_S, limits=alone) as client:
         rows = client.post("/project", json=body).json()["predictions"]
         made.ids["json"] = [row["prediction_id"] for row in rows]
         streamed = client.post("/project/stream", json=body)

@@ -13,6 +13,7 @@ from helixserve.observe import logs
 from helixserve.observe.call import Call
 from tests.helixserve.observe.conftest import CANARY, TRACE, Asked
 from tests.helixserve.support import Place, serving
+from tests.waiting import LONGEST_S, until
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,9 @@ def test_the_canary_would_be_seen(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_text_is_for_people(place: Place) -> None:
     with serving(place, HELIX_LOG_FORMAT="text") as server:
-        answer = httpx.post(f"{server.url}/project", json={"values": [1], "words": [CANARY]}).json()
+        answer = httpx.post(f"{server.url}/project", json={"values": [1], "words": [CANARY]}, timeout=LONGEST_S).json()
         prediction = answer["predictions"][0]["prediction_id"]
+        until(lambda: "request ended" in server.output.read_text(), "the line, which follows the answer")
         server.stop()
         written = server.output.read_text()
     (line,) = [line for line in written.splitlines() if "request ended" in line]

@@ -263,10 +263,10 @@ def test_a_file_at_a_limit_is_read_and_one_beyond_it_refused(what: str) -> None:
 def test_a_file_of_a_million_things_is_refused_in_seconds(file_format: str, text: Callable[[], str]) -> None:
     """Some took minutes, and would have taken hours: gemmi compares each with all before it."""
     hostile = text()
-    started = time.monotonic()
+    started = time.process_time()  # of the processor, however busy the machine is
     with pytest.raises(TooLargeError):
         read(hostile, file_format)
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
 
 
 def test_a_letter_cut_in_two_is_refused() -> None:
@@ -315,6 +315,6 @@ def test_other_models_and_categories_of_an_mmcif_file_are_not_built() -> None:
 def test_many_chains_and_positions_are_looked_up_at_once() -> None:
     """Four million names against 500 chains took minutes."""
     found = read(cif(499, "ATOM {i} N N . ALA C{i} 1 1 2 3 1\n"), "mmcif")
-    started = time.monotonic()
+    started = time.process_time()
     assert featurize.check_chains(found, ["C498"] * 4_000_000) == ["C498"]
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10

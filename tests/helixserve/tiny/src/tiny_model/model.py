@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,9 +52,7 @@ class Tiny(Model):
         for item in items:
             time.sleep(float(tensors.scalar(fields["pause"])))
             self.computed += 1
-            if "TINY_COMPUTED" in os.environ:  # for tests that run a server in a process of its own
-                with Path(os.environ["TINY_COMPUTED"]).open("ab") as file:
-                    file.write(b".")
+            _tell_and_wait()
             yield self._project(fields, item)
 
     def _project(self, fields: Mapping[str, Tensor], item: int) -> tuple[Tensor, ...]:
@@ -79,3 +79,25 @@ class Tiny(Model):
         if fault == "bytes":
             made = (*made[:2], tensors.from_texts("label", [b"\xff"]), *made[3:])
         return made[:-1] if fault == "missing" else made
+
+
+def _tell_and_wait() -> None:
+    """For tests that run a server in a process of its own.
+
+    TINY_COMPUTED names a file that grows by a byte with each item. While there is a file TINY_ALLOWED,
+    no more items are computed in all than it has bytes.
+    """
+    if "TINY_COMPUTED" not in os.environ:
+        return
+    computed, allowed = Path(os.environ["TINY_COMPUTED"]), Path(os.environ["TINY_ALLOWED"])
+    while _size(allowed, math.inf) <= _size(computed, 0):
+        time.sleep(0.005)
+    with contextlib.suppress(OSError), computed.open("ab") as file:  # a test may forbid the process to write
+        file.write(b".")
+
+
+def _size(file: Path, missing: float) -> float:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return missing
