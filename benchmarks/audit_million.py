@@ -10,7 +10,7 @@ from benchmarks import logs
 from benchmarks.measure import Row, promise_row
 from benchmarks.setting import Setting
 from helix_lineage.audit import audit
-from helix_lineage.releases import Sources
+from helix_lineage.evidence.releases import Sources
 from helix_lineage.shard.reader import Log
 
 QUESTIONS = ("audit of a million entries",)

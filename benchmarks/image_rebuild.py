@@ -11,8 +11,9 @@ from pathlib import Path
 from benchmarks.measure import Row, promise_row, slower_row
 from benchmarks.setting import ROOT, Setting
 from helix_lineage.paths import State
-from model_to_metal import image, nix, process
-from model_to_metal.nix import Store
+from model_to_metal.hermetic import image, nix
+from model_to_metal.hermetic.nix import Store
+from model_to_metal.host import process
 
 MODEL = "proteinmpnn"
 PROMISED_S, PROMISED_MB = 10.0, 1.0

@@ -20,9 +20,9 @@ from benchmarks.doors import CALL, grpc_message
 from benchmarks.measure import Row, promise_row
 from benchmarks.served import STRUCTURE, serving, unrecorded
 from benchmarks.setting import Setting
+from helix_lineage.formats.typed import Tensor, encode
 from helix_lineage.paths import State
 from helix_lineage.shard import Prediction
-from helix_lineage.typed import Tensor, encode
 
 AT_ONCE = 8
 QUESTIONS = (

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from helix_lineage.formats.typed import Tensor, encode
 from helix_lineage.shard import Prediction, ShardHeader, ShardWriter
-from helix_lineage.typed import Tensor, encode
 
 ITEMS = 8
 """Designs of a request."""

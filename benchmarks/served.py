@@ -12,13 +12,14 @@ from functools import cached_property
 from pathlib import Path
 
 from benchmarks.setting import MODEL as FOLDER
+from helix_lineage.attestations.release import VerifiedRelease, verify_release
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
-from helix_lineage.release import VerifiedRelease, verify_release
-from helix_lineage.trust import Trust
-from helixserve.contract import Contract, Model, load_class
-from model_to_metal import attest, directory, runtime
+from helixserve.model.contract import Contract, Model, load_class
 from model_to_metal.errors import RuntimeStartError
-from model_to_metal.provenance import RELEASE
+from model_to_metal.local import container, directory
+from model_to_metal.supply_chain import attest
+from model_to_metal.supply_chain.provenance import RELEASE
 
 MODEL = "proteinmpnn"
 STRUCTURE = FOLDER / "golden" / "1ubi.pdb"
@@ -48,7 +49,7 @@ class Released:
     def home(self) -> Path:
         """The image's /opt/helix, unpacked."""
         image = str(self.verified.release.parameters["image"])
-        return runtime.unpacked(self.state, MODEL, image).rootfs / "opt" / "helix"
+        return container.unpacked(self.state, MODEL, image).rootfs / "opt" / "helix"
 
     def model(self) -> Model:
         """The model as the server opens it, in this process: the same runner on the same artifacts."""
@@ -67,18 +68,18 @@ def log_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def serving(state: State) -> Iterator[runtime.Served]:
+def serving(state: State) -> Iterator[container.Served]:
     """The image as it is released, on free ports, with a log of its own."""
-    with log_folder() as log, runtime.serving(state, MODEL, ports=runtime.free_ports(), log=log) as server:
+    with log_folder() as log, container.serving(state, MODEL, ports=container.free_ports(), log=log) as server:
         yield server
 
 
 @contextmanager
-def unrecorded(state: State) -> Iterator[runtime.Served]:
+def unrecorded(state: State) -> Iterator[container.Served]:
     """The same image and server, but nothing is written: `unrecorded.py` starts it."""
     released = Released(state)
     image = str(released.verified.release.parameters["image"])
-    files, ports = runtime.unpacked(state, MODEL, image), runtime.free_ports()
+    files, ports = container.unpacked(state, MODEL, image), container.free_ports()
     with (
         log_folder() as log,
         tempfile.TemporaryDirectory(prefix="helix-benchmark-") as name,
@@ -87,12 +88,12 @@ def unrecorded(state: State) -> Iterator[runtime.Served]:
         folder = Path(name)
         folder.chmod(0o755)
         # As `runtime.serving` does it, but for what is run.
-        runtime._mount_identity(folder / "helix", released.bundle, state, None)
-        runtime._prepare(folder, files, log=log, env=runtime._environment(image, ports, None, registered))
+        container._mount_identity(folder / "helix", released.bundle, state, None)
+        container._prepare(folder, files, log=log, env=container._environment(image, ports, None, registered))
         _start_with(folder / "config.json", UNRECORDED)
-        with runtime._running(folder, f"helix-benchmark-{ports.http}") as (child, errors):
-            runtime._await_ready(child, errors, ports.http)
-            yield runtime.Served(
+        with container._running(folder, f"helix-benchmark-{ports.http}") as (child, errors):
+            container._await_ready(child, errors, ports.http)
+            yield container.Served(
                 model=MODEL, image=image, release=released.verified.release.digest,
                 http=f"http://127.0.0.1:{ports.http}", grpc=f"127.0.0.1:{ports.grpc}", log=log, directory=registered,
                 child=child, errors=errors,

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from helix_lineage.paths import State
-from helixserve import machine
-from helixserve.runners import open_runner
+from helixserve.model.sampling import permutation, uniforms
+from helixserve.runners import machine, open_runner
 from helixserve.runners.native_runner import NativeRunner
-from helixserve.sampling import permutation, uniforms
 from proteinmpnn_model import data
 from proteinmpnn_model.decode import Choice, Decoder, Design, allowed, decode_each
 from proteinmpnn_model.featurize import Backbone, featurize

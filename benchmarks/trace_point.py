@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from benchmarks import logs
 from benchmarks.measure import Row, aim_row, quantile_row
 from benchmarks.setting import Setting
-from helix_lineage.releases import Sources
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.trace import trace
 from helix_lineage.shard.reader import Log
-from helix_lineage.trace import trace
 
 ENTRIES = 1_000_000
 PROMISED_MS = 5.0

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Self
 
-from helixserve import machine
+from helixserve.runners import machine
 
 machine.pin_numpy()  # before anything loads numpy
 
 import helixserve.server
 from helix_lineage.shard import Prediction
 from helixserve.__main__ import main
-from helixserve.recorder import Recorder
+from helixserve.recording.recorder import Recorder
 
 
 class _Unrecorded(Recorder):

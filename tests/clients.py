@@ -13,9 +13,9 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 
-from helix_lineage.typed import Tensor, encode
-from helixserve import tensors
-from helixserve.contract import Contract, Task
+from helix_lineage.formats.typed import Tensor, encode
+from helixserve.model import tensors
+from helixserve.model.contract import Contract, Task
 
 Items = list[tuple[str, bytes]]
 """Prediction id and typed bytes of each item."""

@@ -18,7 +18,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from helix_lineage.paths import State
-from helixserve import machine
+from helixserve.runners import machine
 
 SOURCES = Path(__file__).resolve().parents[1] / "platform" / "kernels"
 _spec = importlib.util.spec_from_file_location("kernels_build", SOURCES / "build.py")

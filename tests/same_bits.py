@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from helixserve import machine
+from helixserve.runners import machine
 
 if __name__ == "__main__":
     machine.pin_numpy()  # before anything loads numpy
 
 import numpy as np
 
+from helixserve.model.sampling import permutation, uniforms
 from helixserve.runners import Runner, open_runner
-from helixserve.sampling import permutation, uniforms
 from proteinmpnn_model.decode import Choice, Decoded, Decoder, Design, Encoded, allowed
 from proteinmpnn_model.featurize import Backbone, featurize
 from proteinmpnn_model.structure import read_structure, sniff_format

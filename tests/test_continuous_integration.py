@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from helix_lineage.paths import State
-from model_to_metal import tools
+from model_to_metal.host import tools
 from tests.model_to_metal.conftest import write_layout
 from tests.model_to_metal.project import git
 

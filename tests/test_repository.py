@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from model_to_metal.cli import app
+from model_to_metal.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/claims.md")

@@ -12,13 +12,13 @@ let
   run = { stage, modules, inputs }:
     let
       name = "${model}-${stage}";
-      code = sources.stage { inherit name model; modules = [ "model_to_metal.stage" ] ++ modules; };
+      code = sources.stage { inherit name model; modules = [ "model_to_metal.stages.__main__" ] ++ modules; };
       input = role: [ "--input" "${role}=${inputs.${role}}" ];
     in
     python.run {
       inherit name;
       PYTHONPATH = builtins.concatStringsSep ":" (code.path ++ [ "${code.model}/src" "${build}/site-packages" ]);
-      args = [ "-m" "model_to_metal.stage" stage "--model" code.model "--output" (placeholder "out") ]
+      args = [ "-m" "model_to_metal.stages" stage "--model" code.model "--output" (placeholder "out") ]
         ++ builtins.concatMap input (builtins.attrNames inputs);
     };
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from helix_lineage.paths import State
-from helixserve.contract import Contract
-from model_to_metal import runtime
+from helixserve.model.contract import Contract
+from model_to_metal.local import container
 from tests.clients import Address
 from tests.ports import free_port
 
@@ -104,7 +104,7 @@ class Serving:
     """The image, running."""
 
     released: Released
-    server: runtime.Served
+    server: container.Served
 
     @property
     def log(self) -> Path:
@@ -123,8 +123,8 @@ def serving(released: Released, tmp_path_factory: pytest.TempPathFactory) -> Ite
     for folder in log.parents:  # the image's user must be able to reach its log
         if folder.stat().st_uid == os.geteuid() and folder.is_relative_to("/tmp"):
             folder.chmod(folder.stat().st_mode | 0o111)
-    ports = runtime.Ports(free_port(), free_port())
-    with runtime.serving(released.state, MODEL, ports=ports, log=log) as server:
+    ports = container.Ports(free_port(), free_port())
+    with container.serving(released.state, MODEL, ports=ports, log=log) as server:
         yield Serving(released, server)
 
 

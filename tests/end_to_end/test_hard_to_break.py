@@ -17,14 +17,15 @@ import httpx
 import psutil
 import pytest
 
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.audit import audit
-from helix_lineage.releases import Sources
-from helix_lineage.shard import entries, journal
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.trace import trace
+from helix_lineage.shard import entries
 from helix_lineage.shard.reader import Log
-from helix_lineage.trace import trace
-from helix_lineage.trust import Trust
-from model_to_metal import runtime
+from helix_lineage.tlog import journal
 from model_to_metal.gitops import layout
+from model_to_metal.local import container
 from tests.end_to_end.conftest import MODEL, ROOT, Released, git
 from tests.ports import free_port
 from tests.waiting import LONGEST_S, until
@@ -44,8 +45,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ports() -> runtime.Ports:
-    return runtime.Ports(free_port(), free_port())
+def ports() -> container.Ports:
+    return container.Ports(free_port(), free_port())
 
 
 def client(url: str, acknowledged: list[str], stop: threading.Event) -> None:
@@ -73,7 +74,7 @@ def load(url: str, acknowledged: list[str]) -> Iterator[None]:
             thread.join()
 
 
-def kill(server: runtime.Served) -> None:
+def kill(server: container.Served) -> None:
     """SIGKILL to the container's first process, which is the server; nothing may be left of it."""
     inside = psutil.Process(server.child.pid).children(recursive=True)
     (init,) = [process for process in inside if "helixserve" in " ".join(process.cmdline())]
@@ -104,13 +105,13 @@ def killed(released: Released, log: Path, times: int) -> list[str]:
     """Start, load, kill, so many times; gives what was acknowledged."""
     chance, acknowledged = random.Random(times), []
     for _ in range(times):
-        with runtime.serving(released.state, MODEL, ports=ports(), log=log) as server:
+        with container.serving(released.state, MODEL, ports=ports(), log=log) as server:
             before = len(acknowledged)
             with load(server.http, acknowledged):
                 until(lambda before=before: len(acknowledged) > before, "an answer")
                 time.sleep(chance.uniform(0.0, 0.5))  # a moment that nothing decides
                 kill(server)
-    with runtime.serving(released.state, MODEL, ports=ports(), log=log):
+    with container.serving(released.state, MODEL, ports=ports(), log=log):
         pass  # the last start recovers the last kill
     return acknowledged
 
@@ -140,11 +141,11 @@ def test_kill_9_two_hundred_times(released: Released, log: Path) -> None:
     check_killed(released, log, MANY_KILLS)
 
 
-def readiness(server: runtime.Served) -> httpx.Response:
+def readiness(server: container.Served) -> httpx.Response:
     return httpx.get(f"{server.http}/v2/health/ready", timeout=LONGEST_S)
 
 
-def unready_while_it_looks(server: runtime.Served, shard: Path, times: int) -> None:
+def unready_while_it_looks(server: container.Served, shard: Path, times: int) -> None:
     """Wait until the server looked so often whether its shard takes something; it stays unready all the while.
 
     Each look makes a file in the shard's folder and takes it away.
@@ -163,7 +164,7 @@ def test_the_image_recovers_by_itself_from_a_full_disk(released: Released, log: 
         pytest.skip("mounting a small tmpfs needs root: run `sudo -v` first, or the tests as root")
     acknowledged: list[str] = []
     try:
-        with runtime.serving(released.state, MODEL, ports=ports(), log=log) as server:
+        with container.serving(released.state, MODEL, ports=ports(), log=log) as server:
             ask = {"json": REQUEST, "timeout": 60}
             answer = httpx.post(f"{server.http}/design", **ask)  # type: ignore[arg-type]
             acknowledged += [item["prediction_id"] for item in answer.json()["predictions"]]
@@ -196,7 +197,7 @@ def test_the_image_recovers_by_itself_from_a_full_disk(released: Released, log: 
         subprocess.run([*sudo, "umount", "--lazy", str(log)], check=True)
 
 
-def promoted(released: Released, folder: Path) -> runtime.Environment:
+def promoted(released: Released, folder: Path) -> container.Environment:
     """Promote the release to staging on a branch, and take the model's folder from there."""
     released.helix("promote", MODEL, "--to", "staging")
     listed = git(released.checkout, "branch", "--list", "promote/staging/*", "--format=%(refname:short)")
@@ -205,12 +206,12 @@ def promoted(released: Released, folder: Path) -> runtime.Environment:
     for name in (layout.RELEASE, layout.PROMOTION):
         text = git(released.checkout, "show", f"{branch}:{layout.folder('staging', MODEL)}/{name}")
         (folder / name).write_text(text)
-    return runtime.Environment("staging", folder)
+    return container.Environment("staging", folder)
 
 
 def test_a_promoted_server_says_so_and_trace_verifies_it(released: Released, log: Path, tmp_path: Path) -> None:
     environment = promoted(released, tmp_path / "staging")
-    with runtime.serving(released.state, MODEL, ports=ports(), log=log, environment=environment) as server:
+    with container.serving(released.state, MODEL, ports=ports(), log=log, environment=environment) as server:
         answer = httpx.post(f"{server.http}/design", json=REQUEST, timeout=60).json()
     prediction = answer["predictions"][0]["prediction_id"]
     found = trace(Log(log), prediction, Sources(trust=Trust.load(released.state.trust)))
@@ -218,9 +219,9 @@ def test_a_promoted_server_says_so_and_trace_verifies_it(released: Released, log
     assert found.promotion is not None
     assert (found.promotion.environment, found.promotion.generation) == ("staging", found.header.generation)
     assert complaints(log, released.state.trust, [prediction]) == []
-    elsewhere = runtime.Environment("production", environment.folder)
+    elsewhere = container.Environment("production", environment.folder)
     with (
-        pytest.raises(runtime.RuntimeStartError, match="environment is staging, but this environment is production"),
-        runtime.serving(released.state, MODEL, ports=ports(), log=log, environment=elsewhere),
+        pytest.raises(container.RuntimeStartError, match="environment is staging, but this environment is production"),
+        container.serving(released.state, MODEL, ports=ports(), log=log, environment=elsewhere),
     ):
         pass

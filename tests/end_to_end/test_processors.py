@@ -18,8 +18,8 @@ import pytest
 
 from helix_lineage.paths import State
 from helix_lineage.replay.emulation import emulator
-from helixserve import machine
-from model_to_metal import nix
+from helixserve.runners import machine
+from model_to_metal.hermetic import nix
 from proteinmpnn_model import data
 from tests.end_to_end.conftest import MODEL, ROOT
 from tests.models.proteinmpnn import judging

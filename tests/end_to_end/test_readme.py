@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model_to_metal import runtime
+from model_to_metal.local import container
 from tests.clients import Address, by_json
 from tests.end_to_end.conftest import HELIX, MODEL, ROOT, Released, Serving
 
@@ -37,8 +37,8 @@ def moved(text: str, here: dict[str, str]) -> str:
 
 
 def test_the_readme_shows_the_ports_that_are_served_by_default() -> None:
-    assert f"127.0.0.1:{runtime.HTTP_PORT}" in README
-    assert f"127.0.0.1:{runtime.GRPC_PORT}" in README
+    assert f"127.0.0.1:{container.HTTP_PORT}" in README
+    assert f"127.0.0.1:{container.GRPC_PORT}" in README
 
 
 def test_the_curl_call_designs_sequences(here: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage.store import Store
+from helix_lineage.records.store import Store
 from tests.end_to_end.conftest import HELIX, MODEL, Released, Serving, clone, command, git
 from tests.end_to_end.test_doors import UBIQUITIN
 

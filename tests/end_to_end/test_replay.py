@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from helix_lineage.formats.typed import Tensor, decode, encode
 from helix_lineage.shard.reader import Log
-from helix_lineage.typed import Tensor, decode, encode
-from helixserve.machine import V3
+from helixserve.runners.machine import V3
 from proteinmpnn_model import data
 from tests.clients import DOORS, Address
 from tests.end_to_end.conftest import Serving

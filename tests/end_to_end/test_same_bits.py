@@ -18,16 +18,16 @@ from typing import Any
 
 import pytest
 
-from helix_lineage.releases import Sources
+from helix_lineage.attestations.trust import Trust
+from helix_lineage.evidence.releases import Sources
 from helix_lineage.replay.executor import run_in_image
 from helix_lineage.replay.images import UnpackedImage
 from helix_lineage.replay.plan import plan
 from helix_lineage.replay.verdict import judge
 from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.reader import Log
-from helix_lineage.trust import Trust
-from helixserve import machine
-from model_to_metal import runtime
+from helixserve.runners import machine
+from model_to_metal.local import container
 from tests import kernels, same_bits
 from tests.clients import Address, by_json
 from tests.end_to_end.conftest import MODEL, ROOT, Released, Serving
@@ -41,7 +41,7 @@ QEMU = "qemu-x86_64"
 
 @pytest.fixture(scope="module")
 def image(released: Released) -> UnpackedImage:
-    return runtime.unpacked(released.state, MODEL, released.image)
+    return container.unpacked(released.state, MODEL, released.image)
 
 
 @pytest.fixture(scope="module")

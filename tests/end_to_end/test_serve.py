@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from helix_lineage.shard.reader import Log
-from model_to_metal import runtime
+from model_to_metal.local import container
 from tests.end_to_end.conftest import MODEL, ROOT, SCRIPTS, Released
 from tests.ports import free_port
 from tests.waiting import LONGEST_S, until
@@ -59,10 +59,10 @@ def test_a_killed_command_leaves_no_server_behind(released: Released) -> None:
 
 
 def test_a_server_that_ends_by_itself_ends_the_command(released: Released) -> None:
-    ports = runtime.Ports(free_port(), free_port())
-    with runtime.serving(released.state, MODEL, ports=ports) as server:
+    ports = container.Ports(free_port(), free_port())
+    with container.serving(released.state, MODEL, ports=ports) as server:
         server.child.terminate()
-        with pytest.raises(runtime.RuntimeStartError, match="ended by itself"):
+        with pytest.raises(container.RuntimeStartError, match="ended by itself"):
             server.wait()
 
 
@@ -82,14 +82,14 @@ def test_a_spoilt_release_is_not_served(released: Released) -> None:
 
 
 def test_a_file_changed_in_the_image_keeps_the_server_unready(released: Released) -> None:
-    image = runtime.unpacked(released.state, MODEL, released.image)
+    image = container.unpacked(released.state, MODEL, released.image)
     path = image.rootfs / "opt/helix/artifacts/encoder.onnx"
     kept = path.read_bytes()
     path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     try:
         with (
-            pytest.raises(runtime.RuntimeStartError, match=r"encoder\.onnx"),
-            runtime.serving(released.state, MODEL, ports=runtime.Ports(free_port(), free_port())),
+            pytest.raises(container.RuntimeStartError, match=r"encoder\.onnx"),
+            container.serving(released.state, MODEL, ports=container.Ports(free_port(), free_port())),
         ):
             pass
     finally:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.paths import State
-from model_to_metal.checkout import Checkout
 from model_to_metal.gitops import layout
 from model_to_metal.gitops.render import Renderer
+from model_to_metal.host.checkout import Checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage.trust import Trust
+from helix_lineage.attestations.trust import Trust
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops import layout
 from model_to_metal.gitops.manifests import Fault, Manifest, get, of_kind, parse

@@ -1,4 +1,4 @@
-"""A simulated disk below `helix_lineage.shard.files`: it records, forgets, tears, reorders and fails.
+"""A simulated disk below `helix_lineage.tlog.disk`: it records, forgets, tears, reorders and fails.
 
 Put in the place of that module's `os`, it lets every call through to a real folder and notes what it
 did to which file or folder. `crash` then lays down what a power cut at any of these points may have
@@ -76,7 +76,7 @@ class Disk:
         """What was acknowledged before `cut`."""
         return [op.acknowledged for op in self.ops[:cut] if op.kind == "ack"]
 
-    # What `helix_lineage.shard.files` calls; the rest is the real `os`.
+    # What `helix_lineage.tlog.disk` calls; the rest is the real `os`.
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)

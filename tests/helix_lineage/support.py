@@ -15,9 +15,13 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from helix_lineage import dsse
-from helix_lineage.canonical import digest_bytes
-from helix_lineage.records import (
+from helix_lineage.attestations import dsse
+from helix_lineage.attestations.release import PREDICATE_TYPE
+from helix_lineage.attestations.trust import Trust, key_id_of
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.formats.canonical import digest_bytes
+from helix_lineage.formats.typed import Tensor, encode
+from helix_lineage.records.chain import (
     Artifact,
     CompiledEngine,
     DataCommit,
@@ -30,13 +34,9 @@ from helix_lineage.records import (
     Release,
     TrainedWeights,
 )
-from helix_lineage.release import PREDICATE_TYPE
-from helix_lineage.releases import Sources
 from helix_lineage.shard import Prediction, ShardHeader, ShardWriter
-from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.reader import Log
-from helix_lineage.trust import Trust, key_id_of
-from helix_lineage.typed import Tensor, encode
+from helix_lineage.tlog.layout import ShardFolder
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NOW_NS = int(NOW.timestamp() * 1e9)

@@ -12,9 +12,11 @@ import pytest
 
 from helix_lineage.audit import audit
 from helix_lineage.errors import ShardError
-from helix_lineage.releases import Sources
-from helix_lineage.shard import Prediction, ShardWriter, files, journal, payload, writer
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.shard import Prediction, ShardWriter, payload, writer
 from helix_lineage.shard.reader import Log, Shard
+from helix_lineage.tlog import disk as files
+from helix_lineage.tlog import journal
 from tests.helix_lineage.disk import Disk
 from tests.helix_lineage.support import NOW_NS, header, request
 

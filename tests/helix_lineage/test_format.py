@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
-from helix_lineage import checkpoint, dsse, promotion, release, revocation, trust
+from helix_lineage.attestations import dsse, promotion, release, revocation, trust
 from helix_lineage.directory import entries as directory
 from helix_lineage.directory import server
-from helix_lineage.records import RECORD_TYPES
-from helix_lineage.shard import entries, header, journal, layout, payload
-from helix_lineage.typed import ITEM_BYTES
+from helix_lineage.formats.typed import ITEM_BYTES
+from helix_lineage.records.chain import RECORD_TYPES
+from helix_lineage.shard import entries, header, payload
+from helix_lineage.tlog import checkpoint, journal, layout
 
 TEXT = (Path(__file__).resolve().parents[2] / "lineage/FORMAT.md").read_text()
 

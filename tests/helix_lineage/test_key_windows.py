@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helix_lineage.attestations.promotion import verify_promotion
+from helix_lineage.attestations.release import verify_release
+from helix_lineage.attestations.trust import ROLES, Trust
 from helix_lineage.errors import TrustError
-from helix_lineage.promotion import verify_promotion
-from helix_lineage.release import verify_release
-from helix_lineage.trust import ROLES, Trust
+from tests.helix_lineage.attestations.test_promotion import promotion, released, statement
 from tests.helix_lineage.support import NOW, Signer, make_chain
-from tests.helix_lineage.test_promotion import promotion, released, statement
 
 CHAIN = make_chain()
 KEYS = [Signer(), Signer()]

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from helix_lineage import checkpoint, merkle
+from helix_lineage.attestations.release import verify_release
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.errors import LineageError, RecordError, ShardError, TrustError
-from helix_lineage.records import Record
-from helix_lineage.release import verify_release
+from helix_lineage.records.chain import Record
 from helix_lineage.shard import entries
 from helix_lineage.shard.entries import PredictionEntry, commitment
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id, shard_id
-from helix_lineage.trust import Trust
+from helix_lineage.tlog import checkpoint, merkle
 from tests.helix_lineage.support import NOW, Chain, Signer, World, digest, make_chain, request
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.shard.reader import Log
-from helixserve.contract import Contract
+from helixserve.model.contract import Contract
 from tests.helixserve import support
 
 sys.path.insert(0, str(support.TINY / "src"))  # `tiny_model`, as PYTHONPATH names a model's source in an image

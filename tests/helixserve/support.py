@@ -23,10 +23,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from onnx import TensorProto, helper, numpy_helper
 
-from helix_lineage.canonical import digest_bytes, dumps
-from helix_lineage.dsse import BUNDLE_TYPE, PAYLOAD_TYPE, STATEMENT_TYPE, pre_authentication_encoding
-from helix_lineage.promotion import PREDICATE_TYPE as PROMOTION
-from helix_lineage.records import (
+from helix_lineage.attestations.dsse import BUNDLE_TYPE, PAYLOAD_TYPE, STATEMENT_TYPE, pre_authentication_encoding
+from helix_lineage.attestations.promotion import PREDICATE_TYPE as PROMOTION
+from helix_lineage.attestations.release import PREDICATE_TYPE
+from helix_lineage.attestations.trust import key_id_of
+from helix_lineage.formats.canonical import digest_bytes, dumps
+from helix_lineage.records.chain import (
     Artifact,
     CompiledEngine,
     DataCommit,
@@ -40,11 +42,9 @@ from helix_lineage.records import (
     TrainedWeights,
     from_json,
 )
-from helix_lineage.release import PREDICATE_TYPE
 from helix_lineage.shard import Prediction
-from helix_lineage.trust import key_id_of
-from helixserve import readiness
-from helixserve.readiness import Verified
+from helixserve.integrity import readiness
+from helixserve.integrity.readiness import Verified
 from helixserve.settings import Settings
 from tests.ports import free_port
 from tests.waiting import LONGEST_S, until

@@ -18,17 +18,18 @@ import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.audit import audit
-from helix_lineage.releases import Sources
-from helix_lineage.shard import ShardWriter, files
-from helix_lineage.shard.layout import NEW_PREFIX
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log
-from helix_lineage.trust import Trust
+from helix_lineage.tlog import disk
+from helix_lineage.tlog.layout import NEW_PREFIX
 from helixserve.errors import NotReadyError, UnrecordedError
-from helixserve.recorder import Recorder
+from helixserve.recording.recorder import Recorder
 from tests.helixserve import support
+from tests.helixserve.recording.test_recorder import append, open_recorder, prediction
 from tests.helixserve.support import Place, Serving, serving
-from tests.helixserve.test_recorder import append, open_recorder, prediction
 from tests.waiting import LONGEST_S, until
 
 SIZE = 4 * 1024 * 1024
@@ -210,15 +211,15 @@ def _until_full(server: Serving, place: Place, acknowledged: list[str]) -> None:
 
 
 def sync_fails_once(patch: pytest.MonkeyPatch) -> None:
-    real, failed = files.AppendFile.sync, []
+    real, failed = disk.AppendFile.sync, []
 
-    def sync(self: files.AppendFile) -> None:
+    def sync(self: disk.AppendFile) -> None:
         if not failed:
             failed.append(True)
             raise OSError(errno.EIO, "Input/output error")
         real(self)
 
-    patch.setattr(files.AppendFile, "sync", sync)
+    patch.setattr(disk.AppendFile, "sync", sync)
 
 
 def test_a_broken_shard_is_closed_recovered_and_replaced(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

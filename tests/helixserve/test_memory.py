@@ -17,8 +17,8 @@ import grpc
 import httpx
 import pytest
 
-from helixserve.budget import DEFAULT_BYTES, Budget, memory_bytes
 from helixserve.errors import OverloadedError
+from helixserve.execution.budget import DEFAULT_BYTES, Budget, memory_bytes
 from tests.helixserve import support
 from tests.helixserve.support import Serving
 from tests.waiting import LONGEST_S, until
@@ -30,7 +30,7 @@ LARGE = 15_900_000
 HEAD = b"POST /measure HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 CGROUP = Path("/sys/fs/cgroup/memory")
 NEVER_REFUSES = """
-from helixserve.budget import Budget, Hold
+from helixserve.execution.budget import Budget, Hold
 Budget.check = lambda *_, **__: None
 Hold.grow = lambda *_: None
 """

@@ -1,6 +1,6 @@
 """The promise of the doors: for one input and seed, all give the same typed bytes, and those are the log's.
 
-Each wire answer is decoded with a stock client, encoded again with `helix_lineage.typed`, and
+Each wire answer is decoded with a stock client, encoded again with `helix_lineage.formats.typed`, and
 compared with the output commitment of the entry that its prediction id names.
 """
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from helix_lineage.formats.typed import decode
 from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.reader import Log
-from helix_lineage.typed import decode
-from helixserve import tensors
-from helixserve.contract import Contract
+from helixserve.model import tensors
+from helixserve.model.contract import Contract
 from tests.clients import DOORS, Address, by_json
 from tests.helixserve.support import Serving
 

@@ -24,7 +24,7 @@ from tritonclient.utils import InferenceServerException
 
 from helix_lineage.shard.entries import Close, decode
 from helix_lineage.shard.reader import Log
-from helixserve import machine
+from helixserve.runners import machine
 from tests.helixserve import support
 from tests.helixserve.support import Place, Serving, serving
 from tests.ports import free_port

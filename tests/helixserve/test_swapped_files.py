@@ -22,9 +22,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from helix_lineage.canonical import digest_bytes
-from helixserve import files, image_files, imports, readiness
+from helix_lineage.formats.canonical import digest_bytes
 from helixserve.errors import NotReadyError
+from helixserve.integrity import imports, manifest, read, readiness
 from helixserve.settings import Settings
 from tests.helixserve import support
 from tests.helixserve.support import Place, serving
@@ -124,15 +124,15 @@ def test_a_server_that_hashes_and_then_reads_again_is_fooled(
 ) -> None:
     """The planted fault, and the canary: wrong weights are served, and the test above would see it."""
 
-    def twice(self: image_files.Files, path: Path) -> bytes:
-        checked = files.read(path, where="x", what="x", limit=1 << 20)
+    def twice(self: manifest.Files, path: Path) -> bytes:
+        checked = read.read(path, where="x", what="x", limit=1 << 20)
         self.compare(path, digest_bytes(checked))
         time.sleep(0.001)  # long enough for a swap
         with contextlib.suppress(NotReadyError):
-            return files.read(path, where="x", what="x", limit=1 << 20, follow=True)
+            return read.read(path, where="x", what="x", limit=1 << 20, follow=True)
         return checked
 
-    monkeypatch.setattr(image_files.Files, "read", twice)
+    monkeypatch.setattr(manifest.Files, "read", twice)
     monkeypatch.setattr(readiness, "check_artifact", lambda *_: None)
     wrong = digest_bytes(weights[1].read_bytes())
     with racing(*weights):
@@ -326,7 +326,7 @@ def test_a_mounted_configmap_is_a_link_and_is_read(place: Place) -> None:
 
 def test_a_reader_that_waits_for_a_pipe_is_caught(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted fault: plain reading hangs, and the check says so."""
-    monkeypatch.setattr(files, "read", lambda path, **_: Path(path).read_bytes())
+    monkeypatch.setattr(read, "read", lambda path, **_: Path(path).read_bytes())
     fifo(place.home / "artifacts" / "tiny.onnx")
     with pytest.raises(AssertionError, match="hangs"):
         refusal(place, within=1.0)
@@ -337,14 +337,14 @@ def test_a_reader_that_waits_for_a_pipe_is_caught(place: Place, monkeypatch: pyt
 def test_a_list_of_files_that_climbs_out_is_refused(place: Place, name: str) -> None:
     line = {"path": name, "digest": digest_bytes(b""), "size": 0, "mode": 420}
     with pytest.raises(NotReadyError, match="no path inside the image"):
-        image_files.Files(support.dumps({"version": 1, "files": [line]}), place.root)
+        manifest.Files(support.dumps({"version": 1, "files": [line]}), place.root)
 
 
 @pytest.mark.parametrize("size", [-1, "1", None, True])
 def test_a_list_of_files_with_a_size_that_is_none_is_refused(place: Place, size: object) -> None:
     line = {"path": "a", "digest": digest_bytes(b""), "size": size, "mode": 420}
     with pytest.raises(NotReadyError, match="the size"):
-        image_files.Files(support.dumps({"version": 1, "files": [line]}), place.root)  # type: ignore[dict-item]
+        manifest.Files(support.dumps({"version": 1, "files": [line]}), place.root)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("artifact", ["../../../secret", "/etc/hostname", "../model/model.toml"])

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from helix_lineage.canonical import digest_bytes, dumps
+from helix_lineage.formats.canonical import digest_bytes, dumps
 from helix_lineage.paths import State
-from helix_lineage.records import (
+from helix_lineage.records.chain import (
     Artifact,
     CompiledEngine,
     DataCommit,
@@ -30,8 +30,10 @@ from helix_lineage.records import (
     Release,
     TrainedWeights,
 )
-from model_to_metal import keys, registry, tools
-from model_to_metal.oci import Client, Image
+from model_to_metal.host import tools
+from model_to_metal.registry import artifacts
+from model_to_metal.registry.client import Client, Image
+from model_to_metal.supply_chain import keys
 
 ROOT = Path(__file__).resolve().parents[2]
 OCI = "application/vnd.oci.image."
@@ -80,7 +82,7 @@ def signing(state: State) -> State:
 @pytest.fixture
 def client(state: State) -> Iterator[Client]:
     """A client of an empty registry that runs on a free port."""
-    with registry.serving(state, port=0) as address, Client(address) as found:
+    with artifacts.serving(state, port=0) as address, Client(address) as found:
         yield found
 
 
@@ -118,7 +120,7 @@ def push(client: Client, tmp_path: Path) -> Callable[[str], Image]:
     def pushed(content: str) -> Image:
         layout = tmp_path / f"layout-{content}"
         digest = write_layout(layout, {"opt/helix/model/model.toml": content.encode()})
-        return registry.push_layout(client, "helix/tiny", layout, digest)
+        return artifacts.push_layout(client, "helix/tiny", layout, digest)
 
     return pushed
 

@@ -15,17 +15,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from helix_lineage.canonical import digest_bytes, dumps
+from helix_lineage.formats.canonical import digest_bytes, dumps
 from helix_lineage.paths import State
-from helix_lineage.records import Promotion, Release
-from helix_lineage.store import Store
-from model_to_metal import attest, fetch, nix, plans, promote, provenance, sources
-from model_to_metal import stage as stages
-from model_to_metal.checkout import Checkout
-from model_to_metal.engine import Engine
-from model_to_metal.gitops import overlay
+from helix_lineage.records.chain import Promotion, Release
+from helix_lineage.records.store import Store
+from model_to_metal.gitops import overlay, promote
 from model_to_metal.gitops.repository import Repository
-from model_to_metal.process import run
+from model_to_metal.hermetic import fetch, nix
+from model_to_metal.host.checkout import Checkout
+from model_to_metal.host.process import run
+from model_to_metal.pipeline import closure
+from model_to_metal.pipeline import plan as plans
+from model_to_metal.pipeline.engine import Engine
+from model_to_metal.stages import __main__ as command
+from model_to_metal.stages import interface as stages
+from model_to_metal.supply_chain import attest, provenance
 from model_to_metal.workflows.release import rendered
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +59,7 @@ def planning(checkout: Checkout, output: Path) -> None:
     (output / "keys").write_text("\n".join(keys) + "\n")
     for number, blob in enumerate(plan.blobs):
         (output / f"named-{number:02}").write_bytes(blob)
-    (output / "tree.json").write_bytes(sources.tree(checkout, "toy").to_bytes())
+    (output / "tree.json").write_bytes(closure.tree(checkout, "toy").to_bytes())
 
 
 def recording(checkout: Checkout, scratch: Path, output: Path) -> None:
@@ -77,7 +81,7 @@ def recording(checkout: Checkout, scratch: Path, output: Path) -> None:
         for parent, given in above.get(name, {}).items():
             words += [f"--input={parent}={given}"]
             words += [f"--parent={parent}={given}.json"] if name != "data" else []
-        assert stages.main(words) == 0, name
+        assert command.main(words) == 0, name
         following = {"data": "import", "import": "export"}.get(name)
         if following:
             above[following] = {role: output / role}

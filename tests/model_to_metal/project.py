@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helix_lineage.canonical import Json
-from helix_lineage.records import Artifact, Record
-from helix_lineage.trust import Trust
-from model_to_metal import keys, seals
-from model_to_metal import stage as stages
-from model_to_metal.checkout import Checkout
-from model_to_metal.engine import Job
-from model_to_metal.seals import Seal
-from model_to_metal.stage import Made, file_digest
+from helix_lineage.attestations.trust import Trust
+from helix_lineage.formats.canonical import Json, file_digest
+from helix_lineage.records.chain import Artifact, Record
+from model_to_metal.host.checkout import Checkout
+from model_to_metal.pipeline.engine import Job
+from model_to_metal.stages import interface as stages
+from model_to_metal.stages.interface import Made
+from model_to_metal.supply_chain import cache_keys, keys
+from model_to_metal.supply_chain.cache_keys import Seal
 
 ROOT = Path(__file__).resolve().parents[2]
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,8 +66,8 @@ MODEL_PY = '''
 
 import numpy as np
 
-from helixserve import tensors
-from helixserve.contract import Model
+from helixserve.model import tensors
+from helixserve.model.contract import Model
 
 
 class Toy(Model):
@@ -215,7 +215,7 @@ def _directory_md5() -> str:
 def make_seal(folder: Path, domain: str = "laptop", *, known: Sequence[Seal] = (), since: datetime = SINCE) -> Seal:
     """A cache key of that domain, and a trust root that names it and those known."""
     folder.mkdir(parents=True, exist_ok=True)
-    seals.generate(folder / f"{domain}.key", folder / f"{domain}.pub")
+    cache_keys.generate(folder / f"{domain}.key", folder / f"{domain}.pub")
     root = keys.trust((folder / f"{domain}.pub").read_bytes(), since=since, role=keys.CACHE, builder=domain)
     trust = Trust.parse(json.dumps(root).encode())
     others = [key for seal in known for key in seal._trust.keys]

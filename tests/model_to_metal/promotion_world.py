@@ -11,15 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
-from helix_lineage.trust import Trust
-from model_to_metal import keys, registry
-from model_to_metal.attest import attest_image
 from model_to_metal.gitops import layout, tree_rules
+from model_to_metal.gitops.promote import Desk, Promoted
 from model_to_metal.gitops.repository import Repository
-from model_to_metal.oci import Client
-from model_to_metal.promote import Desk, Promoted
-from model_to_metal.signing import Pen
+from model_to_metal.registry import artifacts
+from model_to_metal.registry.client import Client
+from model_to_metal.supply_chain import keys
+from model_to_metal.supply_chain.attest import attest_image
+from model_to_metal.supply_chain.cosign import Pen
 from tests.model_to_metal.conftest import make_chain, write_layout
 from tests.model_to_metal.project import commit, copy_repository, git
 
@@ -90,7 +91,7 @@ def made(folder: Path, tools: Path) -> Iterator[World]:
     keys.make(state)
     root = folder / "repository"
     copy_repository(root, "gitops", ".gitignore")
-    with registry.serving(state, port=0) as address, Client(address) as client:
+    with artifacts.serving(state, port=0) as address, Client(address) as client:
         yield World(state, client, root, _releases(state, client, root, folder))
 
 
@@ -108,7 +109,7 @@ def _releases(state: State, client: Client, root: Path, folder: Path) -> dict[st
         if name == content:
             write_layout(layout_folder, {"model.toml": content.encode()})
         digest = json.loads((layout_folder / "index.json").read_text())["manifests"][0]["digest"]
-        image = registry.push_layout(client, f"helix/{MODEL}", layout_folder, digest)
+        image = artifacts.push_layout(client, f"helix/{MODEL}", layout_folder, digest)
         chain = make_chain(image.digest)
         parameters = {**chain.release.parameters, "commit": commit(root, f"source of {name}")}
         release = replace(chain.release, parameters=parameters)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage import checkpoint
 from helix_lineage.paths import State
 from helix_lineage.shard import ShardWriter
-from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.reader import Log, Shard
-from model_to_metal import tools
+from helix_lineage.tlog import checkpoint
+from helix_lineage.tlog.layout import ShardFolder
 from model_to_metal.errors import PipelineError
+from model_to_metal.host import tools
 from tests.helix_lineage.support import NOW_NS, header, request
 
 _WRONG = re.compile("fsck failed|FetchError|Invalid|CalculateError|\\bE\\d{4}")

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from helix_lineage.paths import State
-from model_to_metal import cli, demo
-from model_to_metal.checkout import Checkout
-from model_to_metal.engine import Engine
-from model_to_metal.local import Local
+from model_to_metal.cli import main
+from model_to_metal.host.checkout import Checkout
+from model_to_metal.local import demo
+from model_to_metal.local.workspace import Local
+from model_to_metal.pipeline.engine import Engine
 from model_to_metal.refusal import failures, line, rows
 from tests.model_to_metal.project import Bench, make_project, make_seal
 
@@ -76,7 +77,7 @@ def command(
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["helix", *arguments])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            main.main()
         return int(caught.value.code or 0), *capsys.readouterr()
 
     return run
@@ -90,7 +91,7 @@ def test_every_command_that_the_gate_refuses_lists_each_failed_case(
     arguments: tuple[str, ...], command: Command
 ) -> None:
     status, out, err = command(*arguments)
-    assert status == cli.NO
+    assert status == main.NO
     assert [row for row in out.splitlines() if row.startswith("FAIL")] == LISTED
     assert "the regression gate refused toy; failed cases: 2" in err
     assert "fix:   mend what is listed, then: helix regress toy" in err
@@ -102,7 +103,7 @@ def test_with_json_each_failed_case_is_an_object_and_the_record_is_there(
 ) -> None:
     status, out, _ = command(*arguments, "--json")
     answer = json.loads(out)
-    assert status == cli.NO
+    assert status == main.NO
     assert (answer["passed"], answer["model"]) == (False, "toy")
     assert answer["failed"] == [FAR, NAN]
     assert answer["record"]["parameters"]["cases"] == [GOOD, FAR, NAN]

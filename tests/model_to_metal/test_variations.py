@@ -94,8 +94,18 @@ def test_each_planted_fault_is_found_and_its_file_and_offset_are_named(source: P
 SOURCES = "platform/src/model_to_metal"
 OURS = [
     # file, what stands there, what a careless hand would add, the output that must be named
-    (f"{SOURCES}/plans.py", '"commit": self._commit', ', "at": __import__("time").time_ns() >> 33', "plan/plan.json"),
-    (f"{SOURCES}/provenance.py", '"workflow": "release"', ', "on": __import__("os").uname()[1]', "attest/statement-0"),
+    (
+        f"{SOURCES}/pipeline/plan.py",
+        '"commit": self._commit',
+        ', "at": __import__("time").time_ns() >> 33',
+        "plan/plan.json",
+    ),
+    (
+        f"{SOURCES}/supply_chain/provenance.py",
+        '"workflow": "release"',
+        ', "on": __import__("os").uname()[1]',
+        "attest/statement-0",
+    ),
     (
         f"{SOURCES}/gitops/overlay.py",
         "text.encode()",

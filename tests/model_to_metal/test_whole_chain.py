@@ -19,8 +19,8 @@ from typing import Any
 import cbor2
 import pytest
 
-from helix_lineage.canonical import dumps
 from helix_lineage.errors import LineageError
+from helix_lineage.formats.canonical import dumps
 from tests.helix_lineage.support import Signer
 from tests.helix_lineage.test_links import _mutate
 from tests.model_to_metal.whole_chain import (
@@ -336,11 +336,11 @@ def test_fifty_thousand_random_mutations_and_none_is_believed(whole: Whole, veri
 @pytest.mark.parametrize(
     ("where", "instead", "part"),
     [
-        ("helix_lineage.merkle.verify_inclusion", lambda *_: True, "proof"),
-        ("helix_lineage.trust.TrustedKey.verifies", lambda *_: True, "provenance"),
-        ("helix_lineage.untrusted.file_digest", lambda path: "sha256:" + path.name, "layer"),
-        ("model_to_metal.verify._dependencies", lambda *_: [], "provenance"),
-        ("model_to_metal.verify._verdicts", lambda *_: [], "test-result"),
+        ("helix_lineage.tlog.merkle.verify_inclusion", lambda *_: True, "proof"),
+        ("helix_lineage.attestations.trust.TrustedKey.verifies", lambda *_: True, "provenance"),
+        ("helix_lineage.formats.untrusted.file_digest", lambda path: "sha256:" + path.name, "layer"),
+        ("model_to_metal.supply_chain.verify._dependencies", lambda *_: [], "provenance"),
+        ("model_to_metal.supply_chain.verify._verdicts", lambda *_: [], "test-result"),
     ],
 )
 def test_a_verifier_that_skips_a_check_is_caught(  # noqa: PLR0917  a row of the table is three

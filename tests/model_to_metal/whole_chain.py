@@ -13,20 +13,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helix_lineage import dsse
-from helix_lineage.canonical import digest_bytes
+from helix_lineage.attestations import dsse
+from helix_lineage.attestations.promotion import PREDICATE_TYPE, verify_promotion
+from helix_lineage.attestations.release import verify_release
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.errors import LineageError, RecordError, TrustError
-from helix_lineage.promotion import PREDICATE_TYPE, verify_promotion
-from helix_lineage.records import Promotion
-from helix_lineage.release import verify_release
+from helix_lineage.formats.canonical import digest_bytes
+from helix_lineage.records.chain import Promotion
 from helix_lineage.replay.images import check_layout
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.header import ShardHeader
 from helix_lineage.shard.reader import Log
-from helix_lineage.trust import Trust
-from model_to_metal import provenance
-from model_to_metal.oci import Image
-from model_to_metal.verify import Case, Check, Report, claimed, judge
+from model_to_metal.registry.client import Image
+from model_to_metal.supply_chain import provenance
+from model_to_metal.supply_chain.verify import Case, Check, Report, claimed, judge
 from tests.helix_lineage.support import NOW_NS, Signer, header, request
 from tests.helix_lineage.test_links import Evidence
 from tests.helix_lineage.test_links import believe as believe_entry

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_lineage.canonical import digest_bytes, loads
-from model_to_metal.stages.build import manifest_digest
+from helix_lineage.formats.canonical import digest_bytes, loads
+from model_to_metal.hermetic.layout import manifest_digest
 
 Script = Callable[[str], ModuleType]
 

@@ -1,5 +1,5 @@
 """`python -m helix_lineage` is `helix-lineage`."""
 
-from helix_lineage.cli import main
+from helix_lineage.cli.main import main
 
 main()

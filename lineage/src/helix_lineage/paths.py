@@ -38,7 +38,7 @@ class State:
 
     @property
     def store(self) -> Path:
-        """Content-addressed blobs, records, observations (`helix_lineage.store`)."""
+        """Content-addressed blobs, records, observations (`helix_lineage.records.store`)."""
         return self.root / "store"
 
     @property

@@ -12,8 +12,9 @@ import tempfile
 from typing import NoReturn
 
 from helix_lineage.errors import LineageError
-from helixserve import imports, look, machine
 from helixserve.errors import HelixServeError, NotReadyError
+from helixserve.integrity import imports, prehash
+from helixserve.runners import machine
 from helixserve.settings import Settings
 
 
@@ -41,7 +42,7 @@ def serve(settings: Settings) -> int:
     socket on the loopback without a password, and a worker that outlives it. The container's
     runtime is the supervisor here.
     """
-    look.begin(settings)
+    prehash.begin(settings)
     signal.signal(signal.SIGTERM, _leave)  # until the server takes over: process 1 would ignore TERM
     gc.disable()  # nothing that is imported becomes garbage; `Server.start` turns it on again
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -49,8 +50,8 @@ def serve(settings: Settings) -> int:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics.name  # BentoML keeps its metrics in files, as for many workers
     from _bentoml_impl.worker.service import main as worker  # noqa: PLC0415  # after the pin
 
-    from helix_lineage.connections import BACKLOG, raise_descriptor_limit  # noqa: PLC0415  # loads uvicorn
-    from helixserve import connections  # noqa: PLC0415  # the same
+    from helix_lineage.directory.connections import BACKLOG, raise_descriptor_limit  # noqa: PLC0415  # loads uvicorn
+    from helixserve.endpoints import connections  # noqa: PLC0415  # the same
 
     raise_descriptor_limit()
     connections.bound_http(settings.client_s)
@@ -72,7 +73,7 @@ def serve(settings: Settings) -> int:
 
 def replay(settings: Settings) -> int:
     """Answer one replay request."""
-    from helixserve import replay as again  # noqa: PLC0415  # loads numpy, so after the pin
+    from helixserve.execution import replay as again  # noqa: PLC0415  # loads numpy, so after the pin
 
     sys.stdout.buffer.write(again.run(settings, sys.stdin.buffer.read()))
     sys.stdout.buffer.flush()

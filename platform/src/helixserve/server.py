@@ -13,17 +13,18 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from helix_lineage.errors import LineageError
-from helixserve import machine, readiness
-from helixserve.budget import Budget, memory_bytes
-from helixserve.contract import Contract, load_class
-from helixserve.core import Core
 from helixserve.errors import HelixServeError, NotReadyError
+from helixserve.execution.budget import Budget, memory_bytes
+from helixserve.execution.core import Core
+from helixserve.integrity import readiness
+from helixserve.integrity.readiness import Verified
+from helixserve.model.contract import Contract, load_class
 from helixserve.observe.metrics import State
 from helixserve.observe.observer import Observer
 from helixserve.process import on_terminate
-from helixserve.readiness import Verified
-from helixserve.recorder import Recorder
-from helixserve.registrar import Registrar
+from helixserve.recording.recorder import Recorder
+from helixserve.recording.registrar import Registrar
+from helixserve.runners import machine
 from helixserve.settings import Settings
 
 logger = logging.getLogger("helixserve.server")

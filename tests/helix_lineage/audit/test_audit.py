@@ -11,17 +11,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helix_lineage import merkle
 from helix_lineage.audit import RULES, Report, audit
 from helix_lineage.audit.findings import compare
-from helix_lineage.checkpoint import SHARD_ORIGIN, Checkpoint, sign
-from helix_lineage.releases import Sources
-from helix_lineage.shard import entries, journal, tiles
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.records.store import Store
+from helix_lineage.shard import entries
 from helix_lineage.shard.payload import SEGMENT_HEAD_BYTES, segment_head
 from helix_lineage.shard.payload_reader import erase
-from helix_lineage.shard.tile_writer import TileWriter
-from helix_lineage.store import Store
+from helix_lineage.tlog import journal, merkle, tiles
+from helix_lineage.tlog.checkpoint import SHARD_ORIGIN, Checkpoint, sign
+from helix_lineage.tlog.layout import ShardFolder
+from helix_lineage.tlog.tile_writer import TileWriter
 from tests.helix_lineage.support import Signer, World, make_chain, request
 
 Edit = Callable[[list[bytes]], list[bytes]]

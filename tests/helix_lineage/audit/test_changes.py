@@ -14,8 +14,8 @@ from helix_lineage.audit import audit
 from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.shard_audit import AuditedShard
 from helix_lineage.shard import payload
-from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.payload_reader import PayloadReader, Place
+from helix_lineage.tlog.layout import ShardFolder
 from tests.helix_lineage.support import World, die, request
 
 Read = Callable[..., AuditedShard]

@@ -18,12 +18,13 @@ from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import Directory
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.errors import DirectoryAway, TrustError
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.trace import trace
 from helix_lineage.page import gather, page
-from helix_lineage.releases import Sources
-from helix_lineage.shard import ShardWriter, journal
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log, Shard
-from helix_lineage.trace import trace
+from helix_lineage.tlog import journal
+from helix_lineage.tlog.layout import ShardFolder
 from tests.helix_lineage.directory.support import Office, now
 from tests.helix_lineage.support import NOW, NOW_NS, header, request
 from tests.waiting import until

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from helix_lineage.audit import audit, payload_check
 from helix_lineage.audit.payload_check import count_erased
 from helix_lineage.shard import payload
-from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.payload_reader import PayloadReader, erase
 from helix_lineage.shard.reader import Shard
+from helix_lineage.tlog.layout import ShardFolder
 from tests.helix_lineage.support import Signer, World, make_chain, request
 
 COUNTS = (3, 1, 4, 2)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helix_lineage import merkle
 from helix_lineage.audit import audit, shard_audit
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload, writer
-from helix_lineage.shard.layout import ENTRIES, ShardFolder
+from helix_lineage.tlog import merkle
+from helix_lineage.tlog.layout import ENTRIES, ShardFolder
 from tests.helix_lineage.support import World, die, request
 
 

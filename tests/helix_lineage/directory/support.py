@@ -18,19 +18,19 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from helix_lineage import dsse, promotion, revocation
-from helix_lineage.checkpoint import DIRECTORY_ORIGIN, Checkpoint, sign
+from helix_lineage.attestations import dsse, promotion, revocation
+from helix_lineage.attestations.trust import Trust, key_id_of
 from helix_lineage.directory import admission
 from helix_lineage.directory.client import DirectoryClient
 from helix_lineage.directory.entries import Advance, Ending, Registration
 from helix_lineage.directory.receipt import Receipt
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import Directory
-from helix_lineage.merkle import from_leaves, leaf_hash, prove_consistency, prove_inclusion, root
-from helix_lineage.records import Promotion, Revocation
+from helix_lineage.records.chain import Promotion, Revocation
 from helix_lineage.shard import entries as shard_entries
 from helix_lineage.shard.header import shard_id
-from helix_lineage.trust import Trust, key_id_of
+from helix_lineage.tlog.checkpoint import DIRECTORY_ORIGIN, Checkpoint, sign
+from helix_lineage.tlog.merkle import from_leaves, leaf_hash, prove_consistency, prove_inclusion, root
 from tests.helix_lineage.support import NOW, NOW_NS, Chain, Signer, header, make_chain
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from helix_lineage.audit import audit
-from helix_lineage.cli import app
+from helix_lineage.cli.main import app
 from helix_lineage.directory import bundles, evidence, view
 from helix_lineage.directory.entries import Statement, digest_of
 from helix_lineage.directory.rules import Book
 from helix_lineage.directory.source import FolderSource, UrlSource
 from helix_lineage.errors import LineageError, StatementMissing, TrustError
-from helix_lineage.releases import Sources
+from helix_lineage.evidence.releases import Sources
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log, Shard
 from tests.helix_lineage.directory.support import Office, now, running, submit

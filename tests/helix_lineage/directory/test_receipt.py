@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage import checkpoint
-from helix_lineage.checkpoint import Checkpoint, sign
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory.entries import Entry
 from helix_lineage.directory.receipt import Receipt, ShardState, check_growth, check_receipt, open_note
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import Directory
 from helix_lineage.errors import DirectoryError, LineageError, TrustError
-from helix_lineage.trust import Trust
+from helix_lineage.tlog import checkpoint
+from helix_lineage.tlog.checkpoint import Checkpoint, sign
 from tests.helix_lineage.directory.support import Office, directory_key, key_entry, submit
 from tests.helix_lineage.support import NOW
 

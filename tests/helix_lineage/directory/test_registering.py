@@ -14,7 +14,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from typer.testing import CliRunner
 
-from helix_lineage.cli import app
+from helix_lineage.cli.main import app
 from helix_lineage.directory import server
 from helix_lineage.directory.client import DirectoryClient
 from helix_lineage.errors import DirectoryAway, DirectoryBusy, DirectoryError, DirectoryRefusal, RegistrantUnknown
@@ -86,7 +86,7 @@ def test_more_silent_connections_than_it_takes_keep_no_shard_out(office: Office)
 
 IMPATIENT = """
 import sys
-from helix_lineage.cli import main
+from helix_lineage.cli.main import main
 from helix_lineage.directory import server
 server._Connection.client_s = float(sys.argv.pop(1))
 main()

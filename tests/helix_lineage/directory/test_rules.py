@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_lineage import promotion
+from helix_lineage.attestations import promotion
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import rules
 from helix_lineage.directory.entries import Advance, Registration, Statement, decode
 from helix_lineage.directory.rules import Book, statement_of
 from helix_lineage.errors import DirectoryError, DirectoryRefusal
-from helix_lineage.trust import Trust
 from tests.helix_lineage.directory.support import FakeShard, Office
 from tests.helix_lineage.support import NOW, NOW_NS, Signer, digest, header, make_chain
 

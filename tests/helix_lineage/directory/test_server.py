@@ -15,7 +15,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from helix_lineage.cli import app
+from helix_lineage.cli.main import app
 from helix_lineage.directory import view
 from helix_lineage.directory.entries import Statement, decode
 from helix_lineage.directory.rules import statement_of

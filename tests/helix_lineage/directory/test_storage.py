@@ -16,7 +16,7 @@ from helix_lineage.directory import view
 from helix_lineage.directory.service import Directory, load_key, origin_of
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, TrustError
-from helix_lineage.shard import files, journal
+from helix_lineage.tlog import disk, journal
 from tests.helix_lineage.directory.support import Office, directory_key, now, submit
 
 
@@ -158,7 +158,7 @@ def test_what_fails_is_not_answered_and_what_was_answered_stays(
         directory = here.open()
         answered = []
         with monkeypatch.context() as patch:
-            patch.setattr(files, "os", FailingOnce(name, at, error))
+            patch.setattr(disk, "os", FailingOnce(name, at, error))
             shard = here.shard()
             released = here.released()
             for step in (

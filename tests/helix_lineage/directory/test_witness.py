@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage import checkpoint
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.directory.witness import newest, opened, replace
 from helix_lineage.errors import DirectoryError, TrustError
+from helix_lineage.tlog import checkpoint
 from tests.helix_lineage.directory.support import Office, directory_key, submit
 from tests.helix_lineage.support import NOW
 

@@ -14,16 +14,16 @@ from hypothesis import given, strategies
 from jinja2 import UndefinedError
 
 from helix_lineage.errors import LineageError, PredictionNotFound
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.values import Values, stored
+from helix_lineage.formats.typed import Tensor
 from helix_lineage.page import HERE, environment, gather, page
 from helix_lineage.page.chain import chain
 from helix_lineage.page.evidence import Evidence, Problem
 from helix_lineage.page.graph import State
 from helix_lineage.page.overview import overview
-from helix_lineage.releases import Sources
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.shard.reader import Log
-from helix_lineage.typed import Tensor
-from helix_lineage.values import Values, stored
 from helix_lineage.version import VERSION
 from tests.helix_lineage.directory.support import submit
 from tests.helix_lineage.page.worlds import Promoted, edit_entry, hostile, promoted

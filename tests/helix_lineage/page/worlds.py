@@ -8,15 +8,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from helix_lineage.canonical import Json
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import evidence
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.directory.view import View, load
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.formats.canonical import Json
 from helix_lineage.page import Evidence, gather, page
-from helix_lineage.releases import Sources
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log, Shard
-from helix_lineage.trust import Trust
 from tests.helix_lineage.directory.support import Office, now, submit
 from tests.helix_lineage.support import NOW_NS, Chain, header, make_chain, request
 

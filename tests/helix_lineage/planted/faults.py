@@ -14,7 +14,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from helix_lineage.shard import journal, payload
+from helix_lineage.shard import payload
+from helix_lineage.tlog import journal
 
 EDGES = (0, 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**63 + 5, 2**64 - 1)
 _WORDS = (

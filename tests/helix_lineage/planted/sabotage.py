@@ -7,8 +7,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from helix_lineage import canonical, dsse, untrusted
+from helix_lineage.attestations import dsse
 from helix_lineage.audit import tile_audit
+from helix_lineage.formats import canonical, untrusted
 
 WHERE = {"waiting": "log", "nesting": "releases", "digits": "log"}
 """Where each soon shows."""

@@ -17,20 +17,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
-from helix_lineage import merkle
 from helix_lineage.audit.findings import Finding
-from helix_lineage.checkpoint import SHARD_ORIGIN, Checkpoint, sign
-from helix_lineage.cli import app
+from helix_lineage.cli.main import app
 from helix_lineage.errors import LineageError, ShardError
+from helix_lineage.evidence.trace import trace
+from helix_lineage.records.store import Store
 from helix_lineage.replay.plan import plan
-from helix_lineage.shard import ShardWriter, entries, journal, payload
-from helix_lineage.shard.files import replace_file
+from helix_lineage.shard import ShardWriter, entries, payload
 from helix_lineage.shard.header import shard_id
-from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.shard.recovery import recover_others
-from helix_lineage.store import Store
-from helix_lineage.trace import trace
+from helix_lineage.tlog import journal, merkle
+from helix_lineage.tlog.checkpoint import SHARD_ORIGIN, Checkpoint, sign
+from helix_lineage.tlog.disk import replace_file
+from helix_lineage.tlog.layout import ShardFolder
 from tests.helix_lineage.planted.world import OWN, World, make_world
 from tests.helix_lineage.support import NOW_NS, die, header, request
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.audit import Report, audit
-from helix_lineage.checkpoint import Checkpoint, sign
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.directory.view import load
-from helix_lineage.releases import Sources
-from helix_lineage.shard import journal, payload
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.trace import trace
+from helix_lineage.shard import payload
 from helix_lineage.shard.payload_reader import PayloadReader
 from helix_lineage.shard.reader import Log
-from helix_lineage.trace import trace
+from helix_lineage.tlog import journal
+from helix_lineage.tlog.checkpoint import Checkpoint, sign
+from helix_lineage.tlog.layout import ShardFolder
 from tests.helix_lineage.planted.test_attacks import _command
 from tests.helix_lineage.planted.world import World, make_world
 from tests.helix_lineage.support import NOW, typed_output

@@ -15,26 +15,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from helix_lineage import receipt
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.audit import Report, audit
-from helix_lineage.canonical import digest_bytes, dumps
-from helix_lineage.commands.trace import tree
+from helix_lineage.cli.trace import tree
 from helix_lineage.directory import evidence
 from helix_lineage.directory.service import Directory
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.directory.view import View, load
 from helix_lineage.errors import LineageError
+from helix_lineage.evidence import receipt
+from helix_lineage.evidence.promotions import newest_seen
+from helix_lineage.evidence.releases import Sources, find_release
+from helix_lineage.evidence.trace import trace
+from helix_lineage.formats.canonical import digest_bytes, dumps
 from helix_lineage.page import gather, page
-from helix_lineage.promotions import newest_seen
-from helix_lineage.releases import Sources, find_release
+from helix_lineage.records.store import Store
 from helix_lineage.replay.images import FILES, check_files, obtain
 from helix_lineage.replay.plan import plan
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log, Shard
 from helix_lineage.shard.recovery import recover_others
-from helix_lineage.store import Store
-from helix_lineage.trace import trace
-from helix_lineage.trust import Trust
 from tests.helix_lineage.directory.support import Office, submit
 from tests.helix_lineage.support import NOW, NOW_NS, Chain, die, header, make_chain, request
 

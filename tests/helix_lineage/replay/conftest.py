@@ -13,7 +13,7 @@ import pytest
 
 from helix_lineage.paths import State
 from helix_lineage.replay.images import UnpackedImage, obtain
-from model_to_metal import tools
+from model_to_metal.host import tools
 from tests.helix_lineage.replay import support
 from tests.helix_lineage.support import Signer, World, make_chain
 from tests.waiting import until

@@ -17,8 +17,8 @@ from pathlib import Path
 import cbor2
 
 import helix_lineage
-from helix_lineage.canonical import Json, digest_bytes, dumps
 from helix_lineage.errors import LineageError
+from helix_lineage.formats.canonical import Json, digest_bytes, dumps
 from helix_lineage.replay.images import FILES
 
 OCI = "application/vnd.oci.image"
@@ -45,9 +45,9 @@ def build(folder: Path, weights: bytes = b"weights" * 1000, machine: str = MACHI
     platform = rootfs / "opt/helix/platform"
     shutil.copytree(HERE / "model/helixserve", platform / "helixserve")
     package = Path(helix_lineage.__file__).parent
-    (platform / "helix_lineage").mkdir()
-    for name in ("__init__.py", "errors.py", "typed.py"):
-        shutil.copy(package / name, platform / "helix_lineage")
+    (platform / "helix_lineage/formats").mkdir(parents=True)
+    for name in ("__init__.py", "errors.py", "formats/__init__.py", "formats/typed.py"):
+        shutil.copy(package / name, platform / "helix_lineage" / name)
     shutil.copytree(Path(cbor2.__file__).parent, platform / "cbor2", ignore=shutil.ignore_patterns("__pycache__"))
     _copy_libraries(rootfs)
     (rootfs / "opt/helix/artifacts").mkdir()

@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from helix_lineage.cli import app
+from helix_lineage.cli.main import app
 from helix_lineage.errors import ReplayError
 from helix_lineage.replay.emulation import QEMU, emulator
 from helix_lineage.replay.executor import run_in_image

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.errors import ReplayError
+from helix_lineage.formats.typed import decode
 from helix_lineage.replay import Executor, Plan, Planner, Verdict, executor, plan
 from helix_lineage.replay.executor import run_in_image
 from helix_lineage.replay.images import UnpackedImage
 from helix_lineage.replay.verdict import NOT_REPLAYED
 from helix_lineage.shard import Prediction
 from helix_lineage.shard.payload_reader import erase
-from helix_lineage.typed import decode
 from tests.helix_lineage.replay import support
 from tests.helix_lineage.support import NOW_NS, World, typed_input
 

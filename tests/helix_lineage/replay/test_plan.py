@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from helix_lineage.errors import CanonicalError, PredictionNotFound, ReplayError
-from helix_lineage.releases import Sources
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.formats.typed import decode
 from helix_lineage.replay import Planner, plan
 from helix_lineage.replay.plan import repository_of
 from helix_lineage.shard.payload_reader import erase
-from helix_lineage.typed import decode
 from tests.helix_lineage.replay import support
 from tests.helix_lineage.support import Signer, World, digest, request
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helix_lineage.formats.typed import Tensor, encode
 from helix_lineage.replay import Plan, plan
 from helix_lineage.replay.tolerance import compare
 from helix_lineage.replay.verdict import DIFFERS, OTHER_CLASS, SAME, WITHIN, Difference, judge
-from helix_lineage.typed import Tensor, encode
 from tests.helix_lineage.support import World, request, typed_output
 
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 
 from helix_lineage.errors import ReplayError
+from helix_lineage.formats.typed import Tensor, encode
 from helix_lineage.replay import Plan, plan
 from helix_lineage.replay.verdict import Difference, failed, first_difference, judge
 from helix_lineage.shard.entries import commitment
-from helix_lineage.typed import Tensor, encode
+from tests.helix_lineage.formats.test_typed import values
 from tests.helix_lineage.support import World, request, typed_output
-from tests.helix_lineage.test_typed import values
 
 
 @pytest.fixture

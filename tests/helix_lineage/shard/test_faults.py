@@ -16,11 +16,12 @@ import pytest
 
 from helix_lineage.audit import audit
 from helix_lineage.errors import ShardError
-from helix_lineage.releases import Sources
-from helix_lineage.shard import ShardWriter, files
-from helix_lineage.shard.files import FolderLock
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.evidence.releases import Sources
+from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log
+from helix_lineage.tlog import disk as files
+from helix_lineage.tlog.disk import FolderLock
+from helix_lineage.tlog.layout import ShardFolder
 from tests.helix_lineage.disk import Disk, FailingDisk
 from tests.helix_lineage.support import NOW_NS, header, request
 from tests.helix_lineage.survival import complaints, eager, promised, serve

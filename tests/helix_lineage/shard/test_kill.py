@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.audit import audit
-from helix_lineage.releases import Sources
+from helix_lineage.evidence.releases import Sources
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log
 from tests.helix_lineage.support import NOW_NS, header, request

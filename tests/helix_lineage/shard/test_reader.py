@@ -4,9 +4,9 @@ import pytest
 
 from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
 from helix_lineage.shard import payload
-from helix_lineage.shard.layout import ENTRIES, ShardFolder
 from helix_lineage.shard.payload_reader import PayloadReader, erase
 from helix_lineage.shard.reader import Log, Shard
+from helix_lineage.tlog.layout import ENTRIES, ShardFolder
 from tests.helix_lineage.support import World, request
 
 

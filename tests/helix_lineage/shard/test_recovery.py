@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helix_lineage.audit import audit
-from helix_lineage.shard import ShardWriter, entries, journal, recovery
+from helix_lineage.shard import ShardWriter, entries, recovery
 from helix_lineage.shard import writer as shard_writer
-from helix_lineage.shard.files import FolderLock
-from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.reader import Log
+from helix_lineage.tlog import journal
+from helix_lineage.tlog.disk import FolderLock
+from helix_lineage.tlog.layout import ShardFolder
 from tests.helix_lineage.support import Signer, World, die, make_chain, request
 
 

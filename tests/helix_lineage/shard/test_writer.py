@@ -16,7 +16,7 @@ import pytest
 
 from helix_lineage.audit import audit
 from helix_lineage.errors import ShardError
-from helix_lineage.releases import Sources
+from helix_lineage.evidence.releases import Sources
 from helix_lineage.shard import ShardWriter, entries, payload
 from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.payload_writer import PreparedOutput

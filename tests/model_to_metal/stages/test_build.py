@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage.canonical import digest_bytes, dumps
+from helix_lineage.formats.canonical import digest_bytes, dumps
 from model_to_metal.errors import ImageError
-from model_to_metal.stage import Made, Plan, Task
+from model_to_metal.hermetic.layout import manifest_digest
 from model_to_metal.stages import build
+from model_to_metal.stages.interface import Made, Plan, Task
 from tests.model_to_metal.conftest import write_layout
 
 FACTOR = b"2"
@@ -36,7 +37,7 @@ def task(tmp_path: Path) -> Task:
 def test_the_record_names_the_manifest_and_the_list_of_files(task: Task) -> None:
     found = build.make(task)
     manifest = (task.output / "manifest.json").read_bytes()
-    assert found["image"] == digest_bytes(manifest) == build.manifest_digest(task.input("layout"))
+    assert found["image"] == digest_bytes(manifest) == manifest_digest(task.input("layout"))
     assert found["filesystem"] == digest_bytes(listing({"factor.txt": FACTOR}))
     parameters = {"model": "toy", "source": "sha256:" + "1" * 64, "environment": "sha256:" + "2" * 64}
     with pytest.raises(Exception, match="parents missing"):

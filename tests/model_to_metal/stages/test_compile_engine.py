@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage.records import CompiledEngine
+from helix_lineage.records.chain import CompiledEngine
 from model_to_metal.errors import ContractError, StageError
-from model_to_metal.stage import Made, Plan, Task, artifacts
 from model_to_metal.stages import compile_engine
+from model_to_metal.stages.interface import Made, Plan, Task, artifacts
 from tests.model_to_metal.project import write_toy
 
 DIGEST = "sha256:" + "1" * 64

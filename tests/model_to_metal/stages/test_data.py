@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from model_to_metal.errors import StageError
-from model_to_metal.stage import Made, Plan, Task, artifacts
 from model_to_metal.stages import data
+from model_to_metal.stages.interface import Made, Plan, Task, artifacts
 from tests.model_to_metal.project import write_toy
 
 

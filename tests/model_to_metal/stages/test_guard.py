@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage.canonical import loads
-from model_to_metal.rules.finding import Finding
-from model_to_metal.stage import Made, Plan, Task
+from helix_lineage.formats.canonical import loads
+from model_to_metal.guardrails.finding import Finding
 from model_to_metal.stages import guard
+from model_to_metal.stages.interface import Made, Plan, Task
 from tests.model_to_metal.project import ROOT, write_toy
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helix_lineage.canonical import dumps
+from helix_lineage.formats.canonical import dumps
 from model_to_metal.errors import StageError
 from model_to_metal.stages.regress import judge
 

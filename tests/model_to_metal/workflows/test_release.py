@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import yaml
 
-from helix_lineage.canonical import digest_bytes
-from helix_lineage.records import RECORD_TYPES, Release
-from model_to_metal import stage
+from helix_lineage.formats.canonical import digest_bytes
+from helix_lineage.records.chain import RECORD_TYPES, Release
+from model_to_metal.stages import interface
+from model_to_metal.stages.arguments import parser
 from model_to_metal.workflows.release import STEPS, release, rendered, write
 from tests.model_to_metal.project import ROOT
 
@@ -56,10 +57,10 @@ def test_no_container_may_gain_rights(document: dict[str, Any]) -> None:
 
 
 def test_every_stage_has_one_step_and_its_arguments_are_the_commands() -> None:
-    assert sorted(step.stage for step in STEPS) == sorted(stage.STAGES)
+    assert sorted(step.stage for step in STEPS) == sorted(interface.STAGES)
     for template in release().build().spec.templates:
         if template.container is not None:
-            arguments = stage.parser().parse_args(template.container.args)
+            arguments = parser().parse_args(template.container.args)
             assert arguments.name == template.name
 
 

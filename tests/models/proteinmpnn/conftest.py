@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from helix_lineage.formats.typed import Tensor
 from helix_lineage.paths import State
-from helix_lineage.typed import Tensor
-from helixserve import tensors as typed
-from helixserve.contract import Contract
+from helixserve.model import tensors as typed
+from helixserve.model.contract import Contract
 from helixserve.runners import open_runner
 from proteinmpnn_model import data
 from proteinmpnn_model.decode import Decoder

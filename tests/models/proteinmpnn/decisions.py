@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from helixserve import machine
+from helixserve.runners import machine
 
 if __name__ == "__main__":
     machine.pin_numpy()  # before anything loads numpy
@@ -28,10 +28,10 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from helix_lineage.typed import encode
-from helixserve.contract import Contract
+from helix_lineage.formats.typed import encode
+from helixserve.model.contract import Contract
+from helixserve.model.sampling import permutation, uniforms
 from helixserve.runners import open_runner
-from helixserve.sampling import permutation, uniforms
 from proteinmpnn_model import evaluate, golden
 from proteinmpnn_model.decode import Choice, Decoder, allowed, decoding_order
 from proteinmpnn_model.featurize import featurize

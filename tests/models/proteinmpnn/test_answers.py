@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage.typed import encode
-from helixserve import tensors as typed
+from helix_lineage.formats.typed import encode
 from helixserve.errors import InvalidInputError
+from helixserve.model import tensors as typed
 from tests.models.proteinmpnn.conftest import Ask
 
 CASES = Path(__file__).with_name("cases")

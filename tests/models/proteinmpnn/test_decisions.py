@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from helixserve import machine
+from helixserve.runners import machine
 from tests.models.proteinmpnn import judging
 
 pytest.importorskip("torch", reason="needs torch; run: make test-torch")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helixserve.model.sampling import permutation, uniforms
 from helixserve.runners import Runner, open_runner
-from helixserve.sampling import permutation, uniforms
 from proteinmpnn_model.decode import Choice, Decoded, Decoder, allowed, choose_residue, decoding_order
 from proteinmpnn_model.featurize import Backbone, featurize
 from proteinmpnn_model.structure import ALPHABET, Structure, read_structure, sniff_format

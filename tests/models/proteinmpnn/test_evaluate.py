@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helixserve import machine
-from helixserve.contract import Contract
-from helixserve.runners import open_runner
+from helixserve.model.contract import Contract
+from helixserve.runners import machine, open_runner
 from proteinmpnn_model.decode import Decoded, Decoder
 from proteinmpnn_model.model import ProteinMPNN
 from tests import kernels

@@ -13,11 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from model_to_metal.sources import imported
+from model_to_metal.pipeline.closure import imported
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [ROOT / "models/proteinmpnn/src", ROOT / "platform/src"]
-ENTRIES = ("proteinmpnn_model.model", "helixserve.replay", "helixserve.core", "helixserve.runners.native_runner")
+ENTRIES = (
+    "proteinmpnn_model.model",
+    "helixserve.execution.replay",
+    "helixserve.execution.core",
+    "helixserve.runners.native_runner",
+)
 OTHERS = {"helixserve.runners.onnxruntime_runner"}
 """Served by another runner; its releases have the class of their processor."""
 
@@ -111,7 +116,7 @@ def inexact(source: str) -> list[str]:
 
 def test_nothing_on_the_way_depends_on_the_processor() -> None:
     modules = dict(reached())
-    assert {"proteinmpnn_model.featurize", "proteinmpnn_model.portable", "helixserve.sampling"} <= set(modules)
+    assert {"proteinmpnn_model.featurize", "proteinmpnn_model.portable", "helixserve.model.sampling"} <= set(modules)
     assert {name: wrong for name, source in modules.items() if (wrong := inexact(source))} == {}
 
 

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 pytest.importorskip("psutil", reason="needs psutil; run: make test-fast")
 pytest.importorskip("atheris", reason="needs atheris; run: make test-fast")
 
-from helixserve.contract import Contract
 from helixserve.errors import InvalidInputError, TooLargeError
+from helixserve.model.contract import Contract
 from proteinmpnn_model import featurize, pdb_file, structure
 from tests.campaign import CASES, LONG, Broken, Campaign
 from tests.models.proteinmpnn import fuzz_structure

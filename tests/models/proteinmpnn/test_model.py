@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helix_lineage.typed import Tensor, encode
-from helixserve import tensors as typed
-from helixserve.contract import Contract
+from helix_lineage.formats.typed import Tensor, encode
 from helixserve.errors import InvalidInputError, TooLargeError
+from helixserve.model import tensors as typed
+from helixserve.model.contract import Contract
 from proteinmpnn_model.model import ProteinMPNN
 from tests.models.proteinmpnn.test_structure import whole
 

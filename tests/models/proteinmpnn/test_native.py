@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helixserve.contract import Contract
+from helixserve.model.contract import Contract
+from helixserve.model.sampling import permutation, uniforms
 from helixserve.runners import Runner, open_runner
 from helixserve.runners.native_runner import NativeRunner
-from helixserve.sampling import permutation, uniforms
 from proteinmpnn_model.decode import Choice, Decoded, Decoder, Design, Encoded, allowed, decode_each
 from proteinmpnn_model.featurize import Backbone, featurize
 from proteinmpnn_model.model import ProteinMPNN

@@ -12,8 +12,8 @@ import gemmi
 import numpy as np
 import pytest
 
+from helixserve.model.sampling import permutation, uniforms
 from helixserve.runners import open_runner
-from helixserve.sampling import permutation, uniforms
 from proteinmpnn_model.decode import Choice, Decoder, Encoded, allowed, decoding_order
 from proteinmpnn_model.featurize import Backbone, designed_mask, featurize
 from proteinmpnn_model.structure import Structure, read_structure, sniff_format

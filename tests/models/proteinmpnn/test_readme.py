@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helixserve import tensors as typed
-from helixserve.contract import Contract
+from helixserve.model import tensors as typed
+from helixserve.model.contract import Contract
 from proteinmpnn_model.model import ProteinMPNN
 from tests.models.proteinmpnn import tolerances
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helixserve.sampling import permutation, uniforms
+from helixserve.model.sampling import permutation, uniforms
 from proteinmpnn_model.decode import Choice, Decoded, Decoder, allowed
 from proteinmpnn_model.featurize import Backbone, featurize
 from proteinmpnn_model.structure import read_structure, sniff_format

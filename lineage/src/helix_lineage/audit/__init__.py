@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from helix_lineage import checkpoint, untrusted
+from helix_lineage.attestations.release import VerifiedRelease
 from helix_lineage.audit.changes import state_of
 from helix_lineage.audit.directory_audit import audit_directory
 from helix_lineage.audit.directory_log import audit_directory_log
@@ -21,13 +21,14 @@ from helix_lineage.audit.shard_audit import AuditedShard, audit_shard
 from helix_lineage.audit.workers import collector_resting
 from helix_lineage.directory.view import View
 from helix_lineage.errors import LineageError, ShardError, TrustError, printable
-from helix_lineage.promotions import find_promotion
-from helix_lineage.release import VerifiedRelease
-from helix_lineage.releases import Sources, find_release
+from helix_lineage.evidence.promotions import find_promotion
+from helix_lineage.evidence.releases import Sources, find_release
+from helix_lineage.formats import untrusted
 from helix_lineage.shard import entries
 from helix_lineage.shard.header import parse_prediction_id, prediction_id
-from helix_lineage.shard.layout import MAX_NOTE_BYTES, NEW_PREFIX, ShardFolder
 from helix_lineage.shard.reader import Log, Shard
+from helix_lineage.tlog import checkpoint
+from helix_lineage.tlog.layout import MAX_NOTE_BYTES, NEW_PREFIX, ShardFolder
 
 __all__ = ["RULES", "Finding", "Report", "audit"]
 

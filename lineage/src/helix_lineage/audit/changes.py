@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from helix_lineage.shard.layout import ShardFolder
 from helix_lineage.shard.reader import Log
+from helix_lineage.tlog.layout import ShardFolder
 
 Seen = tuple[int, int, int] | None
 """Of a file: inode, size and time of the last change; None when it is not there."""

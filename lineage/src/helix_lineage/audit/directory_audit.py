@@ -11,12 +11,12 @@ import bisect
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from helix_lineage import checkpoint
 from helix_lineage.audit.findings import Finding
 from helix_lineage.audit.shard_audit import AuditedShard
 from helix_lineage.directory.rules import KnownShard
 from helix_lineage.directory.view import View
 from helix_lineage.shard import entries
+from helix_lineage.tlog import checkpoint
 
 SKEW_NS = 60 * 10**9
 """How far a host's clock and the directory's may be apart, sending included."""

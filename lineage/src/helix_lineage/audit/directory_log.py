@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from helix_lineage import checkpoint, merkle, untrusted
+from helix_lineage.attestations.trust import ED25519, Trust
 from helix_lineage.audit.findings import Finding
 from helix_lineage.audit.tile_audit import check_tiles
-from helix_lineage.checkpoint import DIRECTORY_ORIGIN, Checkpoint
 from helix_lineage.directory.receipt import ROLE
 from helix_lineage.errors import ShardError, TrustError
-from helix_lineage.shard import journal
-from helix_lineage.shard.files import is_locked
-from helix_lineage.shard.layout import MAX_JOURNAL_BYTES, TILE_WIDTH, ShardFolder
-from helix_lineage.trust import ED25519, Trust
+from helix_lineage.formats import untrusted
+from helix_lineage.tlog import checkpoint, journal, merkle
+from helix_lineage.tlog.checkpoint import DIRECTORY_ORIGIN, Checkpoint
+from helix_lineage.tlog.disk import is_locked
+from helix_lineage.tlog.layout import MAX_JOURNAL_BYTES, TILE_WIDTH, ShardFolder
 
 
 def audit_directory_log(root: Path, trust: Trust, published: Checkpoint | None) -> list[Finding]:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from helix_lineage.canonical import Json
 from helix_lineage.errors import printable
+from helix_lineage.formats.canonical import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from helix_lineage import untrusted
 from helix_lineage.audit.workers import spread
 from helix_lineage.errors import ShardError
+from helix_lineage.formats import untrusted
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import commitment_to, commitments
-from helix_lineage.shard.layout import MAX_SEGMENT_BYTES, ShardFolder
 from helix_lineage.shard.payload_reader import PayloadReader
+from helix_lineage.tlog.layout import MAX_SEGMENT_BYTES, ShardFolder
 
 _PART_BYTES = 16 * 2**20
 _HEAD = struct.Struct("<IBBHQIQ32s")

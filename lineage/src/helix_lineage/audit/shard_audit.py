@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helix_lineage import checkpoint, merkle, untrusted
 from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.findings import Finding, compare
 from helix_lineage.audit.tile_audit import check_tiles, signed_leaves
 from helix_lineage.audit.workers import ranges, spread
 from helix_lineage.errors import ShardError, TrustError
-from helix_lineage.shard import entries, journal
-from helix_lineage.shard.files import is_locked
+from helix_lineage.formats import untrusted
+from helix_lineage.shard import entries
 from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.shard.layout import MAX_JOURNAL_BYTES, MAX_NOTE_BYTES, TEMPORARY, TILE_WIDTH, ShardFolder
+from helix_lineage.tlog import checkpoint, journal, merkle
+from helix_lineage.tlog.disk import is_locked
+from helix_lineage.tlog.layout import MAX_JOURNAL_BYTES, MAX_NOTE_BYTES, TEMPORARY, TILE_WIDTH, ShardFolder
 
 _PART = 65536
 """Entries that a process looks at in one go; whole tiles."""

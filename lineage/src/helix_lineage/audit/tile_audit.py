@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helix_lineage import merkle, untrusted
 from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.workers import ranges, spread
-from helix_lineage.checkpoint import Checkpoint
 from helix_lineage.errors import ShardError
-from helix_lineage.shard import tiles
-from helix_lineage.shard.layout import ENTRIES, MAX_TILE_BYTES, TEMPORARY, TILE_WIDTH, ShardFolder, tile_name
+from helix_lineage.formats import untrusted
+from helix_lineage.tlog import merkle, tiles
+from helix_lineage.tlog.checkpoint import Checkpoint
+from helix_lineage.tlog.layout import ENTRIES, MAX_TILE_BYTES, TEMPORARY, TILE_WIDTH, ShardFolder, tile_name
 
 _FILES = 1024
 """Files that a process looks at in one go."""

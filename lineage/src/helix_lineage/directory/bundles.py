@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from helix_lineage import dsse, promotion, release, revocation
+from helix_lineage.attestations import dsse, promotion, release, revocation
 from helix_lineage.directory.entries import Statement, digest_of
 from helix_lineage.errors import DirectoryRefusal, StatementMissing, TrustError
 

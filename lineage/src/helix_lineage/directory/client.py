@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from helix_lineage import checkpoint, dsse
+from helix_lineage.attestations import dsse
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import bundles
 from helix_lineage.directory.entries import Advance, Ending, Entry, Registration, Statement, decode
 from helix_lineage.directory.receipt import Receipt, ShardState, check_receipt
@@ -21,8 +22,8 @@ from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.source import UrlSource, client, fetch
 from helix_lineage.directory.witness import newest
 from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, RegistrantUnknown, TrustError
-from helix_lineage.trust import Trust
-from helix_lineage.untrusted import parse_json
+from helix_lineage.formats.untrusted import parse_json
+from helix_lineage.tlog import checkpoint
 
 
 class DirectoryClient:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from helix_lineage import checkpoint, merkle
-from helix_lineage.checkpoint import DIRECTORY_ORIGIN, Checkpoint
+from helix_lineage.attestations.trust import ED25519, Trust
 from helix_lineage.directory.entries import Ending, Entry, Registration, Statement, decode, proof
 from helix_lineage.errors import DirectoryError, ShardError, TrustError
 from helix_lineage.shard.entries import VERSION, dump, load_array, raw, uint
-from helix_lineage.trust import ED25519, Trust
+from helix_lineage.tlog import checkpoint, merkle
+from helix_lineage.tlog.checkpoint import DIRECTORY_ORIGIN, Checkpoint
 
 ROLE = "directory"
 

@@ -21,7 +21,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from helix_lineage import checkpoint, merkle, promotion, release, revocation
+from helix_lineage.attestations import promotion, release, revocation
+from helix_lineage.attestations.promotion import VerifiedPromotion, verify_promotion
+from helix_lineage.attestations.release import VerifiedRelease, verify_release
+from helix_lineage.attestations.revocation import VerifiedRevocation, verify_revocation
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import bundles
 from helix_lineage.directory.entries import (
     MAX_BUNDLE_BYTES,
@@ -34,13 +38,10 @@ from helix_lineage.directory.entries import (
     digest_of,
 )
 from helix_lineage.errors import DirectoryRefusal, LineageError, ShardError, StatementMissing
-from helix_lineage.promotion import VerifiedPromotion, verify_promotion
-from helix_lineage.release import VerifiedRelease, verify_release
-from helix_lineage.revocation import VerifiedRevocation, verify_revocation
 from helix_lineage.shard.entries import Close
 from helix_lineage.shard.entries import decode as decode_shard_entry
 from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.trust import Trust
+from helix_lineage.tlog import checkpoint, merkle
 
 Verified = VerifiedRelease | VerifiedPromotion | VerifiedRevocation
 

@@ -15,13 +15,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from helix_lineage.checkpoint import DIRECTORY_ORIGIN
+from helix_lineage.attestations.trust import Trust, key_id_of
 from helix_lineage.directory import bundles, entries, rules
 from helix_lineage.directory.admission import Bounds, Limiter
 from helix_lineage.directory.receipt import ROLE, Receipt, ShardState
 from helix_lineage.directory.storage import DirectoryLog
 from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, StatementMissing
-from helix_lineage.trust import Trust, key_id_of
+from helix_lineage.tlog.checkpoint import DIRECTORY_ORIGIN
 
 
 def load_key(path: Path) -> Ed25519PrivateKey:

@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helix_lineage import merkle, untrusted
 from helix_lineage.errors import DirectoryAway, DirectoryError, TrustError
-from helix_lineage.shard.layout import TILE_WIDTH, tile_name
-from helix_lineage.shard.tiles import decode_bundle, subtree_of
+from helix_lineage.formats import untrusted
+from helix_lineage.tlog import merkle
+from helix_lineage.tlog.layout import TILE_WIDTH, tile_name
+from helix_lineage.tlog.tiles import decode_bundle, subtree_of
 
 if TYPE_CHECKING:
     import httpx

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from helix_lineage import checkpoint, merkle, untrusted
-from helix_lineage.checkpoint import Checkpoint, raw_public_key, sign
 from helix_lineage.directory.entries import MAX_BUNDLE_BYTES, digest_of
 from helix_lineage.errors import DirectoryAway, DirectoryError, ShardError, StatementMissing, TrustError
-from helix_lineage.shard import journal
-from helix_lineage.shard.files import (
+from helix_lineage.formats import untrusted
+from helix_lineage.tlog import checkpoint, journal, merkle
+from helix_lineage.tlog.checkpoint import Checkpoint, raw_public_key, sign
+from helix_lineage.tlog.disk import (
     AppendFile,
     FolderLock,
     cut_file,
@@ -31,7 +31,7 @@ from helix_lineage.shard.files import (
     replace_file,
     sync_folder,
 )
-from helix_lineage.shard.layout import (
+from helix_lineage.tlog.layout import (
     MAX_JOURNAL_BYTES,
     MAX_NOTE_BYTES,
     MAX_TILE_BYTES,
@@ -39,8 +39,8 @@ from helix_lineage.shard.layout import (
     TILE_WIDTH,
     ShardFolder,
 )
-from helix_lineage.shard.tile_writer import TileWriter
-from helix_lineage.shard.tiles import decode_bundle, subtree_of
+from helix_lineage.tlog.tile_writer import TileWriter
+from helix_lineage.tlog.tiles import decode_bundle, subtree_of
 
 STATEMENTS = "statement"
 """The folder of the signed bundles, each named by its digest."""

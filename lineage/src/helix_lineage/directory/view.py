@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from helix_lineage import merkle
-from helix_lineage.canonical import Json, encode_number
-from helix_lineage.checkpoint import Checkpoint
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import bundles
 from helix_lineage.directory.entries import Entry, Registration, Statement, decode
 from helix_lineage.directory.receipt import open_note
 from helix_lineage.directory.rules import Book, KnownShard
 from helix_lineage.directory.source import Source
 from helix_lineage.errors import DirectoryAway, DirectoryError, LineageError, ShardError, StatementMissing, TrustError
+from helix_lineage.formats.canonical import Json, encode_number
 from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.trust import Trust
+from helix_lineage.tlog import merkle
+from helix_lineage.tlog.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from helix_lineage import merkle
-from helix_lineage.checkpoint import Checkpoint
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory.receipt import check_growth, open_note
 from helix_lineage.directory.source import Source
 from helix_lineage.errors import DirectoryError, ShardError, TrustError
-from helix_lineage.shard.files import replace_file
-from helix_lineage.trust import Trust
+from helix_lineage.tlog import merkle
+from helix_lineage.tlog.checkpoint import Checkpoint
+from helix_lineage.tlog.disk import replace_file
 
 
 def newest(source: Source, seen: Checkpoint | None, trust: Trust, at: datetime) -> tuple[bytes, Checkpoint]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from helix_lineage.canonical import Json, dumps
 from helix_lineage.errors import CanonicalError
+from helix_lineage.formats.canonical import Json, dumps
 from helix_lineage.page.chain import chain
 from helix_lineage.page.drawing import HIGH, WIDE, drawing
 from helix_lineage.page.evidence import Evidence, gather

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from datetime import UTC, datetime, timedelta
 
-from helix_lineage import dsse
+from helix_lineage.attestations import dsse
+from helix_lineage.evidence.releases import FoundRelease
 from helix_lineage.page import records
 from helix_lineage.page.evidence import Evidence, Problem, SignedPromotion
 from helix_lineage.page.graph import Edge, Graph, Node, Row, State
-from helix_lineage.releases import FoundRelease
 from helix_lineage.shard.entries import PredictionEntry
 from helix_lineage.shard.header import ShardHeader
 from helix_lineage.shard.reader import Inclusion

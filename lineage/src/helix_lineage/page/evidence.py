@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from helix_lineage.attestations.promotion import VerifiedPromotion
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory.view import View, Witnessed, witnessed
 from helix_lineage.errors import LineageError, PredictionNotFound
-from helix_lineage.promotion import VerifiedPromotion
-from helix_lineage.promotions import bundle_of, find_promotion
-from helix_lineage.releases import FoundRelease, Sources, find_release
+from helix_lineage.evidence.promotions import bundle_of, find_promotion
+from helix_lineage.evidence.releases import FoundRelease, Sources, find_release
+from helix_lineage.evidence.trace import payload_states
+from helix_lineage.evidence.values import Values, stored
 from helix_lineage.shard.entries import PredictionEntry
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id
 from helix_lineage.shard.reader import Inclusion, Log, Shard
-from helix_lineage.trace import payload_states
-from helix_lineage.trust import Trust
-from helix_lineage.values import Values, stored
 
 Found = TypeVar("Found")
 

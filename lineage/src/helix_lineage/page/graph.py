@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from helix_lineage.canonical import Json
+from helix_lineage.formats.canonical import Json
 
 
 class State(enum.Enum):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from helix_lineage.evidence.releases import FoundRelease
+from helix_lineage.evidence.trace import artifacts
+from helix_lineage.evidence.values import WARNINGS, words
+from helix_lineage.formats.typed import Tensor
 from helix_lineage.page.chain import time
 from helix_lineage.page.evidence import Evidence
 from helix_lineage.page.graph import Graph, Node, State
-from helix_lineage.releases import FoundRelease
 from helix_lineage.shard.entries import PredictionEntry
 from helix_lineage.shard.header import ShardHeader
-from helix_lineage.trace import artifacts
-from helix_lineage.typed import Tensor
-from helix_lineage.values import WARNINGS, words
 from helix_lineage.version import VERSION
 
 _LINE = 24  # characters that stand beside a name

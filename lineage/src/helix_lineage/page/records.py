@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from helix_lineage.attestations.release import ROLE_TYPES
+from helix_lineage.evidence.releases import FoundRelease
+from helix_lineage.evidence.trace import ARTIFACTS, artifacts
 from helix_lineage.page.graph import Edge, Node, Row, State
-from helix_lineage.records import Record
-from helix_lineage.release import ROLE_TYPES
-from helix_lineage.releases import FoundRelease
-from helix_lineage.trace import ARTIFACTS, artifacts
+from helix_lineage.records.chain import Record
 
 TITLES = {
     "image": "Image",

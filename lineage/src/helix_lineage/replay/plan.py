@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from helix_lineage.errors import LineageError, ReplayError
-from helix_lineage.records import ImageBuild
-from helix_lineage.releases import FoundRelease, Sources, find_release
+from helix_lineage.evidence.releases import FoundRelease, Sources, find_release
+from helix_lineage.formats.typed import Tensor, decode, encode
+from helix_lineage.records.chain import ImageBuild
 from helix_lineage.shard.entries import PredictionEntry
 from helix_lineage.shard.header import prediction_id
 from helix_lineage.shard.reader import Log, Shard
-from helix_lineage.typed import Tensor, decode, encode
 
 
 @dataclass(frozen=True, slots=True)

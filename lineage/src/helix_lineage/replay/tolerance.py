@@ -11,9 +11,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from helix_lineage.canonical import Json, encode_number
 from helix_lineage.errors import CanonicalError
-from helix_lineage.typed import Tensor, decode
+from helix_lineage.formats.canonical import Json, encode_number
+from helix_lineage.formats.typed import Tensor, decode
 
 _FLOATS = {"FP16": "<e", "FP32": "<f", "FP64": "<d"}
 

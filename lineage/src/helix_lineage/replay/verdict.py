@@ -6,12 +6,12 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from helix_lineage.canonical import Json, digest_bytes
 from helix_lineage.errors import CanonicalError
+from helix_lineage.formats.canonical import Json, digest_bytes
+from helix_lineage.formats.typed import ITEM_BYTES, Tensor, decode
 from helix_lineage.replay.plan import Plan
 from helix_lineage.replay.tolerance import Deviation, compare
 from helix_lineage.shard.entries import commitment
-from helix_lineage.typed import ITEM_BYTES, Tensor, decode
 
 _FORMATS = {
     "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from helix_lineage.canonical import check_digest
 from helix_lineage.errors import CanonicalError, ShardError
+from helix_lineage.formats.canonical import check_digest
 from helix_lineage.shard.entries import VERSION, dump, load_array, raw, uint
 
 MODES = ("local", "promoted")

@@ -9,11 +9,11 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from helix_lineage import untrusted
 from helix_lineage.errors import ShardError
+from helix_lineage.formats import untrusted
 from helix_lineage.shard import payload
-from helix_lineage.shard.files import overwrite
-from helix_lineage.shard.layout import MAX_SEGMENT_BYTES, ShardFolder
+from helix_lineage.tlog.disk import overwrite
+from helix_lineage.tlog.layout import MAX_SEGMENT_BYTES, ShardFolder
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import commitment, commitment_to
-from helix_lineage.shard.files import AppendFile, make_folder, remove_file, sync_folder
-from helix_lineage.shard.layout import ShardFolder
+from helix_lineage.tlog.disk import AppendFile, make_folder, remove_file, sync_folder
+from helix_lineage.tlog.layout import ShardFolder
 
 _REMEMBERED_INPUTS = 256
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from helix_lineage import checkpoint, merkle, untrusted
 from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
-from helix_lineage.shard import entries, journal, tiles
-from helix_lineage.shard.files import is_locked
+from helix_lineage.formats import untrusted
+from helix_lineage.shard import entries
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id, shard_id
-from helix_lineage.shard.layout import (
+from helix_lineage.shard.payload_reader import Payload, PayloadReader
+from helix_lineage.tlog import checkpoint, journal, merkle, tiles
+from helix_lineage.tlog.disk import is_locked
+from helix_lineage.tlog.layout import (
     ENTRIES,
     MAX_JOURNAL_BYTES,
     MAX_NOTE_BYTES,
@@ -26,7 +28,6 @@ from helix_lineage.shard.layout import (
     ShardFolder,
     is_shard_id,
 )
-from helix_lineage.shard.payload_reader import Payload, PayloadReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helix_lineage import checkpoint, merkle, untrusted
 from helix_lineage.errors import LineageError, ShardError, TrustError
-from helix_lineage.shard import entries, journal
+from helix_lineage.formats import untrusted
+from helix_lineage.shard import entries
 from helix_lineage.shard.entries import VERSION, PredictionEntry, version_and_kind
-from helix_lineage.shard.files import (
+from helix_lineage.shard.header import ShardHeader, shard_id
+from helix_lineage.shard.payload_reader import PayloadReader
+from helix_lineage.tlog import checkpoint, journal, merkle
+from helix_lineage.tlog.disk import (
     FolderLock,
     cut_file,
     remove_file,
@@ -24,8 +27,7 @@ from helix_lineage.shard.files import (
     sync_folder,
     sync_if_there,
 )
-from helix_lineage.shard.header import ShardHeader, shard_id
-from helix_lineage.shard.layout import (
+from helix_lineage.tlog.layout import (
     MAX_JOURNAL_BYTES,
     MAX_NOTE_BYTES,
     MAX_TILE_BYTES,
@@ -35,9 +37,8 @@ from helix_lineage.shard.layout import (
     ShardFolder,
     is_shard_id,
 )
-from helix_lineage.shard.payload_reader import PayloadReader
-from helix_lineage.shard.tile_writer import TileWriter
-from helix_lineage.shard.tiles import decode_bundle, of_size
+from helix_lineage.tlog.tile_writer import TileWriter
+from helix_lineage.tlog.tiles import decode_bundle, of_size
 
 _log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from helix_lineage.errors import ShardError
-from helix_lineage.merkle import leaf_hash
-from helix_lineage.shard import journal
 from helix_lineage.shard.payload_writer import PreparedOutput
+from helix_lineage.tlog import journal
+from helix_lineage.tlog.merkle import leaf_hash
 
 
 class Bell:

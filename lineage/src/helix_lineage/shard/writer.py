@@ -25,12 +25,16 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from helix_lineage.checkpoint import SHARD_ORIGIN, Signer, raw_public_key
 from helix_lineage.errors import ShardError
-from helix_lineage.merkle import Frontier
-from helix_lineage.shard import journal
 from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close
-from helix_lineage.shard.files import (
+from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
+from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
+from helix_lineage.shard.prediction import Prediction, entry_of
+from helix_lineage.shard.recovery import Recovery, recover_others
+from helix_lineage.shard.waiting import Bell, Pending
+from helix_lineage.tlog import journal
+from helix_lineage.tlog.checkpoint import SHARD_ORIGIN, Signer, raw_public_key
+from helix_lineage.tlog.disk import (
     AppendFile,
     FolderLock,
     lock_new_folder,
@@ -41,13 +45,9 @@ from helix_lineage.shard.files import (
     replace_file,
     sync_folder,
 )
-from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
-from helix_lineage.shard.layout import NEW_PREFIX, TEMPORARY, ShardFolder
-from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
-from helix_lineage.shard.prediction import Prediction, entry_of
-from helix_lineage.shard.recovery import Recovery, recover_others
-from helix_lineage.shard.tile_writer import TileWriter
-from helix_lineage.shard.waiting import Bell, Pending
+from helix_lineage.tlog.layout import NEW_PREFIX, TEMPORARY, ShardFolder
+from helix_lineage.tlog.merkle import Frontier
+from helix_lineage.tlog.tile_writer import TileWriter
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@
     export      the weights as ONNX graphs; `onnx_graph` writes them
     decode      runs the graphs: encode a backbone once, then choose residue after residue
     portable    exp with the same bits on every machine
-    model       the tasks `design` and `score` behind `helixserve.contract.Model`
+    model       the tasks `design` and `score` behind `helixserve.model.contract.Model`
     service     the BentoML service
     reference   the network where the server has its graphs
     golden      writes the golden cases

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from helixserve.sampling import choose
+from helixserve.model.sampling import choose
 from proteinmpnn_model.portable import exp
 from proteinmpnn_model.structure import ALPHABET, UNKNOWN
 

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helix_lineage.typed import encode
-from helixserve import machine, sampling
-from helixserve import tensors as typed
-from helixserve.contract import Contract
+from helix_lineage.formats.typed import encode
+from helixserve.model import sampling
+from helixserve.model import tensors as typed
+from helixserve.model.contract import Contract
+from helixserve.runners import machine
 from proteinmpnn_model.errors import DataError
 from proteinmpnn_model.featurize import Backbone, featurize
 from proteinmpnn_model.model import ProteinMPNN
@@ -33,7 +34,7 @@ from proteinmpnn_model.structure import read_structure, sniff_format
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from helix_lineage.typed import Tensor
+    from helix_lineage.formats.typed import Tensor
     from proteinmpnn_model.decode import SequenceDecoder
 
 Row = dict[str, Any]

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from helixserve import tensors as typed
-from helixserve.contract import Contract
+from helixserve.model import tensors as typed
+from helixserve.model.contract import Contract
 from proteinmpnn_model.evaluate import ask, read_text
 from proteinmpnn_model.model import ProteinMPNN
 from proteinmpnn_model.reference import ReferenceDecoder

@@ -1,4 +1,4 @@
-"""The tasks `design` and `score` behind `helixserve.contract.Model`.
+"""The tasks `design` and `score` behind `helixserve.model.contract.Model`.
 
 Takes typed tensors as `model.toml` declares them, gives typed tensors; holds nothing that a
 request changes. Item i draws its decoding order and random numbers from `item_seed(seed, i)`
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helixserve import sampling
-from helixserve import tensors as typed
-from helixserve.contract import Contract, Model
 from helixserve.errors import InvalidInputError, TooLargeError
+from helixserve.model import sampling
+from helixserve.model import tensors as typed
+from helixserve.model.contract import Contract, Model
 from helixserve.runners import open_runner
 from proteinmpnn_model import featurize
 from proteinmpnn_model.decode import (
@@ -37,7 +37,7 @@ from proteinmpnn_model.structure import ALPHABET, UNKNOWN, FileLimits, Structure
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from helix_lineage.typed import Tensor
+    from helix_lineage.formats.typed import Tensor
 
 FORMATS = ("pdb", "mmcif")
 

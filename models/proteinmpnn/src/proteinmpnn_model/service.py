@@ -9,8 +9,8 @@ from pathlib import Path
 
 import bentoml
 
-from helixserve.contract import Contract
-from helixserve.doors.bento import BentoDoor, options, route, stream_route
+from helixserve.endpoints.http.bento import BentoDoor, options, route, stream_route
+from helixserve.model.contract import Contract
 from helixserve.server import Server
 
 CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")

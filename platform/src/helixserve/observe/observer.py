@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from helixserve.contract import Contract
 from helixserve.errors import HelixServeError, NotReadyError
+from helixserve.model.contract import Contract
 from helixserve.observe import logs
 from helixserve.observe.call import CANCELLED, INTERNAL, Call
 from helixserve.observe.metrics import Metrics

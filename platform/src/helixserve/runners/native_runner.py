@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helixserve import machine
 from helixserve.errors import ContractError
+from helixserve.runners import machine
 from helixserve.runners.interface import Runner
 from helixserve.runners.native_library import (
     AMINO_ACIDS,

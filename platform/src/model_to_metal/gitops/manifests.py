@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from helix_lineage.canonical import Json
+from helix_lineage.formats.canonical import Json
 from model_to_metal.errors import GitopsError
 
 Manifest = Mapping[str, Any]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from helix_lineage import promotion as promotions
-from helix_lineage.canonical import check_digest
-from helix_lineage.dsse import parse_bundle
+from helix_lineage.attestations import promotion as promotions
+from helix_lineage.attestations import release as releases
 from helix_lineage.errors import LineageError
-from helix_lineage.records import Promotion, Release, from_json
-from helix_lineage.untrusted import parse_json
+from helix_lineage.formats.canonical import check_digest
+from helix_lineage.records.chain import Promotion, Release
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops.layout import KUSTOMIZATION, PROMOTION, RELEASE, folder, name
 
@@ -59,12 +56,9 @@ def files(
 def claimed_release(bundle: bytes) -> Release:
     """The release that a bundle speaks of. Nobody's signature is checked. Raises GitopsError."""
     try:
-        record = from_json(_predicate(bundle)["release"])
-    except (LineageError, ValueError, KeyError, TypeError) as error:
+        return releases.claimed_release(bundle)
+    except LineageError as error:
         raise GitopsError(f"this is no release bundle: {error}", where=RELEASE) from error
-    if not isinstance(record, Release):
-        raise GitopsError(f"this bundle speaks of a {record.TYPE}", where=RELEASE)
-    return record
 
 
 def claimed_promotion(bundle: bytes) -> Promotion:
@@ -73,10 +67,3 @@ def claimed_promotion(bundle: bytes) -> Promotion:
         return promotions.claimed_promotion(bundle)
     except LineageError as error:
         raise GitopsError(f"this is no promotion bundle: {error}", where=PROMOTION) from error
-
-
-def _predicate(bundle: bytes) -> Mapping[str, object]:
-    predicate = parse_json(parse_bundle(bundle).payload)["predicate"]
-    if not isinstance(predicate, dict):
-        raise TypeError("the predicate is not an object")
-    return predicate

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from helix_lineage.canonical import check_digest
 from helix_lineage.errors import CanonicalError
+from helix_lineage.formats.canonical import check_digest
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops.layout import DENIED, name
 

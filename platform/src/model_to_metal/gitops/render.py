@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Self
 
 from helix_lineage.paths import State
-from model_to_metal import tools
 from model_to_metal.errors import GitopsError, ToolError
 from model_to_metal.gitops import argo_rules, overlay, rules, tree_rules
 from model_to_metal.gitops.layout import APPS, ENVIRONMENTS, POLICIES, ROOT, folder
 from model_to_metal.gitops.manifests import Fault, Manifest, parse
 from model_to_metal.gitops.policy import Policy
 from model_to_metal.gitops.tree_rules import SAMPLE
-from model_to_metal.process import attempt, run
+from model_to_metal.host import tools
+from model_to_metal.host.process import attempt, run
 
 SCHEMAS = tools.SOURCES / "kubeconform" / "schemas"
 _DIGEST = "sha256:" + "5" * 64

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from model_to_metal import process
 from model_to_metal.errors import GitopsError, ToolError
+from model_to_metal.host import process
 
 AUTHOR, ADDRESS = "Helix", "helix@helix.example"
 _ABSENT = "0" * 40

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from helix_lineage.canonical import digest_bytes
+from helix_lineage.formats.canonical import digest_bytes
 
 KINDS = (
     "ConfigMap", "HorizontalPodAutoscaler", "Namespace", "NetworkPolicy", "PodDisruptionBudget", "Service",

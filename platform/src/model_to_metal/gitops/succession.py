@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from helix_lineage import dsse
+from helix_lineage.attestations import dsse
+from helix_lineage.attestations.promotion import claimed_promotion, generation_of
+from helix_lineage.attestations.trust import Trust
 from helix_lineage.errors import LineageError
-from helix_lineage.promotion import claimed_promotion, generation_of
-from helix_lineage.records import Promotion
-from helix_lineage.trust import Trust
+from helix_lineage.records.chain import Promotion
 from model_to_metal.gitops import layout
 from model_to_metal.gitops.manifests import Fault
 from model_to_metal.gitops.repository import Repository

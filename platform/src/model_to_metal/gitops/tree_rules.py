@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
-from model_to_metal import registry
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops import layout, overlay
 from model_to_metal.gitops.manifests import Fault, get, items
 from model_to_metal.gitops.policy import Policy
+from model_to_metal.registry import artifacts
 
 SAMPLE = "sample"
 """A model that is never promoted: with it base and environments are checked before the first promotion."""
@@ -83,7 +83,7 @@ def _promoted(files: Files, environment: str, model: str, present: Files) -> dic
         environment,
         model,
         registry=_policy(files, environment).registry,
-        repository=registry.repository(model),
+        repository=artifacts.repository(model),
         image=str(release.parameters["image"]),
         release=present[layout.RELEASE],
         promotion=present[layout.PROMOTION],

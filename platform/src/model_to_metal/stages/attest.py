@@ -1,15 +1,15 @@
 """Attest: commit, image, all records and verdicts → `Release`.
 
-Makes the record only. Signing it is `model_to_metal.attest`, which runs platform code alone:
+Makes the record only. Signing it is `model_to_metal.supply_chain.attest`, which runs platform code alone:
 no researcher's code ever runs where a key can be reached.
 """
 
 from __future__ import annotations
 
-from helix_lineage.canonical import Json
-from helix_lineage.records import ImageBuild, Release
+from helix_lineage.formats.canonical import Json
+from helix_lineage.records.chain import ImageBuild, Release
 from model_to_metal.errors import StageError
-from model_to_metal.stage import Made, Task
+from model_to_metal.stages.interface import Made, Task
 
 
 def make(task: Task) -> dict[str, Json]:

@@ -11,11 +11,11 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from helix_lineage.canonical import Json, check_digest, digest_bytes
-from helix_lineage.errors import CanonicalError
-from helix_lineage.records import ImageBuild
+from helix_lineage.formats.canonical import Json, digest_bytes, file_digest
+from helix_lineage.records.chain import ImageBuild
 from model_to_metal.errors import ImageError
-from model_to_metal.stage import Made, Task, file_digest
+from model_to_metal.hermetic.layout import blob_path, check_blob, manifest_digest, read_blob
+from model_to_metal.stages.interface import Made, Task
 
 FILES = "opt/helix/files.json"
 ARTIFACTS = "opt/helix/artifacts/"
@@ -25,10 +25,10 @@ def make(task: Task) -> dict[str, Json]:
     """Check the layout; writes the image's `manifest.json` and `files.json`. Raises ImageError."""
     layout = task.input("layout")
     image = manifest_digest(layout)
-    manifest = _blob(layout, image)
+    manifest = read_blob(layout, image)
     config = json.loads(manifest)
     for blob in (config["config"], *config["layers"]):
-        _check_blob(layout, blob["digest"])
+        check_blob(layout, blob["digest"])
     files = _files(layout, config["layers"][-1]["digest"])
     _check_artifacts(json.loads(files), task.input("model"))
     (task.output / "manifest.json").write_bytes(manifest)
@@ -46,33 +46,8 @@ def record(made: Made) -> ImageBuild:
     )
 
 
-def manifest_digest(layout: Path) -> str:
-    """The digest of the one manifest in an OCI layout. Raises ImageError."""
-    try:
-        manifests = json.loads((layout / "index.json").read_bytes())["manifests"]
-        (only,) = manifests
-        return check_digest(only["digest"])
-    except (OSError, ValueError, KeyError, TypeError, CanonicalError) as error:
-        raise ImageError(f"no OCI layout with exactly one image: {error}", where=str(layout)) from error
-
-
-def _blob(layout: Path, digest: str) -> bytes:
-    _check_blob(layout, digest)
-    return _path(layout, digest).read_bytes()
-
-
-def _path(layout: Path, digest: str) -> Path:
-    return layout / "blobs" / "sha256" / check_digest(digest).removeprefix("sha256:")
-
-
-def _check_blob(layout: Path, digest: str) -> None:
-    path = _path(layout, digest)
-    if not path.is_file() or file_digest(path) != digest:
-        raise ImageError("a blob of the layout is absent or has other bytes", where=str(path))
-
-
 def _files(layout: Path, layer: str) -> bytes:
-    with tarfile.open(_path(layout, layer)) as tar:
+    with tarfile.open(blob_path(layout, layer)) as tar:
         for member in tar:
             if member.name.removeprefix("./").lstrip("/") == FILES and (file := tar.extractfile(member)):
                 return file.read()

@@ -11,10 +11,10 @@ import shutil
 import tomllib
 from pathlib import Path
 
-from helix_lineage.canonical import Json
-from helix_lineage.records import CompiledEngine
+from helix_lineage.formats.canonical import Json
+from helix_lineage.records.chain import CompiledEngine
 from model_to_metal.errors import ContractError, StageError
-from model_to_metal.stage import Made, Task
+from model_to_metal.stages.interface import Made, Task
 from model_to_metal.targets import TARGETS
 
 

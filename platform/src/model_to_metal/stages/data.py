@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from helix_lineage.canonical import Json
-from helix_lineage.records import DataCommit
+from helix_lineage.formats.canonical import Json, file_digest
+from helix_lineage.records.chain import DataCommit
 from model_to_metal.errors import StageError
-from model_to_metal.stage import Made, Task, file_digest
+from model_to_metal.stages.interface import Made, Task
 
 DATA = "data/"
 """DVC's outputs lie under this folder; an output's name in the record is relative to it."""

@@ -5,10 +5,10 @@ Takes the weights' folder; the model's hook writes the graphs. Runs as a Nix der
 
 from __future__ import annotations
 
-from helix_lineage.canonical import Json
-from helix_lineage.records import ExportedModel
+from helix_lineage.formats.canonical import Json
+from helix_lineage.records.chain import ExportedModel
 from model_to_metal.errors import StageError
-from model_to_metal.stage import Made, Task, hook
+from model_to_metal.stages.interface import Made, Task, hook
 
 
 def make(task: Task) -> dict[str, Json]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from helix_lineage.canonical import Json, dumps
-from helix_lineage.records import GuardVerdict
-from model_to_metal.rules import contract, locks_in_step, no_pickle, serves
-from model_to_metal.rules.finding import Finding
-from model_to_metal.stage import Made, Task
+from helix_lineage.formats.canonical import Json, dumps
+from helix_lineage.records.chain import GuardVerdict
+from model_to_metal.guardrails import contract, locks_in_step, no_pickle, serves
+from model_to_metal.guardrails.finding import Finding
+from model_to_metal.stages.interface import Made, Task
 
 READING = (contract, locks_in_step, no_pickle)
 """Rules that only read the source."""

@@ -5,10 +5,10 @@ Takes the data folder; the model's hook writes safetensors. Runs as a Nix deriva
 
 from __future__ import annotations
 
-from helix_lineage.canonical import Json
-from helix_lineage.records import TrainedWeights
+from helix_lineage.formats.canonical import Json
+from helix_lineage.records.chain import TrainedWeights
 from model_to_metal.errors import StageError
-from model_to_metal.stage import Made, Task, hook
+from model_to_metal.stages.interface import Made, Task, hook
 
 
 def make(task: Task) -> dict[str, Json]:

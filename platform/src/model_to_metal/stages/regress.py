@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helix_lineage.canonical import SAFE_INTEGER, Json, dumps, encode_number
-from helix_lineage.records import RegressionVerdict
+from helix_lineage.formats.canonical import SAFE_INTEGER, Json, dumps, encode_number
+from helix_lineage.records.chain import RegressionVerdict
 from model_to_metal.errors import StageError
-from model_to_metal.stage import Made, Task, hook
+from model_to_metal.stages.interface import Made, Task, hook
 
 KEYS = frozenset({"case", "metric", "value", "allowed"})
 

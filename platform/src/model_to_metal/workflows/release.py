@@ -17,7 +17,7 @@ from pathlib import Path
 from hera.workflows import DAG, Container, ExistingVolume, Parameter, Task, WorkflowTemplate
 from hera.workflows import models as argo
 
-from helix_lineage.canonical import digest_bytes
+from helix_lineage.formats.canonical import digest_bytes
 
 NAME = "release"
 WORK = "/helix"
@@ -101,7 +101,7 @@ def _container(step: Step) -> Container:
     return Container(
         name=step.stage,
         image="{{workflow.parameters.image}}",
-        command=["python3.11", "-m", "model_to_metal.stage"],
+        command=["python3.11", "-m", "model_to_metal.stages"],
         args=args,
         inputs=[Parameter(name=role) for role, _ in step.parents],
         outputs=[Parameter(name="record", value_from=argo.ValueFrom(path=DIGEST))],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cbor2
 
-from helix_lineage.typed import Tensor, decode, encode
+from helix_lineage.formats.typed import Tensor, decode, encode
 
 WEIGHTS = Path("/opt/helix/artifacts/weights.safetensors")
 

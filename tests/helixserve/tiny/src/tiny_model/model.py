@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from helix_lineage.typed import Tensor
-from helixserve import sampling, tensors
-from helixserve.contract import Contract, Model
+from helix_lineage.formats.typed import Tensor
 from helixserve.errors import TooLargeError
+from helixserve.model import sampling, tensors
+from helixserve.model.contract import Contract, Model
 from helixserve.runners import Runner, open_runner
 
 

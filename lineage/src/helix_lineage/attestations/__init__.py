@@ -1,0 +1,1 @@
+"""What others signed: whose keys are trusted for what, DSSE envelopes, releases, promotions, revocations."""

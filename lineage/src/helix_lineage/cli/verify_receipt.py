@@ -1,0 +1,55 @@
+"""`helix-lineage verify-receipt`: does this receipt prove the prediction?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helix_lineage.cli import options
+from helix_lineage.errors import LineageError, TrustError
+from helix_lineage.evidence.receipt import Receipt
+
+
+def verify_receipt(
+    prediction: Annotated[str, typer.Argument(metavar="ID", help="The prediction's id, as the server gave it.")],
+    receipt: Annotated[Path, typer.Argument(metavar="FILE", help="What /v2/helix/receipts/ID answered.")],
+    *,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="The typed output that it must open.")] = None,
+    release: Annotated[Path | None, typer.Option(metavar="FILE", help="The release bundle that it must name.")] = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Check a receipt with no server and no log: entry, proof, signed checkpoint, commitments.
+
+    Exit status: 0 it holds; 1 it does not, and the part is named; 2 could not tell.
+
+    Examples:
+
+        curl -H "authorization: Bearer $TOKEN" http://127.0.0.1:3000/v2/helix/receipts/ID > receipt.json
+
+        helix-lineage verify-receipt ID receipt.json --release release.sigstore.json
+    """
+    problem = None
+    try:
+        given = Receipt.parse(_read(receipt))
+        proven = given.verify(prediction)
+        if output is not None:
+            given.check_output(_read(output), proven)
+        if release is not None:
+            given.check_release(_read(release))
+    except TrustError as error:
+        problem = str(error)
+    if as_json:
+        options.print_json({"version": 1, "holds": problem is None, "problem": problem})
+    else:
+        typer.echo(problem or f"the receipt holds: entry, proof and checkpoint of {prediction}")
+    if problem is not None:
+        raise typer.Exit(options.FOUND)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LineageError(f"cannot read the file: {error.strerror}", where=str(path)) from error

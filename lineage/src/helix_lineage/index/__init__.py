@@ -1,0 +1,1 @@
+"""Many predictions: which there are."""

@@ -1,0 +1,1 @@
+"""A transparency log that knows nothing of predictions: Merkle tree, checkpoints, tiles, journal, disk."""

@@ -1,0 +1,4 @@
+"""The doors: BentoML JSON and the Open Inference Protocol over HTTP here, over gRPC in `helixserve.endpoints.grpc`.
+
+A door translates; it decides nothing. All wrap the same typed bytes, and map errors one to one.
+"""

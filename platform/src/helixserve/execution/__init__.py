@@ -1,0 +1,1 @@
+"""How one request is answered: turns, items, streams, and the same again at replay."""

@@ -1,0 +1,1 @@
+"""That what runs is what was released: every file is checked before the server is ready."""

@@ -1,0 +1,1 @@
+"""What a model's author sees: the contract, tensors, and seeded sampling."""

@@ -1,0 +1,113 @@
+"""`helix lineage …`: the commands of `helix_lineage`, with this checkout's registry, keys and directory at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helix_lineage.attestations.trust import Trust
+from helix_lineage.cli.main import app as lineage
+from helix_lineage.directory.client import DirectoryClient
+from helix_lineage.errors import RecordError
+from helix_lineage.paths import State
+from model_to_metal.host import tools
+from model_to_metal.local import directory as local
+from model_to_metal.registry import artifacts
+from model_to_metal.supply_chain import keys
+from model_to_metal.supply_chain import revoke as revoking
+from model_to_metal.supply_chain.cosign import Pen
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the group."""
+    group = typer.Typer(help=lineage.info.help, no_args_is_help=True, callback=_prepare)
+    group.registered_commands.extend(lineage.registered_commands)
+    group.registered_groups.extend(lineage.registered_groups)
+    group.command("revoke")(revoke)
+    app.add_typer(group, name="lineage")
+
+
+def revoke(
+    kind: Annotated[str, typer.Argument(help="release, promotion, image or key.")],
+    target: Annotated[str, typer.Argument(metavar="DIGEST", help="Its digest, or the key's id.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why, in a sentence for people.")],
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="From when on it counts no more. Default: now.")
+    ] = None,
+    directory: Annotated[
+        str | None, typer.Option("--directory", metavar="URL", help="A running directory. Default: this checkout's.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="REFERENCE", help="The revoker's key, as cosign names it (a KMS).")
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the signed bundle there too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Sign that something counts no more, and put that into the directory's log.
+
+    Nothing that was served changes: `trace` and `audit` with --directory carry the mark, and no new
+    shard of it is registered. A revocation is not taken back.
+
+    Exit status: 0 the directory holds it; 2 it does not, with the reason.
+
+    Examples:
+
+        helix lineage revoke release sha256:… --reason "wrong weights"
+
+        helix lineage revoke key sha256:… --since 2026-05-01T00:00:00Z --reason "the laptop was stolen" --json
+    """
+    state = State.find()
+    root, when = Trust.load(state.trust), _time(since)
+    cosign = tools.ensure("cosign", state, lambda line: typer.echo(line, err=True))
+
+    def sign(payload: bytes) -> bytes:
+        now = datetime.now(UTC)
+        who = (
+            keys.elsewhere(key, cosign, root, role=keys.REVOKER, now=now)
+            if key
+            else keys.signer(state, role=keys.REVOKER)
+        )
+        return Pen(cosign, who).statement(payload)
+
+    with ExitStack() as stack:
+        client = DirectoryClient(directory or stack.enter_context(local.running(state)), root)
+        stack.callback(client.close)
+        done = revoking.revoke(client, root, sign, kind=kind, target=target, since=when, reason=reason)
+    if keep is not None:
+        keep.write_bytes(done.bundle)
+    if as_json:
+        said = {"revocation": done.revocation.to_json(), "directory": done.origin, "index": done.index}
+        typer.echo(json.dumps(said))
+    else:
+        typer.echo(f"revoked: the {kind} {target}, as of {when.isoformat()}")
+        typer.echo(f"entry {done.index} of {done.origin}")
+
+
+def _time(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC).replace(microsecond=0)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RecordError(f"not a time as in 2026-01-31T00:00:00Z: {text!r}", where="--since") from error
+    if found.tzinfo is None:
+        raise RecordError(f"the time has no zone (write Z): {text!r}", where="--since")
+    return found
+
+
+def _prepare(context: typer.Context) -> None:
+    """Serve the checkout's registry while a replay runs: it may have to pull an image."""
+    if context.invoked_subcommand != "replay" or "HELIX_REGISTRY" in os.environ:
+        return
+    state = State.find()
+    if state.registry.is_dir():
+        # The option --registry reads this variable, after this callback.
+        os.environ["HELIX_REGISTRY"] = context.with_resource(artifacts.serving(state))
+        context.call_on_close(lambda: os.environ.pop("HELIX_REGISTRY", None))

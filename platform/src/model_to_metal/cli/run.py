@@ -1,0 +1,36 @@
+"""`helix run release MODEL`: the whole way from the commit to a signed image."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from model_to_metal.cli import _pipeline
+from model_to_metal.errors import WorkflowError
+from model_to_metal.workflows.release import NAME
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the `helix` application."""
+    app.command("run")(run)
+
+
+def run(
+    workflow: Annotated[str, typer.Argument(help="The workflow: release.")],
+    model: _pipeline.Model,
+    no_cache: _pipeline.NoCache = False,
+    as_json: _pipeline.AsJson = False,
+    verbose: _pipeline.Verbose = False,
+) -> None:
+    """Run a workflow on this machine: each stage is found by its key, or made in a sandbox.
+
+    Examples:
+
+        helix run release proteinmpnn
+
+        helix run release proteinmpnn --no-cache --json
+    """
+    if workflow != NAME:
+        raise WorkflowError(f"no workflow is called {workflow!r}; there is: {NAME}")
+    _pipeline.run(model, [], again=no_cache, as_json=as_json, verbose=verbose)

@@ -1,0 +1,59 @@
+"""`helix store prune`: remove from the Nix store what this checkout no longer needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+from helix_lineage.paths import State
+from model_to_metal.hermetic import fetch
+from model_to_metal.hermetic import prune as pruning
+from model_to_metal.hermetic.nix import Store
+from model_to_metal.host.checkout import Checkout
+
+
+def register(app: typer.Typer) -> None:
+    """Mount `helix store prune`."""
+    group = typer.Typer(help="The Nix store of this checkout.", no_args_is_help=True)
+    group.callback()(_group)
+    group.command("prune")(prune)
+    app.add_typer(group, name="store")
+
+
+def _group() -> None:
+    """The Nix store of this checkout."""
+
+
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Remove what the locks and sources of this checkout, as they are now, no longer reach.
+
+    What goes came of older commits; it is fetched and made again when one of them is built. A store that
+    several checkouts share keeps only what this one needs.
+
+    Examples:
+
+      helix store prune --dry-run
+
+      helix store prune --json
+    """
+    checkout, state = Checkout.find(), State.find()
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
+
+    locked = [file.store_path for file in fetch.locked_files(checkout.root)]
+    scratch = state.root / "scratch"
+    done = pruning.prune(checkout.root, Store.of(state), scratch, keep=locked, dry=dry_run, tell=tell)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(done)))
+        return
+    for path in done.removed if dry_run else ():
+        typer.echo(path)
+    verb = "would remove" if dry_run else "removed"
+    typer.echo(f"{verb} {len(done.removed)} store paths, {done.size / 1e9:.2f} GB; {done.kept} are needed")

@@ -1,0 +1,1 @@
+"""The machine underneath: programs, sandboxes, pinned tools, the checkout, the processor."""

@@ -1,0 +1,1 @@
+"""Helix on one machine: workspace, container, directory, demo, doctor."""

@@ -1,0 +1,1 @@
+"""From a commit to records: what has to run (plan, closure, cache) and how (engine, executors)."""

@@ -1,0 +1,181 @@
+"""The workshop of the local engine: how each stage is made on this machine.
+
+- import, export, compile: Nix derivations that run the stage's own command; what came out is recorded.
+- guard, regress: the stage's command in the Nix-built environment, in a sandbox.
+- data, build: the stage's command in the host environment, in a sandbox (DVC is there; no model code runs).
+- attest: in this process, with the keys; platform code only.
+
+A stage is shown a copy of exactly those sources that its cache key covers.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from helix_lineage.formats.canonical import dumps
+from helix_lineage.paths import State
+from helix_lineage.records.chain import Artifact, Record, parse
+from model_to_metal.errors import StageError
+from model_to_metal.hermetic import nix
+from model_to_metal.host import process, sandbox
+from model_to_metal.pipeline.engine import Job
+from model_to_metal.stages import interface as stages
+
+Sign = Callable[[Job, Record], None]
+"""Signs a release and pushes its image; see `model_to_metal.supply_chain.attest`."""
+
+Tell = Callable[[str], None]
+
+_DERIVATIONS = {"import": "weights", "export": "exported", "compile": "engine"}
+_ENVIRONMENTS = {"guard": "serve-env", "regress": "build-env"}
+
+
+class LocalWorkshop:
+    """Makes stages with Nix and bubblewrap."""
+
+    def __init__(
+        self, state: State, *, sign: Sign, is_signed: Callable[[Record], bool], tell: Tell = nix.silent
+    ) -> None:
+        self._state = state
+        self._sign = sign
+        self._is_signed = is_signed
+        self._tell = tell
+
+    def make(self, job: Job) -> tuple[Record, Path]:
+        """Make the stage; gives the record and the folder with its files. Raises StageError and others."""
+        name = job.plan.stage
+        if name in _DERIVATIONS:
+            return self._derived(job, _DERIVATIONS[name])
+        if name in _ENVIRONMENTS:
+            return self._in_environment(job, _ENVIRONMENTS[name])
+        if name == "attest":
+            return self._attested(job)
+        return self._on_host(job)
+
+    def is_complete(self, job: Job, record: Record) -> bool:
+        """A release counts as recorded only while its signature is there and its image in the registry."""
+        return job.plan.stage != "attest" or self._is_signed(record)
+
+    def build(self, job: Job, attribute: str, *, again: bool = False) -> Path:
+        """Ask Nix for `<model>-<attribute>` of the job's checkout; gives where its output lies.
+
+        With `again` Nix runs the last step once more and compares.
+        """
+        return nix.build(f"{job.model}-{attribute}", job.checkout.root, self._state, rebuild=again, tell=self._tell)
+
+    def _derived(self, job: Job, attribute: str) -> tuple[Record, Path]:
+        folder = self.build(job, attribute, again=job.again)
+        if job.plan.stage == "import":
+            compare_data(stages.artifacts(self.build(job, "data")), job.parents["data"].outputs)
+        made = stages.Made(plan=job.plan.plan, parents=job.parents, outputs=stages.artifacts(folder))
+        return stages.load(job.plan.stage).record(made), folder
+
+    def _in_environment(self, job: Job, attribute: str) -> tuple[Record, Path]:
+        environment = f"{nix.PREFIX}/{self.build(job, attribute).name}"
+        home, output = self._stage_folder(job), _empty(job.scratch / "output")
+        words = self._arguments(job, "/task", "/output")
+        paths = ["/source/lineage/src", "/source/platform/src", f"/source/models/{job.model}/src"]
+        argv = nix.environment_command(
+            nix.Store.of(self._state),
+            environment,
+            ["python", "-P", "-m", "model_to_metal.stages", *words],
+            read={job.scratch / "source": "/source", home: "/task", **self._inputs(job)},
+            write={output: "/output"},
+            variables={"PYTHONPATH": ":".join([*paths, f"{environment}/site-packages"]), "OMP_NUM_THREADS": "1"},
+        )
+        return _result(job, process.attempt(argv), output)
+
+    def _on_host(self, job: Job) -> tuple[Record, Path]:
+        home, output = self._stage_folder(job), _empty(job.scratch / "output")
+        read_only = {inside: outside for outside, inside in self._inputs(job).items()}
+        if job.plan.stage == "data":
+            read_only["/input/downloads"] = self._state.downloads
+        if job.plan.stage == "build":
+            read_only["/input/layout"] = self.build(job, "image", again=job.again)
+        extra = [
+            f"--input={role}={inside}"
+            for inside in read_only
+            if (role := inside.rpartition("/")[2]) in ("downloads", "layout")
+        ]
+        box = sandbox.Sandbox(
+            read_only={"/source": job.scratch / "source", "/task": home, **read_only, **_host_python()},
+            writable={"/output": output},
+            env={
+                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+                "PYTHONPATH": f"/source/lineage/src:/source/platform/src:/source/models/{job.model}/src",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONHASHSEED": "0",
+                "HOME": "/tmp",  # noqa: S108  a private tmpfs
+                # DVC asks who it is, and a numbered user has no name.
+                "LOGNAME": "helix",
+                "LC_ALL": "C.UTF-8",
+            },
+        )
+        words = self._arguments(job, "/task", "/output")
+        argv = [sys.executable, "-P", "-m", "model_to_metal.stages", *words, *extra]
+        return _result(job, sandbox.run(box, argv), output)
+
+    def _attested(self, job: Job) -> tuple[Record, Path]:
+        task = stages.Task(
+            model=job.checkout.model(job.model),
+            output=_empty(job.scratch / "output"),
+            parents=job.parents,
+            plan=job.plan.plan,
+        )
+        stage = stages.load("attest")
+        record = stage.record(stages.Made(plan=task.plan, parents=task.parents, found=stage.make(task)))
+        self._sign(job, record)
+        return record, task.output
+
+    def _stage_folder(self, job: Job) -> Path:
+        """A folder with the plan and the parents' records, and beside it the sources."""
+        job.plan.sources.copy(job.checkout.root, job.scratch / "source")
+        home = _empty(job.scratch / "task")
+        (home / "plan.json").write_bytes(dumps(job.plan.plan.to_json()))
+        for role, record in job.parents.items():
+            (home / f"{role}.json").write_bytes(record.to_bytes())
+        return home
+
+    def _inputs(self, job: Job) -> dict[Path, str]:
+        return {folder: f"/input/{role}" for role, folder in job.inputs.items()}
+
+    def _arguments(self, job: Job, task: str, output: str) -> list[str]:
+        words = [job.plan.stage, f"--model=/source/models/{job.model}", f"--plan={task}/plan.json"]
+        for role in job.parents:
+            words += [f"--parent={role}={task}/{role}.json", f"--input={role}=/input/{role}"]
+        return [*words, f"--output={output}/files", f"--record={output}/record.json"]
+
+
+def compare_data(taken: Iterable[Artifact], named: Iterable[Artifact]) -> None:
+    """Nix derives the data that import reads by itself: it must be what `DataCommit` names.
+
+    `taken` may be less than `named`, as not every file is needed. Raises StageError.
+    """
+    known = set(named)
+    for artifact in taken:
+        if artifact not in known:
+            raise StageError("the data that Nix derived is not what DVC derived", where=f"data/{artifact.name}")
+
+
+def _result(job: Job, done: subprocess.CompletedProcess[bytes], output: Path) -> tuple[Record, Path]:
+    """The record that a sandboxed stage wrote. Raises StageError when it ended without one."""
+    path = output / "record.json"
+    if done.returncode not in (0, stages.EXIT_REFUSED) or not path.is_file():
+        said = (done.stderr or done.stdout).decode(errors="replace").strip()[-4000:]
+        raise StageError(
+            said or f"ended with status {done.returncode} and said nothing", where=f"stage {job.plan.stage}"
+        )
+    return parse(path.read_bytes()), output / "files"
+
+
+def _empty(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _host_python() -> dict[str, Path]:
+    """The host environment and the Python that it stands on, at their own places."""
+    return {prefix: Path(prefix) for prefix in {sys.prefix, sys.base_prefix} if not prefix.startswith("/usr")}

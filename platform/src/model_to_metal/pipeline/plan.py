@@ -1,0 +1,182 @@
+"""What is settled before a release workflow runs: parameters, code digests and cache keys.
+
+Takes the checkout; gives one `StagePlan` a stage. An unlocked environment or unknown data is
+refused here, at the door, with the command that mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from helix_lineage.formats.canonical import Json, dumps
+from helix_lineage.records.chain import Record
+from helixserve.runners.machine import machine_class
+from model_to_metal.errors import ContractError
+from model_to_metal.host.checkout import Checkout
+from model_to_metal.pipeline import closure
+from model_to_metal.pipeline.cache import Key
+from model_to_metal.pipeline.closure import Sources
+from model_to_metal.stages.interface import Plan
+from model_to_metal.targets import TARGETS, Target
+
+BUILDER = "laptop"
+"""Who builds here; production environments refuse it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage's plan, and what else its cache key covers."""
+
+    stage: str
+    plan: Plan
+    code: str
+    """Digest of the import closure."""
+    environment: str
+    """Digest of what the environment is made from."""
+    sources: Sources
+    """Everything of the checkout that the stage is shown."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Role → digest of sources that the stage reads besides its code and its parents."""
+
+    def key(self, parents: Mapping[str, Record]) -> Key:
+        """The stage's cache key, once its parents are known."""
+        return Key(
+            stage=self.stage,
+            code=self.code,
+            environment=self.environment,
+            parameters=self.plan.parameters,
+            parents={role: record.digest for role, record in parents.items()},
+            inputs=self.inputs,
+            target=self.plan.target,
+            machine_class=self.plan.machine_class,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePlan:
+    """The plans of the stages, and the sources that they name by digest."""
+
+    stages: Mapping[str, StagePlan]
+    blobs: tuple[bytes, ...]
+    """Lists of sources, and locks: the store keeps them, so that a digest in a record can be looked up."""
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, as `--plan` takes it."""
+        return dumps({"stages": {name: stage.plan.to_json() for name, stage in self.stages.items()}})
+
+
+def release_plan(checkout: Checkout, model: str, stages: Iterable[str], commit: str | None = None) -> ReleasePlan:
+    """Plan those stages of a release of `model`; attest needs the commit.
+
+    Raises ContractError for what is not locked, or not named in `model.toml`.
+    """
+    planner = _Planner(checkout, model, commit)
+    plans = {name: planner.stage(name) for name in stages}
+    return ReleasePlan(plans, tuple(dict.fromkeys(planner.blobs)))
+
+
+class _Planner:
+    """Hashes sources once, and remembers what it named by digest."""
+
+    def __init__(self, checkout: Checkout, model: str, commit: str | None) -> None:
+        self._checkout = checkout
+        self._model = model
+        self._commit = commit
+        self._where = f"models/{model}/model.toml"
+        self._contract = checkout.contract(model)
+        self._tree = closure.tree(checkout, model)
+        self.blobs: list[bytes] = []
+
+    def stage(self, name: str) -> StagePlan:
+        code = closure.closure(self._checkout, self._model, name, self._hooks(name))
+        environment = self._environment(name)
+        read = self._read(name)
+        for named in (code, environment):
+            self._name(named)
+        return StagePlan(
+            stage=name,
+            plan=self._plan(name, code, environment),
+            code=code.digest,
+            environment=environment.digest,
+            sources=code | read,
+            inputs={"read": read.digest},
+        )
+
+    def _plan(self, name: str, code: Sources, environment: Sources) -> Plan:
+        """What goes into the stage's record."""
+        made: dict[str, Json] = {"model": self._model, "source": code.digest, "environment": environment.digest}
+        if name == "data":
+            return Plan({"model": self._model})
+        if name == "import":
+            return Plan(made)
+        if name == "guard":
+            locks = closure.locks(self._checkout, self._model)
+            self._name(locks)
+            return Plan({"model": self._model, "source": self._name(self._tree), "locks": dict(locks.files)})
+        if name == "regress":
+            return Plan(made, self._target(), machine_class())
+        if name == "compile":
+            return Plan({**made, "source": self._name(code | self._compiled())}, self._target())
+        if name == "build":
+            return Plan({**made, "source": self._name(closure.image(self._checkout, self._model))}, self._target())
+        if name == "attest":
+            return Plan({"model": self._model, "commit": self._commit, "builder": BUILDER}, self._target())
+        return Plan(made, self._target())
+
+    def _environment(self, name: str) -> Sources:
+        if name in ("data", "attest"):
+            return closure.host_environment(self._checkout)
+        return closure.environment(self._checkout, self._model, "serve" if name in ("guard", "build") else "build")
+
+    def _read(self, name: str) -> Sources:
+        """What the stage reads of the checkout besides the modules that it imports."""
+        folder = f"models/{self._model}"
+        if name == "guard":
+            return self._tree | closure.packages(self._checkout)
+        if name == "data":
+            return self._tree.only(f"{folder}/dvc.yaml", f"{folder}/dvc.lock", f"{folder}/data/")
+        if name in ("import", "export"):
+            # The derivation is shown the contract too, so a hook may read it.
+            return self._tree.only(f"{folder}/model.toml")
+        if name == "compile":
+            return self._tree.only(f"{folder}/model.toml") | self._compiled()
+        if name == "regress":
+            return self._tree.only(f"{folder}/model.toml", f"{folder}/golden/")
+        if name == "build":
+            return closure.image(self._checkout, self._model)
+        return Sources({})
+
+    def _compiled(self) -> Sources:
+        """The sources of what compile puts beside the exported graphs."""
+        return closure.code(self._checkout, self._known_target().sources)
+
+    def _hooks(self, name: str) -> list[str]:
+        """The model's functions that the stage runs, as `module:function`."""
+        key = {"data": "data", "import": "import", "export": "export", "regress": "evaluate"}.get(name)
+        if name == "guard":
+            return [self._text("serve", "model")]
+        return [self._text("stages", key)] if key else []
+
+    def _target(self) -> str:
+        return self._text("target", "name")
+
+    def _known_target(self) -> Target:
+        if (name := self._target()) not in TARGETS:
+            fix = f"use one of {', '.join(TARGETS)}"
+            raise ContractError(f"[target] name is {name!r}, which no stage compiles for", where=self._where, fix=fix)
+        return TARGETS[name]
+
+    def _text(self, table: str, key: str) -> str:
+        found: Any = self._contract.get(table)
+        value = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(value, str) or not value:
+            raise ContractError(f"[{table}] {key} is missing", where=self._where)
+        return value
+
+    def _name(self, named: Sources) -> str:
+        """Remember a list of sources that a record names, and the locks in it; gives its digest."""
+        locks = [name for name in named.files if name.endswith(".lock")]
+        self.blobs += [named.to_bytes(), *((self._checkout.root / name).read_bytes() for name in locks)]
+        return named.digest
