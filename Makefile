@@ -75,8 +75,9 @@ bench: setup fetch  ## Measure everything against its peers; writes benchmarks/r
 lock: setup  ## Resolve every lock again
 	$(BIN)/helix lock
 
-render: setup  ## Write the release workflow as YAML for Argo Workflows
+render: setup  ## Write the release workflow as YAML for Argo Workflows, and its derivations for Nix
 	$(BIN)/python -m model_to_metal.workflows.release gitops/argocd/workflows
+	$(BIN)/python -m model_to_metal.pipeline.derivations platform/nix/stages.json
 
 clean:  ## Remove the state of this checkout (store, log, keys, images, downloads)
 	chmod -R u+w .helix 2> /dev/null || true  # the Nix store is read-only

@@ -34,14 +34,10 @@ let
     {
       "${model}-serve-env" = serve;
       "${model}-build-env" = build;
-      "${model}-data" = stages.data;
-      "${model}-weights" = stages.weights;
-      "${model}-exported" = stages.exported;
       "${model}-kernels" = kernels;
-      "${model}-engine" = stages.engine;
       "${model}-files" = image.files;
       "${model}-image" = image.image;
-    };
+    } // lib.prefixed "${model}-" stages;
 in
 {
   packages.${system} = builtins.foldl' (all: model: all // packagesOf model) { inherit base; } models;

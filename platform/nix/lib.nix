@@ -32,4 +32,8 @@ rec {
   set = names: builtins.listToAttrs (map (name: { inherit name; value = true; }) names);
 
   unique = names: builtins.attrNames (set names);
+
+  # The same values, each name with `prefix` before it.
+  prefixed = prefix: values:
+    builtins.listToAttrs (map (name: { name = prefix + name; value = values.${name}; }) (builtins.attrNames values));
 }

@@ -3,10 +3,13 @@
 let
   contract = builtins.fromTOML (builtins.readFile (folder + "/model.toml"));
 
+  # stage → { module, hook, inputs, … }, as the stages declare (python -m model_to_metal.pipeline.derivations).
+  declared = builtins.fromJSON (builtins.readFile ./stages.json);
+
   # "package.module:function" → "package.module"
-  hook = stage:
-    let found = builtins.match "([A-Za-z0-9_.]+):[A-Za-z0-9_]+" (contract.stages.${stage} or ""); in
-    if found == null then throw "models/${model}/model.toml: [stages] ${stage} is not module:function"
+  hook = table: key:
+    let found = builtins.match "([A-Za-z0-9_.]+):[A-Za-z0-9_]+" (contract.${table}.${key} or ""); in
+    if found == null then throw "models/${model}/model.toml: [${table}] ${key} is not module:function"
     else builtins.head found;
 
   run = { stage, modules, inputs }:
@@ -39,7 +42,7 @@ let
       code = sources.stage {
         name = "${model}-data";
         inherit model;
-        modules = [ (hook "data") ];
+        modules = [ (hook "stages" "data") ];
         files = [ "data/upstream.lock" ];
       };
     in
@@ -47,26 +50,19 @@ let
       name = "${model}-data";
       PYTHONPATH = builtins.concatStringsSep ":" (code.path ++ [ "${code.model}/src" ]);
       # As in dvc.yaml: each of the data's parts is a folder; an image is made from this one.
-      args = [ "-m" (hook "data") "weights" "--downloads" downloads "--output" "${placeholder "out"}/weights" ];
+      args = [ "-m" (hook "stages" "data") "weights" "--downloads" downloads "--output" "${placeholder "out"}/weights" ];
     };
 
-  weights = run {
-    stage = "import";
-    modules = [ "model_to_metal.stages.import_weights" (hook "import") ];
-    inputs = { inherit data; };
-  };
-  exported = run {
-    stage = "export";
-    modules = [ "model_to_metal.stages.export" (hook "export") ];
-    inputs = { inherit weights; };
-  };
-  engine = run {
-    stage = "compile";
-    modules = [ "model_to_metal.stages.compile_engine" ];
-    # What a target needs besides stands in model_to_metal/targets.py, too: the stage names what is absent.
-    inputs = { inherit exported; } // (if contract.target.name == "native-cpu" then { inherit kernels; } else { });
-  };
+  # What a target needs besides stands in model_to_metal/targets.py, too: the stage names what is absent.
+  forTarget = if contract.target.name == "native-cpu" then { inherit kernels; } else { };
+
+  derivation = attribute: spec:
+    run {
+      inherit (spec) stage;
+      modules = [ spec.module ] ++ (if spec.hook == null then [ ] else [ (hook (builtins.elemAt spec.hook 0) (builtins.elemAt spec.hook 1)) ]);
+      inputs = builtins.mapAttrs (_: from: made.${from}) spec.inputs // (if spec.target then forTarget else { });
+    };
+
+  made = { inherit data; } // builtins.mapAttrs derivation declared;
 in
-{
-  inherit data weights exported engine;
-}
+made

@@ -53,9 +53,9 @@ def fetching(checkout: Checkout, downloads: Path, scratch: Path, output: Path) -
 
 def planning(checkout: Checkout, output: Path) -> None:
     """Plans, with the lists of sources that they name."""
-    plan = plans.release_plan(checkout, "toy", stages.STAGES, checkout.commit())
+    plan = plans.release_plan(checkout, "toy", stages.stages(), checkout.commit())
     (output / "plan.json").write_bytes(plan.to_bytes())
-    keys = [plan.stages[name].key({}).digest for name in stages.STAGES]
+    keys = [plan.stages[name].key({}).digest for name in stages.stages()]
     (output / "keys").write_text("\n".join(keys) + "\n")
     for number, blob in enumerate(plan.blobs):
         (output / f"named-{number:02}").write_bytes(blob)

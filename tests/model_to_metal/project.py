@@ -250,7 +250,7 @@ class Bench:
         }
         found = {**given.get(name, {}), **self.found.get(name, {})}
         made = Made(plan=job.plan.plan, parents=job.parents, found=found, outputs=outputs)
-        return stages.load(name).record(made), job.scratch
+        return stages.record(job.spec, made), job.scratch
 
     def is_complete(self, job: Job, record: Record) -> bool:
         """As told."""

@@ -96,8 +96,8 @@ OURS = [
     # file, what stands there, what a careless hand would add, the output that must be named
     (
         f"{SOURCES}/pipeline/plan.py",
-        '"commit": self._commit',
-        ', "at": __import__("time").time_ns() >> 33',
+        '"commit": lambda: self._commit',
+        ' + str(__import__("time").time_ns() >> 33)',
         "plan/plan.json",
     ),
     (

@@ -8,7 +8,7 @@ from helix_lineage.formats.canonical import digest_bytes, loads
 from model_to_metal.errors import ContractError
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline import plan
-from model_to_metal.stages.interface import STAGES, Plan
+from model_to_metal.stages.interface import Plan, stages
 from tests.model_to_metal.project import make_project
 
 
@@ -18,9 +18,9 @@ def project(tmp_path: Path) -> Checkout:
 
 
 def test_one_document_holds_the_plans_of_all_stages(project: Checkout) -> None:
-    found = plan.release_plan(project, "toy", STAGES, "c" * 40)
+    found = plan.release_plan(project, "toy", stages(), "c" * 40)
     document = loads(found.to_bytes())["stages"]
-    assert set(document) == set(STAGES)
+    assert set(document) == set(stages())
     for name, value in document.items():
         assert Plan.from_json(value) == found.stages[name].plan
     assert document["attest"]["parameters"]["commit"] == "c" * 40
@@ -28,7 +28,7 @@ def test_one_document_holds_the_plans_of_all_stages(project: Checkout) -> None:
 
 
 def test_every_digest_that_a_plan_names_is_among_the_blobs(project: Checkout) -> None:
-    found = plan.release_plan(project, "toy", STAGES, "c" * 40)
+    found = plan.release_plan(project, "toy", stages(), "c" * 40)
     blobs = {digest_bytes(blob) for blob in found.blobs}
     for stage in found.stages.values():
         for name in ("source", "environment"):
@@ -38,7 +38,7 @@ def test_every_digest_that_a_plan_names_is_among_the_blobs(project: Checkout) ->
 
 
 def test_where_the_machine_changes_no_bytes_no_class_is_named(project: Checkout) -> None:
-    found = plan.release_plan(project, "toy", STAGES, "c" * 40)
+    found = plan.release_plan(project, "toy", stages(), "c" * 40)
     assert {name for name, stage in found.stages.items() if stage.plan.machine_class} == {"regress"}
 
 

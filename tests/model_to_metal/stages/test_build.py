@@ -11,6 +11,7 @@ from model_to_metal.errors import ImageError
 from model_to_metal.hermetic.layout import manifest_digest
 from model_to_metal.stages import build
 from model_to_metal.stages.interface import Made, Plan, Task
+from model_to_metal.stages.interface import record as record_of
 from tests.model_to_metal.conftest import write_layout
 
 FACTOR = b"2"
@@ -41,7 +42,7 @@ def test_the_record_names_the_manifest_and_the_list_of_files(task: Task) -> None
     assert found["filesystem"] == digest_bytes(listing({"factor.txt": FACTOR}))
     parameters = {"model": "toy", "source": "sha256:" + "1" * 64, "environment": "sha256:" + "2" * 64}
     with pytest.raises(Exception, match="parents missing"):
-        build.record(Made(plan=Plan(parameters), found=found))
+        record_of(build.SPEC, Made(plan=Plan(parameters), found=found))
 
 
 def test_another_artifact_than_the_exported_one_is_refused(task: Task) -> None:

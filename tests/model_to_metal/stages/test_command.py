@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.formats.canonical import dumps, file_digest
-from helix_lineage.records.chain import DataCommit, Record, RegressionVerdict, TrainedWeights, parse
+from helix_lineage.records.chain import RECORD_TYPES, DataCommit, Record, RegressionVerdict, TrainedWeights, parse
 from helix_lineage.records.store import Store
 from model_to_metal.errors import ContractError, StageError
 from model_to_metal.stages import interface
@@ -164,15 +164,15 @@ def test_artifacts_are_named_relative_to_the_folder_and_sorted(tmp_path: Path) -
     assert found[0].digest == file_digest(tmp_path / "a")
 
 
-def test_every_stage_has_a_module_with_make_and_record() -> None:
-    for name in interface.STAGES:
-        loaded = interface.load(name)
-        assert callable(loaded.make)
-        assert callable(loaded.record)
+def test_every_stage_has_a_module_that_makes_it_and_a_record() -> None:
+    for name in interface.stages():
+        assert callable(interface.load(name).make)
+        assert interface.spec(name).name == name
+        assert interface.spec(name).record in RECORD_TYPES.values()
 
 
 def test_an_unknown_stage_is_refused_with_those_there_are() -> None:
-    with pytest.raises(StageError, match="guard, data, import"):
+    with pytest.raises(StageError, match="attest, build, compile, data, export, guard, import, regress"):
         interface.load("promote")
 
 

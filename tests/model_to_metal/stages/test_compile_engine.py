@@ -9,6 +9,7 @@ from helix_lineage.records.chain import CompiledEngine
 from model_to_metal.errors import ContractError, StageError
 from model_to_metal.stages import compile_engine
 from model_to_metal.stages.interface import Made, Plan, Task, artifacts
+from model_to_metal.stages.interface import record as record_of
 from tests.model_to_metal.project import write_toy
 
 DIGEST = "sha256:" + "1" * 64
@@ -46,7 +47,7 @@ def test_the_native_target_has_the_kernels_beside_the_graphs(task: Task) -> None
     made = artifacts(native.output)
     assert set(made) == {*artifacts(native.input("exported")), *artifacts(native.input("kernels"))}
     plan = Plan({"model": "toy", "source": DIGEST, "environment": DIGEST}, "native-cpu")
-    record = compile_engine.record(Made(plan=plan, outputs=made, parents={"exported": _parent()}))
+    record = record_of(compile_engine.SPEC, Made(plan=plan, outputs=made, parents={"exported": _parent()}))
     assert isinstance(record, CompiledEngine)
     assert (record.target, record.machine_class, record.outputs) == ("native-cpu", None, made)
 

@@ -9,6 +9,7 @@ import pytest
 from model_to_metal.errors import StageError
 from model_to_metal.stages import data
 from model_to_metal.stages.interface import Made, Plan, Task, artifacts
+from model_to_metal.stages.interface import record as record_of
 from tests.model_to_metal.project import write_toy
 
 
@@ -24,7 +25,7 @@ def test_the_data_is_derived_again_and_named_by_both_hashes(task: Task) -> None:
     found = data.make(task)
     assert (task.output / "weights/factor.txt").read_text() == "2"
     assert found["files"] == [{"path": "weights/factor.txt", "md5": "c81e728d9d4c2f636f067f89cc14862c"}]
-    record = data.record(Made(plan=Plan({"model": "toy"}), found=found, outputs=artifacts(task.output)))
+    record = record_of(data.SPEC, Made(plan=Plan({"model": "toy"}), found=found, outputs=artifacts(task.output)))
     assert [output.name for output in record.outputs] == ["weights/factor.txt"]
     assert not (task.model / "data/weights").exists(), "the source stays as it was"
 

@@ -8,6 +8,7 @@ from helix_lineage.formats.canonical import loads
 from model_to_metal.guardrails.finding import Finding
 from model_to_metal.stages import guard
 from model_to_metal.stages.interface import Made, Plan, Task
+from model_to_metal.stages.interface import record as record_of
 from tests.model_to_metal.project import ROOT, write_toy
 
 
@@ -41,7 +42,7 @@ def test_a_refusal_is_a_record_with_file_line_and_fix(task: Task) -> None:
     path.write_text("\nimport pickle\n" + path.read_text())
     found = guard.make(task)
     plan = Plan({"model": "toy", "source": "sha256:" + "1" * 64, "locks": {}})
-    record = guard.record(Made(plan=plan, found=found))
+    record = record_of(guard.SPEC, Made(plan=plan, found=found))
     (finding,) = record.parameters["findings"]
     assert record.parameters["passed"] is False
     assert (finding["rule"], finding["file"], finding["line"]) == ("no-pickle", "src/toy_model/weights.py", 2)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from helix_lineage.formats.canonical import digest_bytes
-from helix_lineage.records.chain import RECORD_TYPES, Release
+from model_to_metal.pipeline import derivations
 from model_to_metal.stages import interface
 from model_to_metal.stages.arguments import parser
 from model_to_metal.workflows.release import STEPS, release, rendered, write
@@ -57,7 +57,7 @@ def test_no_container_may_gain_rights(document: dict[str, Any]) -> None:
 
 
 def test_every_stage_has_one_step_and_its_arguments_are_the_commands() -> None:
-    assert sorted(step.stage for step in STEPS) == sorted(interface.STAGES)
+    assert sorted(step.stage for step in STEPS) == list(interface.stages())
     for template in release().build().spec.templates:
         if template.container is not None:
             arguments = parser().parse_args(template.container.args)
@@ -65,17 +65,15 @@ def test_every_stage_has_one_step_and_its_arguments_are_the_commands() -> None:
 
 
 def test_parents_are_those_of_the_record_that_the_stage_gives() -> None:
-    kinds = {
-        "guard": "helix.guard-verdict", "data": "helix.data-commit", "import": "helix.trained-weights",
-        "export": "helix.exported-model", "compile": "helix.compiled-engine", "regress": "helix.regression-verdict",
-        "build": "helix.image-build", "attest": Release.TYPE,
-    }  # fmt: skip
     for step in STEPS:
-        version = Release.VERSION if step.stage == "attest" else 1
-        declared = RECORD_TYPES[kinds[step.stage], version].PARENTS
+        declared = interface.spec(step.stage).record.PARENTS
         given = {role for role, _ in step.parents}
         assert given <= set(declared)
         assert {role for role, required in declared.items() if required} <= given
+
+
+def test_the_derivations_of_nix_are_those_that_the_stages_declare() -> None:
+    assert (ROOT / derivations.FILE).read_text() == derivations.derivations(), "run: make render"
 
 
 def test_nothing_is_built_before_both_gates_and_nothing_signed_before_the_build() -> None:

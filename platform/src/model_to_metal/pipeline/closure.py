@@ -16,7 +16,7 @@ from pathlib import Path
 from helix_lineage.formats.canonical import digest_bytes, dumps
 from model_to_metal.errors import CheckoutError, ContractError
 from model_to_metal.host.checkout import Checkout
-from model_to_metal.stages.interface import STAGES
+from model_to_metal.stages import interface
 
 PACKAGES = ("lineage/src", "platform/src")
 """Where the platform's packages lie; a model adds `models/<name>/src`."""
@@ -78,7 +78,7 @@ def closure(checkout: Checkout, model: str, stage: str, hooks: Sequence[str] = (
     ContractError when a hook's module does not exist.
     """
     roots = [checkout.root / folder for folder in (*PACKAGES, f"models/{model}/src")]
-    modules = ["model_to_metal.stages.__main__", f"model_to_metal.stages.{STAGES[stage]}"]
+    modules = ["model_to_metal.stages.__main__", f"model_to_metal.stages.{interface.stages()[stage]}"]
     for hook in hooks:
         module = hook.partition(":")[0]
         if _locate(roots, module) is None:

@@ -29,6 +29,7 @@ from model_to_metal.pipeline.cache import Cache, Entry
 from model_to_metal.pipeline.plan import ReleasePlan, StagePlan, release_plan
 from model_to_metal.stages import interface as stages
 from model_to_metal.stages.arguments import pair, parser
+from model_to_metal.stages.interface import Gate, StageSpec
 from model_to_metal.supply_chain.cache_keys import Seal
 from model_to_metal.workflows.release import STEPS, Step, release
 from model_to_metal.workflows.walk import Call, walk
@@ -88,6 +89,11 @@ class Job:
     again: bool
     """Whether the stage must be made again even where Nix has its output."""
 
+    @property
+    def spec(self) -> StageSpec:
+        """What the stage declares."""
+        return stages.spec(self.plan.stage)
+
 
 class Workshop(Protocol):
     """What makes a stage: gives the record and the folder with its files."""
@@ -146,8 +152,8 @@ class Engine:
         stage gave other bytes, DirtyTree when attest is asked for on a dirty tree.
         """
         self._checkout.model(model)
-        wanted = set(until) or set(stages.STAGES)
-        if releasing := "attest" in wanted:
+        wanted = set(until) or {step.stage for step in STEPS}
+        if releasing := any(stages.spec(name).runs is stages.Runs.SIGNER for name in wanted & set(stages.stages())):
             self.refuse_dirty()
             self._door()
         self._accepted = self._seal.accepted(releasing=releasing) if self._seal else ()
@@ -300,16 +306,15 @@ def _needed(wanted: set[str]) -> list[Step]:
 
 
 def _refused(stage: str, record: Record, model: str) -> GateRefused:
-    command, gate = {"guard": ("helix check", "guard"), "regress": ("helix regress", "regression gate")}[stage]
+    gate = stages.spec(stage).gate or Gate(f"stage {stage!r}", "helix run release", "failures")
     failed = refusal.failures(record.parameters)
-    kind = "findings" if stage == "guard" else "failed cases"
     return GateRefused(
-        f"the {gate} refused {model}; {kind}: {len(failed)}, listed here and in the recorded verdict",
+        f"the {gate.name} refused {model}; {gate.failed}: {len(failed)}, listed here and in the recorded verdict",
         digest=record.digest,
         failed=failed,
         verdict=record.to_json(),
         where=record.digest,
-        fix=f"mend what is listed, then: {command} {model}",
+        fix=f"mend what is listed, then: {gate.command} {model}",
     )
 
 

@@ -1,9 +1,7 @@
 """The workshop of the local engine: how each stage is made on this machine.
 
-- import, export, compile: Nix derivations that run the stage's own command; what came out is recorded.
-- guard, regress: the stage's command in the Nix-built environment, in a sandbox.
-- data, build: the stage's command in the host environment, in a sandbox (DVC is there; no model code runs).
-- attest: in this process, with the keys; platform code only.
+As its StageSpec says (`stages.interface.Runs`): by Nix from the stage's own command, by that command in
+a sandbox with a Nix-built environment or the host's, or in this process, where the keys are.
 
 A stage is shown a copy of exactly those sources that its cache key covers.
 """
@@ -23,14 +21,12 @@ from model_to_metal.hermetic import nix
 from model_to_metal.host import process, sandbox
 from model_to_metal.pipeline.engine import Job
 from model_to_metal.stages import interface as stages
+from model_to_metal.stages.interface import Runs
 
 Sign = Callable[[Job, Record], None]
 """Signs a release and pushes its image; see `model_to_metal.supply_chain.attest`."""
 
 Tell = Callable[[str], None]
-
-_DERIVATIONS = {"import": "weights", "export": "exported", "compile": "engine"}
-_ENVIRONMENTS = {"guard": "serve-env", "regress": "build-env"}
 
 
 class LocalWorkshop:
@@ -46,18 +42,19 @@ class LocalWorkshop:
 
     def make(self, job: Job) -> tuple[Record, Path]:
         """Make the stage; gives the record and the folder with its files. Raises StageError and others."""
-        name = job.plan.stage
-        if name in _DERIVATIONS:
-            return self._derived(job, _DERIVATIONS[name])
-        if name in _ENVIRONMENTS:
-            return self._in_environment(job, _ENVIRONMENTS[name])
-        if name == "attest":
-            return self._attested(job)
-        return self._on_host(job)
+        match job.spec.runs:
+            case Runs.DERIVATION:
+                return self._derived(job)
+            case Runs.SERVE | Runs.BUILD:
+                return self._in_environment(job)
+            case Runs.SIGNER:
+                return self._signed(job)
+            case Runs.HOST:
+                return self._on_host(job)
 
     def is_complete(self, job: Job, record: Record) -> bool:
         """A release counts as recorded only while its signature is there and its image in the registry."""
-        return job.plan.stage != "attest" or self._is_signed(record)
+        return job.spec.runs is not Runs.SIGNER or self._is_signed(record)
 
     def build(self, job: Job, attribute: str, *, again: bool = False) -> Path:
         """Ask Nix for `<model>-<attribute>` of the job's checkout; gives where its output lies.
@@ -66,15 +63,15 @@ class LocalWorkshop:
         """
         return nix.build(f"{job.model}-{attribute}", job.checkout.root, self._state, rebuild=again, tell=self._tell)
 
-    def _derived(self, job: Job, attribute: str) -> tuple[Record, Path]:
-        folder = self.build(job, attribute, again=job.again)
-        if job.plan.stage == "import":
-            compare_data(stages.artifacts(self.build(job, "data")), job.parents["data"].outputs)
+    def _derived(self, job: Job) -> tuple[Record, Path]:
+        folder = self.build(job, str(job.spec.attribute), again=job.again)
+        for role, attribute in job.spec.checks.items():
+            compare_data(stages.artifacts(self.build(job, attribute)), job.parents[role].outputs)
         made = stages.Made(plan=job.plan.plan, parents=job.parents, outputs=stages.artifacts(folder))
-        return stages.load(job.plan.stage).record(made), folder
+        return stages.record(job.spec, made), folder
 
-    def _in_environment(self, job: Job, attribute: str) -> tuple[Record, Path]:
-        environment = f"{nix.PREFIX}/{self.build(job, attribute).name}"
+    def _in_environment(self, job: Job) -> tuple[Record, Path]:
+        environment = f"{nix.PREFIX}/{self.build(job, job.spec.runs).name}"
         home, output = self._stage_folder(job), _empty(job.scratch / "output")
         words = self._arguments(job, "/task", "/output")
         paths = ["/source/lineage/src", "/source/platform/src", f"/source/models/{job.model}/src"]
@@ -91,15 +88,11 @@ class LocalWorkshop:
     def _on_host(self, job: Job) -> tuple[Record, Path]:
         home, output = self._stage_folder(job), _empty(job.scratch / "output")
         read_only = {inside: outside for outside, inside in self._inputs(job).items()}
-        if job.plan.stage == "data":
-            read_only["/input/downloads"] = self._state.downloads
-        if job.plan.stage == "build":
-            read_only["/input/layout"] = self.build(job, "image", again=job.again)
-        extra = [
-            f"--input={role}={inside}"
-            for inside in read_only
-            if (role := inside.rpartition("/")[2]) in ("downloads", "layout")
-        ]
+        for role, attribute in job.spec.gives.items():
+            downloads = attribute == "downloads"
+            brought = self._state.downloads if downloads else self.build(job, attribute, again=job.again)
+            read_only[f"/input/{role}"] = brought
+        extra = [f"--input={role}=/input/{role}" for role in job.spec.gives]
         box = sandbox.Sandbox(
             read_only={"/source": job.scratch / "source", "/task": home, **read_only, **_host_python()},
             writable={"/output": output},
@@ -118,15 +111,15 @@ class LocalWorkshop:
         argv = [sys.executable, "-P", "-m", "model_to_metal.stages", *words, *extra]
         return _result(job, sandbox.run(box, argv), output)
 
-    def _attested(self, job: Job) -> tuple[Record, Path]:
+    def _signed(self, job: Job) -> tuple[Record, Path]:
         task = stages.Task(
             model=job.checkout.model(job.model),
             output=_empty(job.scratch / "output"),
             parents=job.parents,
             plan=job.plan.plan,
         )
-        stage = stages.load("attest")
-        record = stage.record(stages.Made(plan=task.plan, parents=task.parents, found=stage.make(task)))
+        found = stages.load(job.spec.name).make(task)
+        record = stages.record(job.spec, stages.Made(plan=task.plan, parents=task.parents, found=found))
         self._sign(job, record)
         return record, task.output
 

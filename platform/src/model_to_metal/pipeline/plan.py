@@ -6,8 +6,10 @@ refused here, at the door, with the command that mends it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from helix_lineage.formats.canonical import Json, dumps
@@ -18,7 +20,8 @@ from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline import closure
 from model_to_metal.pipeline.cache import Key
 from model_to_metal.pipeline.closure import Sources
-from model_to_metal.stages.interface import Plan
+from model_to_metal.stages import interface as stages
+from model_to_metal.stages.interface import Plan, StageSpec
 from model_to_metal.targets import TARGETS, Target
 
 BUILDER = "laptop"
@@ -90,80 +93,68 @@ class _Planner:
         self.blobs: list[bytes] = []
 
     def stage(self, name: str) -> StagePlan:
-        code = closure.closure(self._checkout, self._model, name, self._hooks(name))
-        environment = self._environment(name)
-        read = self._read(name)
+        spec = stages.spec(name)
+        hooks = [self._text(*spec.hook)] if spec.hook else []
+        code = closure.closure(self._checkout, self._model, name, hooks)
+        environment = self._environment(spec)
+        folder = f"models/{self._model}"
+        read = self._tree.only(*(f"{folder}/{path}" for path in spec.reads))
+        for kind in spec.shown:
+            read |= self._sources(kind, code)
         for named in (code, environment):
             self._name(named)
         return StagePlan(
             stage=name,
-            plan=self._plan(name, code, environment),
+            plan=self._plan(spec, code, environment),
             code=code.digest,
             environment=environment.digest,
             sources=code | read,
             inputs={"read": read.digest},
         )
 
-    def _plan(self, name: str, code: Sources, environment: Sources) -> Plan:
+    def _plan(self, spec: StageSpec, code: Sources, environment: Sources) -> Plan:
         """What goes into the stage's record."""
-        made: dict[str, Json] = {"model": self._model, "source": code.digest, "environment": environment.digest}
-        if name == "data":
-            return Plan({"model": self._model})
-        if name == "import":
-            return Plan(made)
-        if name == "guard":
-            locks = closure.locks(self._checkout, self._model)
-            self._name(locks)
-            return Plan({"model": self._model, "source": self._name(self._tree), "locks": dict(locks.files)})
-        if name == "regress":
-            return Plan(made, self._target(), machine_class())
-        if name == "compile":
-            return Plan({**made, "source": self._name(code | self._compiled())}, self._target())
-        if name == "build":
-            return Plan({**made, "source": self._name(closure.image(self._checkout, self._model))}, self._target())
-        if name == "attest":
-            return Plan({"model": self._model, "commit": self._commit, "builder": BUILDER}, self._target())
-        return Plan(made, self._target())
+        known: dict[str, Callable[[], Json]] = {
+            "model": lambda: self._model,
+            "source": lambda: self._name(reduce(or_, (self._sources(kind, code) for kind in spec.source))),
+            "environment": lambda: environment.digest,
+            "locks": self._locks,
+            "commit": lambda: self._commit,
+            "builder": lambda: BUILDER,
+        }
+        return Plan(
+            {name: known[name]() for name in spec.parameters},
+            self._text("target", "name") if spec.target else None,
+            machine_class() if spec.machine_class else None,
+        )
 
-    def _environment(self, name: str) -> Sources:
-        if name in ("data", "attest"):
+    def _environment(self, spec: StageSpec) -> Sources:
+        if spec.environment == "host":
             return closure.host_environment(self._checkout)
-        return closure.environment(self._checkout, self._model, "serve" if name in ("guard", "build") else "build")
+        return closure.environment(self._checkout, self._model, spec.environment)
 
-    def _read(self, name: str) -> Sources:
-        """What the stage reads of the checkout besides the modules that it imports."""
-        folder = f"models/{self._model}"
-        if name == "guard":
-            return self._tree | closure.packages(self._checkout)
-        if name == "data":
-            return self._tree.only(f"{folder}/dvc.yaml", f"{folder}/dvc.lock", f"{folder}/data/")
-        if name in ("import", "export"):
-            # The derivation is shown the contract too, so a hook may read it.
-            return self._tree.only(f"{folder}/model.toml")
-        if name == "compile":
-            return self._tree.only(f"{folder}/model.toml") | self._compiled()
-        if name == "regress":
-            return self._tree.only(f"{folder}/model.toml", f"{folder}/golden/")
-        if name == "build":
-            return closure.image(self._checkout, self._model)
-        return Sources({})
+    def _sources(self, kind: str, code: Sources) -> Sources:
+        """A set of sources by the name that a StageSpec uses.
 
-    def _compiled(self) -> Sources:
-        """The sources of what compile puts beside the exported graphs."""
-        return closure.code(self._checkout, self._known_target().sources)
+        `code`: the stage's import closure; `tree`: the model's folder; `packages`: the platform's packages
+        in an image; `image`: all that an image is made from; `target`: what compile puts beside the exported graphs.
+        """
+        sets: dict[str, Callable[[], Sources]] = {
+            "code": lambda: code,
+            "tree": lambda: self._tree,
+            "packages": lambda: closure.packages(self._checkout),
+            "image": lambda: closure.image(self._checkout, self._model),
+            "target": lambda: closure.code(self._checkout, self._known_target().sources),
+        }
+        return sets[kind]()
 
-    def _hooks(self, name: str) -> list[str]:
-        """The model's functions that the stage runs, as `module:function`."""
-        key = {"data": "data", "import": "import", "export": "export", "regress": "evaluate"}.get(name)
-        if name == "guard":
-            return [self._text("serve", "model")]
-        return [self._text("stages", key)] if key else []
-
-    def _target(self) -> str:
-        return self._text("target", "name")
+    def _locks(self) -> dict[str, Json]:
+        locks = closure.locks(self._checkout, self._model)
+        self._name(locks)
+        return dict(locks.files)
 
     def _known_target(self) -> Target:
-        if (name := self._target()) not in TARGETS:
+        if (name := self._text("target", "name")) not in TARGETS:
             fix = f"use one of {', '.join(TARGETS)}"
             raise ContractError(f"[target] name is {name!r}, which no stage compiles for", where=self._where, fix=fix)
         return TARGETS[name]

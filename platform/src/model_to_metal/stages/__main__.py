@@ -27,6 +27,7 @@ from model_to_metal import refusal
 from model_to_metal.errors import PipelineError, StageError
 from model_to_metal.stages.arguments import pair, parser
 from model_to_metal.stages.interface import EXIT_REFUSED, Made, Plan, Task, artifacts, load
+from model_to_metal.stages.interface import record as record_of
 
 if TYPE_CHECKING:
     from helix_lineage.records.store import Store
@@ -61,7 +62,7 @@ def _run(arguments: argparse.Namespace, scratch: Path) -> int:
     found = stage.make(task)
     if arguments.record or arguments.digest:
         outputs = artifacts(task.output)
-        record = stage.record(Made(plan=task.plan, parents=parents, found=found, outputs=outputs))
+        record = record_of(stage.SPEC, Made(plan=task.plan, parents=parents, found=found, outputs=outputs))
         _keep(arguments, store, record, task.output)
     if found.get("passed", True):
         return 0

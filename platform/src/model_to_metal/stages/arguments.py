@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import STAGES
+from model_to_metal.stages.interface import stages
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -20,7 +20,7 @@ def pair(text: str) -> tuple[str, str]:
 def parser() -> argparse.ArgumentParser:
     """The command's options; the local engine reads a workflow's arguments with it."""
     made = argparse.ArgumentParser(prog="python -m model_to_metal.stages", description="Run one stage of the pipeline.")
-    made.add_argument("name", choices=sorted(STAGES))
+    made.add_argument("name", choices=list(stages()))
     made.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="the model's folder")
     made.add_argument("--input", action="append", default=[], metavar="ROLE=FOLDER")
     made.add_argument("--parent", action="append", default=[], metavar="ROLE=FILE|DIGEST", help="a parent's record")

@@ -9,7 +9,16 @@ from __future__ import annotations
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import ImageBuild, Release
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Made, Task
+from model_to_metal.stages.interface import Runs, StageSpec, Task
+
+SPEC = StageSpec(
+    name="attest",
+    record=Release,
+    runs=Runs.SIGNER,
+    environment="host",
+    parameters=("model", "commit", "builder"),
+    keeps_files=False,
+)
 
 
 def make(task: Task) -> dict[str, Json]:
@@ -18,12 +27,3 @@ def make(task: Task) -> dict[str, Json]:
     if not isinstance(build, ImageBuild):
         raise StageError("the stage needs --parent image=RECORD, an image build")
     return {"image": build.parameters["image"]}
-
-
-def record(made: Made) -> Release:
-    """The release: which commit, which image, by which builder, on which evidence."""
-    return Release(
-        parents=made.digests,
-        parameters={**made.pick("model", "commit", "builder"), **made.found},
-        target=made.plan.target,
-    )

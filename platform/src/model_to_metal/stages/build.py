@@ -15,7 +15,17 @@ from helix_lineage.formats.canonical import Json, digest_bytes, file_digest
 from helix_lineage.records.chain import ImageBuild
 from model_to_metal.errors import ImageError
 from model_to_metal.hermetic.layout import blob_path, check_blob, manifest_digest, read_blob
-from model_to_metal.stages.interface import Made, Task
+from model_to_metal.stages.interface import Runs, StageSpec, Task
+
+SPEC = StageSpec(
+    name="build",
+    record=ImageBuild,
+    runs=Runs.HOST,
+    environment="serve",
+    source=("image",),
+    shown=("image",),
+    gives={"layout": "image"},
+)
 
 FILES = "opt/helix/files.json"
 ARTIFACTS = "opt/helix/artifacts/"
@@ -34,16 +44,6 @@ def make(task: Task) -> dict[str, Json]:
     (task.output / "manifest.json").write_bytes(manifest)
     (task.output / "files.json").write_bytes(files)
     return {"image": image, "filesystem": digest_bytes(files)}
-
-
-def record(made: Made) -> ImageBuild:
-    """The image by digest, and what it was made from."""
-    return ImageBuild(
-        parents=made.digests,
-        parameters={**made.pick("model", "source", "environment"), **made.found},
-        outputs=made.outputs,
-        target=made.plan.target,
-    )
 
 
 def _files(layout: Path, layer: str) -> bytes:

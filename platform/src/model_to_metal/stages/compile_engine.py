@@ -14,8 +14,19 @@ from pathlib import Path
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import CompiledEngine
 from model_to_metal.errors import ContractError, StageError
-from model_to_metal.stages.interface import Made, Task
+from model_to_metal.stages.interface import Runs, StageSpec, Task
 from model_to_metal.targets import TARGETS
+
+SPEC = StageSpec(
+    name="compile",
+    record=CompiledEngine,
+    runs=Runs.DERIVATION,
+    environment="build",
+    source=("code", "target"),
+    reads=("model.toml",),
+    shown=("target",),
+    attribute="engine",
+)
 
 
 def make(task: Task) -> dict[str, Json]:
@@ -26,16 +37,6 @@ def make(task: Task) -> dict[str, Json]:
     for role in ("exported", *TARGETS[name].inputs):
         _copy(task.input(role), task.output, role)
     return {}
-
-
-def record(made: Made) -> CompiledEngine:
-    """The engine's files, and the exported model, code and environment that gave them."""
-    return CompiledEngine(
-        parents=made.digests,
-        parameters=made.pick("model", "source", "environment"),
-        outputs=made.outputs,
-        target=made.plan.target,
-    )
 
 
 def _target(model: Path) -> str:

@@ -18,7 +18,19 @@ from typing import Any
 from helix_lineage.formats.canonical import Json, file_digest
 from helix_lineage.records.chain import DataCommit
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Made, Task
+from model_to_metal.stages.interface import Runs, StageSpec, Task
+
+SPEC = StageSpec(
+    name="data",
+    record=DataCommit,
+    runs=Runs.HOST,
+    environment="host",
+    parameters=("model",),
+    hook=("stages", "data"),
+    reads=("dvc.yaml", "dvc.lock", "data/"),
+    gives={"downloads": "downloads"},
+    target=False,
+)
 
 DATA = "data/"
 """DVC's outputs lie under this folder; an output's name in the record is relative to it."""
@@ -40,11 +52,6 @@ def make(task: Task) -> dict[str, Json]:
                 fix=f"dvc repro models/{task.model.name}/dvc.yaml",
             )
         return {"dvc_lock": file_digest(lock), "files": _keep(model, sorted(_outs(lock)), task.output)}
-
-
-def record(made: Made) -> DataCommit:
-    """DVC's MD5s, our SHA-256s, and the lock that names them."""
-    return DataCommit(parameters={**made.pick("model"), **made.found}, outputs=made.outputs)
 
 
 def _workspace(task: Task, scratch: Path) -> Path:

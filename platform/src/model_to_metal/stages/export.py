@@ -8,7 +8,18 @@ from __future__ import annotations
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import ExportedModel
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Made, Task, hook
+from model_to_metal.stages.interface import Runs, StageSpec, Task, hook
+
+SPEC = StageSpec(
+    name="export",
+    record=ExportedModel,
+    runs=Runs.DERIVATION,
+    environment="build",
+    hook=("stages", "export"),
+    # The derivation is shown the contract too, so a hook may read it.
+    reads=("model.toml",),
+    attribute="exported",
+)
 
 
 def make(task: Task) -> dict[str, Json]:
@@ -17,13 +28,3 @@ def make(task: Task) -> dict[str, Json]:
     if not any(task.output.iterdir()):
         raise StageError("the hook [stages] export wrote nothing", where=str(task.model / "model.toml"))
     return {}
-
-
-def record(made: Made) -> ExportedModel:
-    """The graphs, by digest, and the weights, code and environment that gave them."""
-    return ExportedModel(
-        parents=made.digests,
-        parameters=made.pick("model", "source", "environment"),
-        outputs=made.outputs,
-        target=made.plan.target,
-    )

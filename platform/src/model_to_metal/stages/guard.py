@@ -12,7 +12,22 @@ from helix_lineage.formats.canonical import Json, dumps
 from helix_lineage.records.chain import GuardVerdict
 from model_to_metal.guardrails import contract, locks_in_step, no_pickle, serves
 from model_to_metal.guardrails.finding import Finding
-from model_to_metal.stages.interface import Made, Task
+from model_to_metal.stages.interface import Gate, Runs, StageSpec, Task
+
+SPEC = StageSpec(
+    name="guard",
+    record=GuardVerdict,
+    runs=Runs.SERVE,
+    environment="serve",
+    parameters=("model", "source", "locks"),
+    source=("tree",),
+    hook=("serve", "model"),
+    shown=("tree", "packages"),
+    target=False,
+    # findings.json repeats the parameters: it is for people who look into the stage's folder.
+    keeps_files=False,
+    gate=Gate("guard", "helix check", "findings"),
+)
 
 READING = (contract, locks_in_step, no_pickle)
 """Rules that only read the source."""
@@ -38,12 +53,3 @@ def judge(findings: Sequence[Finding], applied: Sequence[str]) -> dict[str, Json
         "rules": list(applied),
         "findings": [finding.to_json() for finding in sorted(findings)],
     }
-
-
-def record(made: Made) -> GuardVerdict:
-    """The verdict and the source, contract and locks that it is about."""
-    return GuardVerdict(
-        parents=made.digests,
-        parameters={**made.pick("model", "source", "locks"), **made.found},
-        # findings.json repeats the parameters: it is for people who look into the stage's folder.
-    )

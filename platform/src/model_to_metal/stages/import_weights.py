@@ -8,7 +8,21 @@ from __future__ import annotations
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import TrainedWeights
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Made, Task, hook
+from model_to_metal.stages.interface import Runs, StageSpec, Task, hook
+
+SPEC = StageSpec(
+    name="import",
+    record=TrainedWeights,
+    runs=Runs.DERIVATION,
+    environment="build",
+    constants={"origin": "imported"},
+    hook=("stages", "import"),
+    # The derivation is shown the contract too, so a hook may read it.
+    reads=("model.toml",),
+    checks={"data": "data"},
+    attribute="weights",
+    target=False,
+)
 
 
 def make(task: Task) -> dict[str, Json]:
@@ -17,12 +31,3 @@ def make(task: Task) -> dict[str, Json]:
     if not any(task.output.glob("*.safetensors")):
         raise StageError("the hook [stages] import wrote no .safetensors file", where=str(task.model / "model.toml"))
     return {}
-
-
-def record(made: Made) -> TrainedWeights:
-    """The weights, by digest, and the data, code and environment that gave them."""
-    return TrainedWeights(
-        parents=made.digests,
-        parameters={**made.pick("model", "source", "environment"), "origin": "imported"},
-        outputs=made.outputs,
-    )

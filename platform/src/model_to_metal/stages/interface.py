@@ -7,30 +7,90 @@ the Nix build environment.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, cast
 
 from helix_lineage.formats.canonical import Json, file_digest
 from helix_lineage.records.chain import Artifact, Record
 from model_to_metal.errors import ContractError, StageError
 
-STAGES: Mapping[str, str] = {
-    "guard": "guard",
-    "data": "data",
-    "import": "import_weights",
-    "export": "export",
-    "compile": "compile_engine",
-    "regress": "regress",
-    "build": "build",
-    "attest": "attest",
-}
-"""Stage → its module in `stages/`. A new stage is one file and one line here."""
-
 EXIT_REFUSED = 3
+
+_OTHERS = frozenset({"__main__", "arguments", "interface"})
+"""The modules of this package that are no stage."""
+
+
+class Runs(StrEnum):
+    """What makes a stage."""
+
+    DERIVATION = "derivation"
+    """Nix, from the stage's own command in the build environment."""
+    SERVE = "serve-env"
+    """The stage's command in a sandbox, with the model's serve environment."""
+    BUILD = "build-env"
+    """The stage's command in a sandbox, with the model's build environment."""
+    HOST = "host"
+    """The stage's command in a sandbox, with the host's environment; no model code runs."""
+    SIGNER = "signer"
+    """The platform's process itself, where the keys are; no model code runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How a stage that may refuse is spoken of."""
+
+    name: str
+    """What refused."""
+    command: str
+    """The command that asks again."""
+    failed: str
+    """What a refusal lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """What a stage declares: planner, executors and `stages.nix` read it, and know no stage by its name."""
+
+    name: str
+    record: type[Record]
+    """The record that it gives; its `PARENTS` are the roles of what it takes."""
+    runs: Runs
+    environment: str
+    """Whose lock its key covers: `host`, or the group `build` or `serve` of the model's environments."""
+    parameters: tuple[str, ...] = ("model", "source", "environment")
+    """Those parameters of its plan that the record carries."""
+    constants: Mapping[str, Json] = field(default_factory=dict)
+    """Parameters that are the same in every record."""
+    source: tuple[str, ...] = ("code",)
+    """What the parameter `source` names: sets of sources, see `pipeline.plan`."""
+    hook: tuple[str, str] | None = None
+    """Table and key of `model.toml` that name the model's function that it runs."""
+    reads: tuple[str, ...] = ()
+    """Files and folders of the model's folder that it reads besides the modules that it imports."""
+    shown: tuple[str, ...] = ()
+    """Sets of sources that it reads besides."""
+    gives: Mapping[str, str] = field(default_factory=dict)
+    """Role → what the executor brings besides the parents' files: `downloads`, or what Nix builds of the model."""
+    checks: Mapping[str, str] = field(default_factory=dict)
+    """Role → what Nix derives of the model by itself in place of that parent: it must be the same."""
+    attribute: str | None = None
+    """What Nix calls the derivation: `<model>-<attribute>`."""
+    target: bool = True
+    """Whether its outputs are for one target."""
+    machine_class: bool = False
+    """Whether the machine's class changes what it gives."""
+    keeps_files: bool = True
+    """Whether the record lists the files of the output folder."""
+    gate: Gate | None = None
+    """Set where its verdict may be no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +165,48 @@ class Made:
 class Stage(Protocol):
     """What a module in `stages/` offers."""
 
+    SPEC: StageSpec
+
     def make(self, task: Task) -> dict[str, Json]:
         """Write the stage's files into `task.output`; give what was found out."""
         ...
 
-    def record(self, made: Made) -> Record:
-        """The record of what was made. Pure."""
-        ...
+
+def record(spec: StageSpec, made: Made) -> Record:
+    """The record of what was made. Pure. Raises StageError when the plan lacks a parameter."""
+    return spec.record(
+        parents=made.digests,
+        parameters={**made.pick(*spec.parameters), **spec.constants, **made.found},
+        outputs=made.outputs if spec.keeps_files else (),
+        target=made.plan.target,
+        machine_class=made.plan.machine_class,
+    )
+
+
+@cache
+def stages() -> Mapping[str, str]:
+    """Stage → the module in this package that holds it, sorted by stage. A new stage is one file."""
+    here = importlib.import_module(__package__)
+    modules = (module.name for module in pkgutil.iter_modules(here.__path__) if module.name not in _OTHERS)
+    found = {_module(name).SPEC.name: name for name in modules}
+    return MappingProxyType(dict(sorted(found.items())))
 
 
 def load(name: str) -> Stage:
     """The stage of that name. Raises StageError for an unknown one."""
-    if name not in STAGES:
-        raise StageError(f"no stage is called {name!r}; there are: {', '.join(STAGES)}")
+    if name not in stages():
+        raise StageError(f"no stage is called {name!r}; there are: {', '.join(stages())}")
+    return _module(stages()[name])
+
+
+def spec(name: str) -> StageSpec:
+    """What the stage of that name declares. Raises StageError for an unknown one."""
+    return load(name).SPEC
+
+
+def _module(name: str) -> Stage:
     # Imported by name, so that a stage's import closure (its code digest) holds no other stage.
-    return cast(Stage, importlib.import_module(f"model_to_metal.stages.{STAGES[name]}"))
+    return cast(Stage, importlib.import_module(f"{__package__}.{name}"))
 
 
 def hook(model: Path, name: str) -> Callable[..., object]:

@@ -14,7 +14,19 @@ from typing import Any
 from helix_lineage.formats.canonical import SAFE_INTEGER, Json, dumps, encode_number
 from helix_lineage.records.chain import RegressionVerdict
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Made, Task, hook
+from model_to_metal.stages.interface import Gate, Runs, StageSpec, Task, hook
+
+SPEC = StageSpec(
+    name="regress",
+    record=RegressionVerdict,
+    runs=Runs.BUILD,
+    environment="build",
+    hook=("stages", "evaluate"),
+    reads=("model.toml", "golden/"),
+    machine_class=True,
+    keeps_files=False,
+    gate=Gate("regression gate", "helix regress", "failed cases"),
+)
 
 KEYS = frozenset({"case", "metric", "value", "allowed"})
 
@@ -45,16 +57,6 @@ def judge(measured: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
     cases = [_case(case) for case in measured if case["allowed"] is not None]
     reported = [_measurement(case) for case in measured if case["allowed"] is None]
     return {"passed": bool(cases) and all(case["passed"] for case in cases), "cases": cases, "reported": reported}
-
-
-def record(made: Made) -> RegressionVerdict:
-    """The verdict, the cases, and what was judged with which code, environment and machine class."""
-    return RegressionVerdict(
-        parents=made.digests,
-        parameters={**made.pick("model", "source", "environment"), **made.found},
-        target=made.plan.target,
-        machine_class=made.plan.machine_class,
-    )
 
 
 def _case(case: Mapping[str, Any]) -> dict[str, Json]:
