@@ -10,6 +10,15 @@ PYTEST := $(BIN)/python -m pytest --timeout=900 --strict-skips --durations=15 --
 # Two processes, a file's tests in one of them (tests/conftest.py).
 PARALLEL := -n 2 --dist loadgroup
 FAST := not slow and not long and not torch
+# Every folder of models/ with a contract, and the packages in it: nothing here names one.
+MODELS := $(patsubst models/%/model.toml,%,$(wildcard models/*/model.toml))
+PACKAGES := helix_lineage helixserve model_to_metal $(notdir $(patsubst %/__init__.py,%,$(wildcard models/*/src/*/__init__.py)))
+empty :=
+define newline
+
+
+endef
+export MYPYPATH := $(subst $(empty) $(empty),:,$(abspath lineage/src platform/src $(wildcard models/*/src)))
 export HELIX_STATE := $(CURDIR)/.helix
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -31,8 +40,8 @@ demo-serve: setup  ## The same, and leave the server running until Ctrl-C
 check: setup  ## Linters, types and import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/mypy $(PACKAGES:%=-p %)
+	$(BIN)/python platform/setup/layers.py
 
 test: check  ## Every test, fast ones first; then those of the built image beside those that need torch
 	@bash platform/setup/timed.sh test-lineage test-fast test-built
@@ -42,8 +51,8 @@ fetch: setup  ## Download what the locks name, and put it into the Nix store
 
 images: fetch  ## Make every model's image; layouts and digests go to .helix/images-made, for comparing machines
 	rm -rf .helix/images-made
-	for file in models/*/model.toml; do \
-	  model=$$(basename "$$(dirname "$$file")"); made=.helix/images-made/$$model; mkdir -p "$$made"; \
+	for model in $(MODELS); do \
+	  made=.helix/images-made/$$model; mkdir -p "$$made"; \
 	  said=$$($(BIN)/helix build "$$model" --json); \
 	  cp -r --no-preserve=mode,timestamps "$$(jq -r .layout <<< "$$said")" "$$made/layout"; \
 	  jq -r .image <<< "$$said" | tee "$$made/digest"; \
@@ -59,7 +68,7 @@ test-built: setup-tests fetch  ## test-torch and test-slow side by side
 	@$(MAKE) --no-print-directory -j2 test-torch test-slow
 
 test-torch: fetch  ## Tests beside torch and the upstream package, in the Nix build environment
-	$(BIN)/helix env proteinmpnn build -- python -m pytest -p no:cacheprovider --strict-skips -m torch tests/models
+	$(foreach model,$(MODELS),$(BIN)/helix env $(model) build -- python -m pytest -p no:cacheprovider --strict-skips -m torch tests/models/$(model)$(newline))
 
 test-slow: setup-tests fetch  ## Tests on the built, signed and running image
 	$(PYTEST) -m "slow and not long and not torch" tests
@@ -69,7 +78,8 @@ test-long: setup-tests fetch  ## Tests that take longer than `make test` may
 
 bench: setup fetch  ## Measure everything against its peers; writes benchmarks/results and the README's table
 	$(BIN)/helix keys init
-	if git diff --quiet HEAD; then $(BIN)/helix run release proteinmpnn; else echo "uncommitted changes: the last release is measured"; fi
+	if git diff --quiet HEAD; then for model in $(MODELS); do $(BIN)/helix run release "$$model"; done; \
+	else echo "uncommitted changes: the last release is measured"; fi
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks all
 
 lock: setup  ## Resolve every lock again

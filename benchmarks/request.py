@@ -24,7 +24,7 @@ from benchmarks.served import STRUCTURE, Released, serving
 from benchmarks.setting import Setting, design
 from helix_lineage.paths import State
 from proteinmpnn_model.featurize import featurize
-from proteinmpnn_model.structure import read_structure, sniff_format
+from proteinmpnn_model.structures.structure import read_structure, sniff_format
 
 DOORS = {
     "BentoML JSON": "json",

@@ -20,11 +20,11 @@ import numpy as np
 from helix_lineage.paths import State
 from helixserve.model.sampling import permutation, uniforms
 from helixserve.runners import machine, open_runner
-from helixserve.runners.native_runner import NativeRunner
 from proteinmpnn_model import data
 from proteinmpnn_model.decode import Choice, Decoder, Design, allowed, decode_each
 from proteinmpnn_model.featurize import Backbone, featurize
-from proteinmpnn_model.structure import read_structure, sniff_format
+from proteinmpnn_model.native.runner import NativeRunner
+from proteinmpnn_model.structures.structure import read_structure, sniff_format
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "proteinmpnn"
@@ -94,7 +94,7 @@ class Setting:
         build = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(build)
         variants = [name for name in ("x86-64-v4", "x86-64-v3") if name <= machine.machine_class()]
-        made = build.build(self.folder / "kernels", variants)
+        made = build.build(self.folder / "kernels", variants, own=[ROOT / "models/proteinmpnn/kernels"])
         return {path.name: path.read_bytes() for path in made}
 
     def native(self, variant: str) -> Decoder:

@@ -6,11 +6,16 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import skips
 
 HERE = Path(__file__).resolve().parent
 STRICT = "--strict-skips"
+
+# An example may take as long as a busy machine makes it.
+settings.register_profile("helix", deadline=None)
+settings.load_profile("helix")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -26,10 +26,14 @@ from helixserve.model.sampling import permutation, uniforms
 from helixserve.runners import Runner, open_runner
 from proteinmpnn_model.decode import Choice, Decoded, Decoder, Design, Encoded, allowed
 from proteinmpnn_model.featurize import Backbone, featurize
-from proteinmpnn_model.structure import read_structure, sniff_format
+from proteinmpnn_model.structures.structure import read_structure, sniff_format
 
 DESIGNS = 5
 THREADS = 8
+
+
+RUNNERS = {"native": "proteinmpnn_model.native.runner:NativeRunner", "onnxruntime": "onnxruntime"}
+"""What the release is served by, and what it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def question(engine: Path, runner: str, structure: Path, width: str | None = Non
     """The designs, and the engine of that folder opened anew, of one vector width where it is named."""
     graphs = {path.stem: path.read_bytes() for path in engine.glob("*.onnx")}
     libraries = {path.name: path.read_bytes() for path in engine.glob(f"*{width or ''}.so")}
-    opened = open_runner(runner, graphs, libraries)
+    opened = open_runner(RUNNERS[runner], graphs, libraries)
     text = structure.read_text()
     backbone = featurize(read_structure(text, sniff_format(text), residue_limit=2000))
     return Question(Decoder(opened), opened, backbone, [_design(backbone, seed) for seed in range(DESIGNS)])

@@ -125,3 +125,74 @@ def test_documents_show_only_commands_and_options_that_exist(name: str) -> None:
             command, words = command.commands[words[0]], words[1:]
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, f"helix {line}"
+
+
+def crowded(root: Path, most: int = 16) -> list[str]:
+    """Packages with more modules and packages in them than `most`; `cli` has one file a command."""
+    packages = sorted({path.parent for path in root.rglob("__init__.py")} - {*root.rglob("cli")})
+    return [
+        f"{package.relative_to(root)} ({size})"
+        for package in packages
+        if (size := len([*package.glob("[!_]*.py"), *package.glob("__main__.py"), *package.glob("*/__init__.py")]))
+        > most
+    ]
+
+
+@pytest.mark.parametrize(
+    "folder", ["lineage/src", "platform/src", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("models/*/src"))]
+)
+def test_no_package_is_crowded(folder: str) -> None:
+    assert crowded(ROOT / folder) == []
+
+
+def test_a_crowded_package_is_found(tmp_path: Path) -> None:
+    (tmp_path / "crowd" / "cli").mkdir(parents=True)
+    for name in ("__init__", "a", "b", "cli/__init__", "cli/c", "cli/d", "cli/e"):
+        (tmp_path / "crowd" / f"{name}.py").touch()
+    assert crowded(tmp_path, 3) == []
+    assert crowded(tmp_path, 2) == ["crowd (3)"]
+
+
+MODELS = sorted(path.parent.name for path in ROOT.glob("models/*/model.toml"))
+NAMES_NO_MODEL = (
+    "platform",
+    "lineage",
+    "gitops",
+    "Makefile",
+    "pyproject.toml",
+    ".importlinter",
+    ".github",
+    "flake.nix",
+)
+DEMO = "platform/src/model_to_metal/local/demo.py"
+
+
+def naming_a_model(root: Path) -> list[str]:
+    """`file:line` of what names a model where models are to be found, but for the demo's default."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--", *NAMES_NO_MODEL], cwd=root, check=True, capture_output=True, text=True
+    ).stdout
+    found = []
+    for name in filter(None, listed.split("\0")):
+        environment, model = re.match(r"gitops/argocd/environments/([^/]+)/([^/]+)/", name), Path(name).parent.name
+        if (environment and model in MODELS) or not (root / name).is_file():
+            continue
+        lines = (root / name).read_text(encoding="utf-8", errors="replace").splitlines()
+        at = [number for number, line in enumerate(lines, 1) if any(model in line for model in MODELS)]
+        if name == DEMO:
+            at = at[1:]
+        found += [f"{name}:{number}" for number in at]
+    return found
+
+
+def test_nothing_names_a_model_where_models_are_to_be_found() -> None:
+    assert naming_a_model(ROOT) == []
+
+
+def test_a_file_that_names_a_model_is_found(tmp_path: Path) -> None:
+    for name in ("platform/src/x.py", DEMO):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"one = {MODELS[0]!r}\ntwo = {MODELS[0]!r}\n")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "--all"], cwd=tmp_path, check=True)
+    assert naming_a_model(tmp_path) == [f"{DEMO}:2", "platform/src/x.py:1", "platform/src/x.py:2"]

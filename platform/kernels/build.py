@@ -1,6 +1,9 @@
-"""Compiles the kernels: one shared library for each variant. Standard library only.
+"""Compiles kernels: one shared library for each variant. Standard library only.
 
-    python platform/kernels/build.py OUTPUT [--compiler CC] [--variant NAME] [--sanitize]
+    python platform/kernels/build.py OUTPUT [--with models/NAME/kernels] [--compiler CC] [--variant NAME] [--sanitize]
+
+The sources are this folder's and those of each `--with`, side by side: a model's own include the
+general ones by name.
 
 Gives OUTPUT/helix-kernels-<variant>.so. The compiler is the hash-pinned `zig cc` of the `ziglang`
 wheel where it is installed, else the machine's `cc`. Flags stand here alone, so that a test, a
@@ -15,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +38,7 @@ FLAGS = (
     # A fused multiply-add only where the source says so, and no reordering: bits are the product here.
     "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno",
     # No build machine's path, no build id.
-    "-ffile-prefix-map=" + str(SOURCES) + "=.", "-g0", "-Wl,--build-id=none",
+    "-g0", "-Wl,--build-id=none",
 )  # fmt: skip
 
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
@@ -57,20 +61,44 @@ def find_compiler() -> list[str]:
 
 
 def build(
-    output: Path, variants: Sequence[str] = tuple(VARIANTS), compiler: Sequence[str] = (), *, sanitize: bool = False
+    output: Path,
+    variants: Sequence[str] = tuple(VARIANTS),
+    compiler: Sequence[str] = (),
+    *,
+    own: Sequence[Path] = (),
+    sanitize: bool = False,
 ) -> list[Path]:
-    """Compile into the folder `output`; gives the libraries. Raises CalledProcessError with the compiler's words."""
+    """Compile into the folder `output`; gives the libraries.
+
+    Args:
+        output: made where it is missing.
+        variants: names of VARIANTS.
+        compiler: its command; default: `find_compiler`.
+        own: folders whose sources are compiled with the general ones.
+        sanitize: with address and undefined-behaviour checks.
+
+    Raises CalledProcessError with the compiler's words, FileExistsError where two sources have one name.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    made = []
-    for variant in variants:
-        made.append(output / library(variant))
-        flags = [*FLAGS, *_V3, *VARIANTS[variant], *(SANITIZE if sanitize else ())]
-        sources = sorted(path.name for path in SOURCES.glob("*.c"))
-        subprocess.run(
-            [*(compiler or find_compiler()), *flags, *sources, "-o", str(made[-1].resolve())],
-            cwd=SOURCES, check=True, env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": _cache(), "SOURCE_DATE_EPOCH": "1"},
-        )  # fmt: skip
+    made = [(output / library(variant)).resolve() for variant in variants]
+    with tempfile.TemporaryDirectory(prefix="kernels-") as scratch:
+        sources = _side_by_side([SOURCES, *own], Path(scratch))
+        for variant, path in zip(variants, made, strict=True):
+            flags = [*FLAGS, *_V3, *VARIANTS[variant], *(SANITIZE if sanitize else ())]
+            subprocess.run(
+                [*(compiler or find_compiler()), *flags, *sources, "-o", str(path)],
+                cwd=scratch, check=True, env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": _cache(), "SOURCE_DATE_EPOCH": "1"},
+            )  # fmt: skip
     return made
+
+
+def _side_by_side(folders: Sequence[Path], scratch: Path) -> list[str]:
+    """Copy C sources into one folder, where no path of theirs can reach a library; gives the names to compile."""
+    for path in sorted(path for folder in folders for path in folder.glob("*.[ch]")):
+        if (scratch / path.name).exists():
+            raise FileExistsError(f"two sources are called {path.name}")
+        shutil.copyfile(path, scratch / path.name)
+    return sorted(path.name for path in scratch.glob("*.c"))
 
 
 def _cache() -> str:
@@ -82,13 +110,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and compile. Gives the exit status."""
     parser = argparse.ArgumentParser(prog="build.py", description="Compile the native kernels.")
     parser.add_argument("output", type=Path, help="folder for the libraries")
+    parser.add_argument("--with", type=Path, action="append", default=[], dest="own", metavar="FOLDER",
+                        help="sources to compile with the general ones")  # fmt: skip
     parser.add_argument("--compiler", nargs="+", default=[], help="the C compiler's command; default: zig cc, or cc")
     parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="default: all")
     parser.add_argument("--sanitize", action="store_true", help="with address and undefined-behaviour checks")
     options = parser.parse_args(arguments)
     try:
-        made = build(options.output, options.variant or tuple(VARIANTS), options.compiler, sanitize=options.sanitize)
-    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        made = build(
+            options.output,
+            options.variant or tuple(VARIANTS),
+            options.compiler,
+            own=options.own,
+            sanitize=options.sanitize,
+        )
+    except (FileNotFoundError, FileExistsError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command's answer
         return 1
     print("\n".join(str(path) for path in made))  # noqa: T201

@@ -1,8 +1,14 @@
-/* Layer norm over 128 channels, with the residual that comes before it. */
+/* Layer norm over CHANNELS channels, with the residual that comes before it.
+ *
+ * CHANNELS, a multiple of 16, is the extent of the model that includes this file.
+ */
 #pragma once
 
-#include "network.h"
 #include "vector.h"
+
+typedef struct {
+    const float *scale, *shift;
+} Norm;
 
 #define NORM_EPSILON 1e-5f
 

@@ -27,7 +27,7 @@ let
       };
       serve = environment "serve";
       build = environment "build";
-      kernels = compileKernels { name = "${model}-kernels"; lock = folder + "/environment/build.lock"; };
+      kernels = compileKernels { inherit folder; name = "${model}-kernels"; lock = folder + "/environment/build.lock"; };
       stages = import ./stages.nix { inherit lib locks fixed python sources model folder build kernels; };
       image = import ./image.nix { inherit base sources oci model serve; inherit (stages) engine; };
     in
@@ -41,5 +41,5 @@ let
 in
 {
   packages.${system} = builtins.foldl' (all: model: all // packagesOf model) { inherit base; } models;
-  checks.${system} = import ./checks.nix { inherit lib python base models packagesOf; };
+  checks.${system} = import ./checks.nix { inherit root lib python sources base models packagesOf; };
 }

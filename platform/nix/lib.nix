@@ -36,4 +36,7 @@ rec {
   # The same values, each name with `prefix` before it.
   prefixed = prefix: values:
     builtins.listToAttrs (map (name: { name = prefix + name; value = values.${name}; }) (builtins.attrNames values));
+
+  # Those of `values` that are named.
+  pick = names: values: builtins.listToAttrs (map (name: { inherit name; value = values.${name}; }) names);
 }

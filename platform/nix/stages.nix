@@ -53,14 +53,15 @@ let
       args = [ "-m" (hook "stages" "data") "weights" "--downloads" downloads "--output" "${placeholder "out"}/weights" ];
     };
 
-  # What a target needs besides stands in model_to_metal/targets.py, too: the stage names what is absent.
-  forTarget = if contract.target.name == "native-cpu" then { inherit kernels; } else { };
+  # What the target adds, by the names of stages.json.
+  added = { inherit kernels; };
+  forTarget = spec: lib.pick (spec.targets.${contract.target.name} or [ ]) added;
 
   derivation = attribute: spec:
     run {
       inherit (spec) stage;
       modules = [ spec.module ] ++ (if spec.hook == null then [ ] else [ (hook (builtins.elemAt spec.hook 0) (builtins.elemAt spec.hook 1)) ]);
-      inputs = builtins.mapAttrs (_: from: made.${from}) spec.inputs // (if spec.target then forTarget else { });
+      inputs = builtins.mapAttrs (_: from: made.${from}) spec.inputs // forTarget spec;
     };
 
   made = { inherit data; } // builtins.mapAttrs derivation declared;

@@ -28,9 +28,9 @@ from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.reader import Log
 from helixserve.runners import machine
 from model_to_metal.local import container
-from tests import kernels, same_bits
 from tests.clients import Address, by_json
 from tests.end_to_end.conftest import MODEL, ROOT, Released, Serving
+from tests.models.proteinmpnn import kernels, same_bits
 
 PROCESSORS = ("Haswell", "EPYC")
 STRUCTURE = ROOT / "models" / MODEL / "golden" / "1ubi.pdb"
@@ -163,7 +163,7 @@ def test_served_by_onnx_runtime_it_would_be_of_another_class(
         pytest.skip("needs a processor with AVX-512, for another to differ; run there: make test-slow")
     other = replace(image, folder=shutil.copytree(image.folder, tmp_path / "image", symlinks=True))
     path = other.rootfs / "opt/helix/model/model.toml"
-    text = path.read_text().replace('runner = "native"', 'runner = "onnxruntime"')
+    text = path.read_text().replace('runner = "proteinmpnn_model.native.runner:NativeRunner"', 'runner = "onnxruntime"')
     path.unlink()
     path.write_text(text)
     ((prediction, _),) = by_json(address, "score", {"structure": short.read_text(), "seed": 13})

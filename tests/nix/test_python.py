@@ -117,10 +117,11 @@ def test_what_must_not_be_in_an_environment_fails_its_check(
     monkeypatch.setattr(sys, "path", list(sys.path))
     imports.WANTED = ("json", "no_such_module_here")
     (tmp_path / "torch").mkdir()
-    assert imports.main(str(tmp_path), "torch") == 1
+    assert imports.main(str(tmp_path), "no_such_service", "torch") == 1
     said = capsys.readouterr().err
     assert "torch must not be in the image" in said
     assert "no_such_module_here cannot be imported" in said
+    assert "no_such_service cannot be imported" in said
 
 
 def test_a_check_that_fails_leaves_no_result(script: Script, tmp_path: Path) -> None:

@@ -1,24 +1,24 @@
 """Checks that an environment imports, and does not hold what it must not.
 
-    imports.py SITE_PACKAGES UNWANTED…
+    imports.py SITE_PACKAGES SERVICE UNWANTED…
 
-What helixserve stands on is imported in this process, without
-a network. Exit status 1 when something cannot be, or when one of UNWANTED is there.
+The module of the model's service, and so all that it stands on, is imported in this process,
+without a network. Exit status 1 when something cannot be, or when one of UNWANTED is there.
 """
 
 import importlib
 import sys
 from pathlib import Path
 
-WANTED = ("bentoml", "cbor2", "cryptography", "gemmi", "grpc", "numpy", "onnxruntime", "rfc8785", "zstandard")
-"""What helixserve and every model's doors stand on."""
+WANTED = ("bentoml", "cbor2", "cryptography", "grpc", "numpy", "onnxruntime", "rfc8785", "zstandard")
+"""What helixserve stands on, also where a service loads it late."""
 
 
-def main(site: str, *unwanted: str) -> int:
+def main(site: str, service: str, *unwanted: str) -> int:
     """Import and look; gives the exit status."""
     sys.path.insert(0, site)
     wrong = [f"{name} must not be in the image" for name in unwanted if Path(site, name).exists()]
-    for name in WANTED:
+    for name in (*WANTED, service):
         try:
             importlib.import_module(name)
         except ImportError as error:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from helix_lineage.errors import LineageError
+from helixserve import runners
 from helixserve.errors import HelixServeError, NotReadyError
 from helixserve.execution.budget import Budget, memory_bytes
 from helixserve.execution.core import Core
@@ -197,7 +198,7 @@ class Server:
         if verified.contract != self.contract:
             raise NotReadyError("the service was built from another contract than the release's", where="model.toml")
         model = load_class(verified.contract).load(verified.artifacts, verified.contract)
-        machine_class = machine.confirmed_class(verified.contract.runner)
+        machine_class = machine.confirmed_class(runners.find(verified.contract.runner).machine_class)
         self._registrar = _registrar(self.settings, verified)  # loads code, which is looked at next
         readiness.check_loaded(self.settings, files=verified.files)
         admit = None if self._registrar is None else self._registrar.admit

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 class Target:
     """One target."""
 
-    runner: str
-    """The runner that serves it, as in `[serve] runner`."""
+    runner: str | None
+    """The runner that serves it, as in `[serve] runner`; None: one of the model's own package."""
     inputs: tuple[str, ...] = ()
     """What compile is given beside the exported graphs: roles of input folders."""
     sources: tuple[str, ...] = ()
-    """Where the sources of these inputs lie in the checkout."""
+    """Where the sources of these inputs lie in the checkout; `{model}` is the model's folder."""
 
 
 TARGETS: Mapping[str, Target] = {
     "onnxruntime-cpu": Target("onnxruntime"),
-    "native-cpu": Target("native", inputs=("kernels",), sources=("platform/kernels",)),
+    "native-cpu": Target(None, inputs=("kernels",), sources=("platform/kernels", "{model}/kernels")),
 }
 """By name."""

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from helixserve.errors import ContractError
 from helixserve.runners.initializers import read
 from tests.helixserve.support import tiny_graph
-from tests.kernels import random_graphs
+from tests.models.proteinmpnn.kernels import random_graphs
 
 
 def _model(*tensors: TensorProto) -> bytes:

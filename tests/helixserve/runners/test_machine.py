@@ -49,14 +49,14 @@ def test_pinned_numpy_runs_the_code_of_the_lowest_class() -> None:
         "from numpy._core._multiarray_umath import __cpu_features__ as features\n"
         "beyond = [f for f in ('X86_V4', 'AVX512_ICL', 'AVX512_SPR') if features[f]]\n"
         "machine.pin_numpy()\n"
-        "print(features['X86_V3'], beyond, machine.confirmed_class('onnxruntime'), machine.widest())"
+        "print(features['X86_V3'], beyond, machine.confirmed_class(None), machine.widest())"
     )
     measured = machine.machine_class()
     assert answer.stdout.split() == ["True", "[]", measured, measured], answer.stderr
 
 
-def test_the_class_of_native_answers_is_the_lowest_on_every_machine() -> None:
-    program = "machine.pin_numpy(); import numpy; print(machine.confirmed_class('native'))"
+def test_a_runner_with_the_same_bits_everywhere_gives_its_class_on_every_machine() -> None:
+    program = "machine.pin_numpy(); import numpy; print(machine.confirmed_class(machine.V3))"
     assert run(program).stdout.split() == ["x86-64-v3"]
 
 
@@ -66,11 +66,11 @@ def test_numpy_loaded_before_the_pin_is_refused() -> None:
     assert PIN in answer.stderr
 
 
-@pytest.mark.parametrize("runner", ["native", "onnxruntime"])
-def test_a_numpy_that_is_not_pinned_is_no_machine_of_the_class(runner: str) -> None:
+@pytest.mark.parametrize("promised", [machine.V3, None])
+def test_a_numpy_that_is_not_pinned_is_no_machine_of_the_class(promised: str | None) -> None:
     if machine.machine_class() != "x86-64-v4":
         pytest.skip("needs a processor with AVX-512, for numpy to have more code; run there: make test-fast")
-    answer = run(f"import numpy; machine.confirmed_class({runner!r})")
+    answer = run(f"import numpy; machine.confirmed_class({promised!r})")
     assert "numpy runs code beyond x86-64-v3: X86_V4" in answer.stderr
 
 
@@ -78,7 +78,7 @@ def test_a_class_that_only_the_system_claims_is_refused() -> None:
     """As under an emulator that shows the host's /proc/cpuinfo. The bits of native answers don't depend on it."""
     program = (
         "machine.pin_numpy(); import numpy; machine.machine_class = lambda: {claimed!r}\n"
-        "print(machine.confirmed_class('native')); machine.confirmed_class('onnxruntime')"
+        "print(machine.confirmed_class(machine.V3)); machine.confirmed_class(None)"
     )
     claimed = "x86-64-v3" if machine.machine_class() == "x86-64-v4" else "x86-64-v4"
     answer = run(program.format(claimed=claimed))

@@ -181,7 +181,9 @@ def test_training_code_that_export_imports_makes_the_export_again(changed: Chang
 
 def test_a_module_that_export_begins_to_import_counts(changed: Changed) -> None:
     module = "platform/src/helixserve/model/sampling.py"
-    again = changed(f"models/{MODEL}/src/proteinmpnn_model/export.py", "\nfrom helixserve.model import (\n    sampling,\n)\n")
+    again = changed(
+        f"models/{MODEL}/src/proteinmpnn_model/export.py", "\nfrom helixserve.model import (\n    sampling,\n)\n"
+    )
     assert f"{MODEL}-export" in again
     assert (ROOT / module).is_file()
 

@@ -24,7 +24,8 @@ from proteinmpnn_model import data
 from proteinmpnn_model.decode import Decoder
 from proteinmpnn_model.errors import DataError
 from proteinmpnn_model.model import ProteinMPNN
-from tests import kernels
+from proteinmpnn_model.native.runner import NativeRunner
+from tests.models.proteinmpnn import kernels
 
 HERE = Path(__file__).resolve().parent
 MODEL = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn"
@@ -111,7 +112,7 @@ def decoder(artifacts: Path) -> Decoder:
 def served(artifacts: Path) -> Decoder:
     """What a release is served by: the native kernels, whose bits are the same on every processor."""
     graphs = {path.stem: path.read_bytes() for path in artifacts.glob("*.onnx")}
-    return Decoder(open_runner("native", graphs, {path.name: path.read_bytes() for path in artifacts.glob("*.so")}))
+    return Decoder(NativeRunner(graphs, {path.name: path.read_bytes() for path in artifacts.glob("*.so")}))
 
 
 Ask = Callable[..., list[dict[str, Tensor]]]

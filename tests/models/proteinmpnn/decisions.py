@@ -37,7 +37,7 @@ from proteinmpnn_model.decode import Choice, Decoder, allowed, decoding_order
 from proteinmpnn_model.featurize import featurize
 from proteinmpnn_model.model import ProteinMPNN
 from proteinmpnn_model.reference import ReferenceDecoder
-from proteinmpnn_model.structure import read_structure
+from proteinmpnn_model.structures.structure import read_structure
 from tests.models.proteinmpnn.upstream import Upstream
 
 MODEL = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn"

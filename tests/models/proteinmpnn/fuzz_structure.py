@@ -18,7 +18,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["proteinmpnn_model"]):
-    from proteinmpnn_model import featurize, pdb_file, structure
+    from proteinmpnn_model import featurize
+    from proteinmpnn_model.structures import pdb_file, structure
 
 import numpy as np
 

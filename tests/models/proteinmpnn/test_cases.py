@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from helixserve.errors import InvalidInputError
-from proteinmpnn_model.residue_names import CODES, FOUR_LETTERS
-from proteinmpnn_model.structure import Structure, read_structure, sniff_format
+from proteinmpnn_model.structures.residue_names import CODES, FOUR_LETTERS
+from proteinmpnn_model.structures.structure import Structure, read_structure, sniff_format
 from tests.models.proteinmpnn.test_structure import line, whole
 
 CASES = Path(__file__).with_name("cases")

@@ -15,7 +15,7 @@ from helixserve.model.sampling import permutation, uniforms
 from helixserve.runners import Runner, open_runner
 from proteinmpnn_model.decode import Choice, Decoded, Decoder, allowed, choose_residue, decoding_order
 from proteinmpnn_model.featurize import Backbone, featurize
-from proteinmpnn_model.structure import ALPHABET, Structure, read_structure, sniff_format
+from proteinmpnn_model.structures.structure import ALPHABET, Structure, read_structure, sniff_format
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from helixserve.model.contract import Contract
 from helixserve.runners import machine, open_runner
 from proteinmpnn_model.decode import Decoded, Decoder
 from proteinmpnn_model.model import ProteinMPNN
-from tests import kernels
+from tests.models.proteinmpnn import kernels
 
 pytest.importorskip("torch", reason="needs torch; run: make test-torch")
 
@@ -68,7 +68,9 @@ def test_graphs_that_give_nan_are_infinitely_far(weights: Path, data_folder: Pat
         (tmp_path / f"{name}.onnx").write_bytes(write(tensors))
     golden = _golden(tmp_path, "score_1a8o_native", "design_1ubi")
     contract = re.sub(r'"helix-kernels[^"]*",', "", (golden.parent / "model.toml").read_text())
-    (golden.parent / "model.toml").write_text(contract.replace('runner = "native"', 'runner = "onnxruntime"'))
+    (golden.parent / "model.toml").write_text(
+        contract.replace('runner = "proteinmpnn_model.native.runner:NativeRunner"', 'runner = "onnxruntime"')
+    )
     rows = evaluate(tmp_path, weights, data_folder, golden)
     assert {row["value"] for row in judged(rows) if "log-probability" in row["metric"]} == {math.inf}
     # Told sequences come back even so.

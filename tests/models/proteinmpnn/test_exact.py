@@ -1,6 +1,6 @@
 """Between a request's bytes and an answer's, Python computes only what IEEE 754 fixes to the last bit.
 
-Outside the kernels (whose bits `tests/helixserve/runners` compares) numpy moves, compares, converts
+Outside the kernels (whose bits `tests/models/proteinmpnn/native` compares) numpy moves, compares, converts
 and adds element by element. What adds many numbers up, multiplies matrices, or calls libm has other
 bits on other processors, and is refused here where the model's code, or what it imports, names it.
 """
@@ -21,7 +21,7 @@ ENTRIES = (
     "proteinmpnn_model.model",
     "helixserve.execution.replay",
     "helixserve.execution.core",
-    "helixserve.runners.native_runner",
+    "proteinmpnn_model.native.runner",
 )
 OTHERS = {"helixserve.runners.onnxruntime_runner"}
 """Served by another runner; its releases have the class of their processor."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from helixserve.errors import InvalidInputError
 from proteinmpnn_model import featurize
-from proteinmpnn_model.structure import ALPHABET, Chain, Residue, Structure, read_structure, sniff_format
+from proteinmpnn_model.structures.structure import ALPHABET, Chain, Residue, Structure, read_structure, sniff_format
 
 ATOMS = {"N": (1.0, 2.0, 3.0), "CA": (2.0, 2.0, 3.0), "C": (3.0, 2.0, 3.0), "O": (4.0, 2.0, 3.0)}
 STRUCTURE = Structure(

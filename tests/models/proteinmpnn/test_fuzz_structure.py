@@ -24,7 +24,8 @@ pytest.importorskip("atheris", reason="needs atheris; run: make test-fast")
 
 from helixserve.errors import InvalidInputError, TooLargeError
 from helixserve.model.contract import Contract
-from proteinmpnn_model import featurize, pdb_file, structure
+from proteinmpnn_model import featurize
+from proteinmpnn_model.structures import pdb_file, structure
 from tests.campaign import CASES, LONG, Broken, Campaign
 from tests.models.proteinmpnn import fuzz_structure
 

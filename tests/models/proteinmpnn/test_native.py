@@ -11,14 +11,13 @@ import pytest
 
 from helixserve.model.contract import Contract
 from helixserve.model.sampling import permutation, uniforms
-from helixserve.runners import Runner, open_runner
-from helixserve.runners.native_runner import NativeRunner
+from helixserve.runners import Runner
 from proteinmpnn_model.decode import Choice, Decoded, Decoder, Design, Encoded, allowed, decode_each
 from proteinmpnn_model.featurize import Backbone, featurize
 from proteinmpnn_model.model import ProteinMPNN
-from proteinmpnn_model.structure import read_structure, sniff_format
-from tests import kernels
-from tests.models.proteinmpnn import tolerances
+from proteinmpnn_model.native.runner import NativeRunner
+from proteinmpnn_model.structures.structure import read_structure, sniff_format
+from tests.models.proteinmpnn import kernels, tolerances
 
 PARITY = ("pdb1ubi.pdb", "pdb1ejg.pdb", "1pwc.pdb", "2BEG.pdb", "2n0n_M1.pdb", "3JQH.cif", "4ZHL.cif")
 
@@ -175,5 +174,5 @@ def test_the_gates_items_are_the_same_alone_and_together(
     pytest.importorskip("torch", reason="needs torch; run: make test-torch")
     from proteinmpnn_model.evaluate import differing_items  # noqa: PLC0415  # loads torch
 
-    model, again = (ProteinMPNN(Decoder(open_runner("native", graphs, libraries)), contract) for _ in range(2))
+    model, again = (ProteinMPNN(Decoder(NativeRunner(graphs, libraries)), contract) for _ in range(2))
     assert differing_items(model, again, data_folder) == 0

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs torch; run: make test-torch")
 
 from proteinmpnn_model.featurize import featurize  # noqa: E402  # after the check for torch
 from proteinmpnn_model.network import CA, BackboneTensors, ProteinMPNN, nearest, with_cb  # noqa: E402
-from proteinmpnn_model.structure import read_structure, sniff_format  # noqa: E402
+from proteinmpnn_model.structures.structure import read_structure, sniff_format  # noqa: E402
 from proteinmpnn_model.weights import load_network  # noqa: E402
 
 pytestmark = pytest.mark.torch

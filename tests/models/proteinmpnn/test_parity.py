@@ -16,7 +16,7 @@ from helixserve.model.sampling import permutation, uniforms
 from helixserve.runners import open_runner
 from proteinmpnn_model.decode import Choice, Decoder, Encoded, allowed, decoding_order
 from proteinmpnn_model.featurize import Backbone, designed_mask, featurize
-from proteinmpnn_model.structure import Structure, read_structure, sniff_format
+from proteinmpnn_model.structures.structure import Structure, read_structure, sniff_format
 from tests.models.proteinmpnn import tolerances
 
 WHY = "needs torch and the upstream package; run: make test-torch"

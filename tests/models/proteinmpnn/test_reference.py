@@ -10,7 +10,7 @@ import pytest
 from helixserve.model.sampling import permutation, uniforms
 from proteinmpnn_model.decode import Choice, Decoded, Decoder, allowed
 from proteinmpnn_model.featurize import Backbone, featurize
-from proteinmpnn_model.structure import read_structure, sniff_format
+from proteinmpnn_model.structures.structure import read_structure, sniff_format
 
 pytest.importorskip("torch", reason="needs torch; run: make test-torch")
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helixserve.errors import HelixServeError, InvalidInputError, TooLargeError
-from proteinmpnn_model.structure import Structure, is_whole, read_structure, sniff_format
+from proteinmpnn_model.structures.structure import Structure, is_whole, read_structure, sniff_format
 
 GOLDEN = Path(__file__).resolve().parents[3] / "models" / "proteinmpnn" / "golden"
 

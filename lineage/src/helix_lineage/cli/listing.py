@@ -41,7 +41,7 @@ def list_predictions(
 
         helix-lineage list
 
-        helix-lineage list --limit 5 --model proteinmpnn --since 2026-01-31T00:00:00Z --json
+        helix-lineage list --limit 5 --model MODEL --since 2026-01-31T00:00:00Z --json
 
         helix-lineage list --log /mnt/log --request 5e0c36e6
     """

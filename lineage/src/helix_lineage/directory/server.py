@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from helix_lineage.directory.connections import BACKLOG, BoundedProtocol, LongQueueLoop, raise_descriptor_limit
 from helix_lineage.directory import entries, rules
 from helix_lineage.directory.admission import Registrants
+from helix_lineage.directory.connections import BACKLOG, BoundedProtocol, LongQueueLoop, raise_descriptor_limit
 from helix_lineage.directory.receipt import Receipt
 from helix_lineage.directory.service import Directory
 from helix_lineage.directory.storage import STATEMENTS

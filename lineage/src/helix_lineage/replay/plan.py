@@ -125,8 +125,8 @@ def plan(log: Log, prediction: str, sources: Sources) -> Plan:
 def repository_of(subject: str, model: str) -> str:
     """The repository in a statement's subject name, without the registry's address, tag or digest.
 
-    >>> repository_of("127.0.0.1:5070/helix/proteinmpnn", "proteinmpnn")
-    'helix/proteinmpnn'
+    >>> repository_of("127.0.0.1:5070/helix/toy", "toy")
+    'helix/toy'
     """
     name = subject.partition("@")[0]
     first, slash, rest = name.partition("/")

@@ -18,7 +18,7 @@ import numpy as np
 
 from helixserve.model.sampling import choose
 from proteinmpnn_model.portable import exp
-from proteinmpnn_model.structure import ALPHABET, UNKNOWN
+from proteinmpnn_model.structures.structure import ALPHABET, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Collection

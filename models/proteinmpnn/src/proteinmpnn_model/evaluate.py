@@ -29,7 +29,7 @@ from proteinmpnn_model.errors import DataError
 from proteinmpnn_model.featurize import Backbone, featurize
 from proteinmpnn_model.model import ProteinMPNN
 from proteinmpnn_model.reference import ReferenceDecoder
-from proteinmpnn_model.structure import read_structure, sniff_format
+from proteinmpnn_model.structures.structure import read_structure, sniff_format
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

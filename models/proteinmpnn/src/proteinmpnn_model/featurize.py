@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helixserve.errors import InvalidInputError
-from proteinmpnn_model.structure import ALPHABET, BACKBONE, Residue, Structure, is_whole
+from proteinmpnn_model.structures.structure import ALPHABET, BACKBONE, Residue, Structure, is_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -31,8 +31,15 @@ from proteinmpnn_model.decode import (
     decode_each,
     decoding_order,
 )
-from proteinmpnn_model.residue_names import STANDARD
-from proteinmpnn_model.structure import ALPHABET, UNKNOWN, FileLimits, Structure, read_structure, sniff_format
+from proteinmpnn_model.structures.residue_names import STANDARD
+from proteinmpnn_model.structures.structure import (
+    ALPHABET,
+    UNKNOWN,
+    FileLimits,
+    Structure,
+    read_structure,
+    sniff_format,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

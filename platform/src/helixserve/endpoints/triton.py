@@ -19,7 +19,12 @@ from helixserve.server import Server
 
 def platform(contract: Contract) -> str:
     """What runs the model, as metadata and configuration call it."""
-    return f"helix_{contract.runner}"
+    return f"helix_{_backend(contract)}"
+
+
+def _backend(contract: Contract) -> str:
+    """A built-in runner's name; of a model's own runner its class."""
+    return contract.runner.rpartition(":")[2]
 
 
 def config(contract: Contract, task: Task) -> dict[str, Any]:
@@ -34,7 +39,7 @@ def config(contract: Contract, task: Task) -> dict[str, Any]:
         "max_batch_size": 0,
         "input": inputs,
         "output": [_tensor(metadata) for metadata in protocol.outputs_of(task)],
-        "backend": contract.runner,
+        "backend": _backend(contract),
     }
 
 

@@ -14,6 +14,7 @@ import cbor2
 
 from helix_lineage.errors import LineageError
 from helix_lineage.formats.typed import Tensor, decode, encode
+from helixserve import runners
 from helixserve.errors import InvalidInputError, NotReadyError
 from helixserve.execution.request import check_item
 from helixserve.model import tensors as plain
@@ -28,7 +29,7 @@ def run(settings: Settings, request: bytes) -> bytes:
     """Answer one replay request. Raises HelixServeError."""
     typed, items = read_request(request)
     model = load_model(settings)
-    machine_class = machine.confirmed_class(model.contract.runner)
+    machine_class = machine.confirmed_class(runners.find(model.contract.runner).machine_class)
     outputs = replay(model, typed, items)
     return cbor2.dumps([VERSION, machine_class, outputs], canonical=True)
 

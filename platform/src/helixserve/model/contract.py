@@ -137,6 +137,7 @@ class Contract:
     model: str
     """Where the Model subclass is: `package.module:Class`."""
     runner: str
+    """A built-in runner's name, or where the model's own is: `package.module:Class`."""
     artifacts: tuple[str, ...]
     lane: str
     limits: Mapping[str, int]
@@ -175,7 +176,7 @@ class Contract:
             name=_text(document, "name"),
             version=_text(document, "version"),
             model=_text(serve, "model", "serve"),
-            runner=_text(serve, "runner", "serve"),
+            runner=_runner(serve),
             artifacts=tuple(_texts(serve, "artifacts", "serve")),
             lane=lane,
             limits=limits,
@@ -237,9 +238,20 @@ def load_class(contract: Contract) -> type[Model]:
         raise ContractError(f"cannot import {contract.model!r}: {error}", where="model.toml [serve] model") from error
     if not (isinstance(found, type) and issubclass(found, Model)):
         raise ContractError(
-            f"{contract.model!r} is no subclass of helixserve.model.contract.Model", where="model.toml [serve] model"
+            f"{contract.model!r} is not a subclass of helixserve.model.contract.Model", where="model.toml [serve] model"
         )
     return found
+
+
+def _runner(serve: Mapping[str, Any]) -> str:
+    """A built-in runner's name, or `package.module:Class` in the package of the model itself."""
+    runner, model = _text(serve, "runner", "serve"), _text(serve, "model", "serve")
+    package = model.partition(":")[0].partition(".")[0]
+    if ":" in runner and not runner.startswith(f"{package}."):
+        raise ContractError(
+            f"the runner {runner!r} is not in the model's own package {package}", where="model.toml [serve] runner"
+        )
+    return runner
 
 
 def _task(name: str, value: Any) -> Task:

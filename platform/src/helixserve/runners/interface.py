@@ -1,10 +1,10 @@
-"""What runs a model's graphs. One file per implementation; they import this one only."""
+"""What runs a model's graphs: built in, one file each, or a class in the model's own package."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,14 @@ class Runner(ABC):
 
     extra: frozenset[str] = frozenset()
     """Graphs that `run` has beyond the release's: a model may take a faster way where there is one."""
+
+    machine_class: ClassVar[str | None] = None
+    """The lowest class that it runs on, where it gives the same bits on every class from there; None where
+    the bits follow the very processor (`runners.machine`)."""
+
+    @abstractmethod
+    def __init__(self, graphs: Mapping[str, bytes], libraries: Mapping[str, bytes]) -> None:
+        """Take a release's files: graph name → serialised ONNX model, file name → shared library."""
 
     @abstractmethod
     def run(self, graph: str, inputs: Arrays) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:

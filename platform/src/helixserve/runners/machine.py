@@ -2,8 +2,9 @@
 
 ONNX Runtime and numpy choose code by CPU features. The psABI levels x86-64-v3 (AVX2, FMA) and
 x86-64-v4 (AVX-512 F, BW, CD, DQ, VL) are the ones that change fp32 bits. numpy is held to its code
-for v3 everywhere (`pin_numpy`), and the native kernels give the same bits at both levels: so the
-class of an answer by the native runner is v3, whatever the processor. libm has no code beyond v3.
+for v3 everywhere (`pin_numpy`). A runner whose kernels give the same bits at both levels says so
+(`Runner.machine_class`): the class of its answers is v3, whatever the processor. libm has no code
+beyond v3.
 
 >>> machine_class(frozenset("avx avx2 bmi1 bmi2 f16c fma abm movbe xsave".split()))
 'x86-64-v3'
@@ -22,9 +23,6 @@ V3, V4 = "x86-64-v3", "x86-64-v4"
 
 _V3 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"])
 _V4 = _V3 | frozenset(["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"])
-
-_PORTABLE = {"native": V3}
-"""Runner → the lowest class that it runs on, where it gives the same bits on every class from there."""
 
 _BEYOND = ("X86_V4", "AVX512_ICL", "AVX512_SPR")
 """numpy's dispatch targets that exceed v3 (numpy 2.4's names)."""
@@ -77,17 +75,18 @@ def widest() -> str:
     return V4 if all(features[name] for name in _WIDE) else V3
 
 
-def confirmed_class(runner: str) -> str:
-    """The class of machines that give the bits of this one, with that runner: what is recorded.
+def confirmed_class(promised: str | None) -> str:
+    """The class of machines that give the bits of this one: what is recorded.
 
+    `promised` is the runner's own `machine_class`; without one the bits are the very processor's.
     Raises NotReadyError when the numpy that is loaded is not pinned, and where a class that the
     bits depend on is claimed by /proc/cpuinfo, but not by CPUID.
     """
     features = _features()
     if beyond := [name for name in _BEYOND if features.get(name)]:
         raise NotReadyError(f"numpy runs code beyond x86-64-v3: {', '.join(beyond)}", where=_VARIABLE)
-    if runner in _PORTABLE:
-        return _PORTABLE[runner]
+    if promised is not None:
+        return promised
     claimed, found = machine_class(), widest()
     if claimed != found:
         raise NotReadyError(f"/proc/cpuinfo says {claimed}, but CPUID says {found}", where="machine_class")

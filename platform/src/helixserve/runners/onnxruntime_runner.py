@@ -25,9 +25,10 @@ class OnnxRuntimeRunner(Runner):
 
     Args:
         graphs: graph name → serialised ONNX model without external data.
+        libraries: none are used.
     """
 
-    def __init__(self, graphs: Mapping[str, bytes]) -> None:
+    def __init__(self, graphs: Mapping[str, bytes], libraries: Mapping[str, bytes]) -> None:  # noqa: ARG002
         self._sessions = {name: _open(name, data) for name, data in graphs.items()}
         self._outputs = {
             name: [output.name for output in session.get_outputs()] for name, session in self._sessions.items()

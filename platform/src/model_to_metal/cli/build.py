@@ -37,9 +37,9 @@ def register(app: typer.Typer) -> None:
 
         Examples:
 
-          helix build proteinmpnn
+          helix build MODEL
 
-          helix build proteinmpnn --twice --json
+          helix build MODEL --twice --json
         """
         checkout, state, tell = Checkout.find(), State.find(), _teller(verbose)
         checkout.model(model)

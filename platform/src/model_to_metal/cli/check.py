@@ -24,8 +24,8 @@ def check(
 
     Examples:
 
-        helix check proteinmpnn
+        helix check MODEL
 
-        helix check proteinmpnn --json
+        helix check MODEL --json
     """
     _pipeline.run(model, ["guard"], again=no_cache, as_json=as_json, verbose=verbose)

@@ -22,8 +22,8 @@ def compile_for_target(
 
     Examples:
 
-        helix compile proteinmpnn
+        helix compile MODEL
 
-        helix compile proteinmpnn --no-cache
+        helix compile MODEL --no-cache
     """
     _pipeline.run(model, ["compile"], again=no_cache, as_json=as_json, verbose=verbose)

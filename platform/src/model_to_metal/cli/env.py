@@ -29,9 +29,9 @@ def register(app: typer.Typer) -> None:
 
         Examples:
 
-          helix env proteinmpnn build -- python -m pytest -m torch tests/models
+          helix env MODEL build -- python -m pytest -m torch tests/models
 
-          helix env proteinmpnn serve -- python -c 'import onnxruntime; print(onnxruntime.__version__)'
+          helix env MODEL serve -- python -c 'import onnxruntime; print(onnxruntime.__version__)'
         """
         raise typer.Exit(run(model, group, command))
 

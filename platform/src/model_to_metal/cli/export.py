@@ -22,8 +22,8 @@ def export(
 
     Examples:
 
-        helix export proteinmpnn
+        helix export MODEL
 
-        helix export proteinmpnn --no-cache
+        helix export MODEL --no-cache
     """
     _pipeline.run(model, ["export"], again=no_cache, as_json=as_json, verbose=verbose)

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
           helix fetch
 
-          HELIX_DEBIAN_MIRROR=http://mirror.example/debian helix fetch proteinmpnn
+          HELIX_DEBIAN_MIRROR=http://mirror.example/debian helix fetch MODEL
         """
         checkout = Checkout.find()
         for name in models or []:

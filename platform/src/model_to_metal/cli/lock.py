@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
         Examples:
 
-          helix lock proteinmpnn
+          helix lock MODEL
 
           helix lock --debs
         """

@@ -42,11 +42,11 @@ def promote(
 
     Examples:
 
-        helix promote proteinmpnn --to staging
+        helix promote MODEL --to staging
 
-        helix promote proteinmpnn --to production --onto origin/main --json
+        helix promote MODEL --to production --onto origin/main --json
 
-        helix promote proteinmpnn --to staging --check
+        helix promote MODEL --to staging --check
     """
     with _promotion.opened(onto, key=key, trust=trust, check=check) as opened:
         bundle = _bundle(opened, model, environment, release, image)

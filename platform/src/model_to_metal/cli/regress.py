@@ -24,8 +24,8 @@ def regress(
 
     Examples:
 
-        helix regress proteinmpnn
+        helix regress MODEL
 
-        helix regress proteinmpnn --no-cache
+        helix regress MODEL --no-cache
     """
     _pipeline.run(model, ["regress"], again=no_cache, as_json=as_json, verbose=verbose)

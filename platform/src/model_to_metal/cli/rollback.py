@@ -36,9 +36,9 @@ def rollback(
 
     Examples:
 
-        helix rollback proteinmpnn --in staging
+        helix rollback MODEL --in staging
 
-        helix rollback proteinmpnn --in production --because "p99 doubled" --onto origin/main
+        helix rollback MODEL --in production --because "p99 doubled" --onto origin/main
     """
     with _promotion.opened(onto, key=key, trust=trust, check=check) as opened:
         done = rolling.rollback(opened, model, environment, reason=reason)

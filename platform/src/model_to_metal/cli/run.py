@@ -27,9 +27,9 @@ def run(
 
     Examples:
 
-        helix run release proteinmpnn
+        helix run release MODEL
 
-        helix run release proteinmpnn --no-cache --json
+        helix run release MODEL --no-cache --json
     """
     if workflow != NAME:
         raise WorkflowError(f"no workflow is called {workflow!r}; there is: {NAME}")

@@ -35,9 +35,9 @@ def serve(
 
     Examples:
 
-        helix serve proteinmpnn
+        helix serve MODEL
 
-        helix serve proteinmpnn --environment staging
+        helix serve MODEL --environment staging
     """
     container.stop_on_terminate()
     where = None

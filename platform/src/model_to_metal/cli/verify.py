@@ -37,9 +37,9 @@ def verify(
 
     Examples:
 
-        helix verify helix/proteinmpnn@sha256:…
+        helix verify helix/MODEL@sha256:…
 
-        helix verify registry.example/helix/proteinmpnn@sha256:… --trust trust.json --json
+        helix verify registry.example/helix/MODEL@sha256:… --trust trust.json --json
     """
     state = State.find()
     root = Trust.load(trust or state.trust)

@@ -30,6 +30,8 @@ def check(model: Path) -> list[Finding]:
     stages = contract.document.get("stages")
     hooks = stages if isinstance(stages, dict) else {}
     named = {f"[stages] {name}": hooks.get(name) for name in HOOKS} | {"[serve] model": contract.model}
+    if ":" in contract.runner:
+        named["[serve] runner"] = contract.runner
     found += [problem for key, spec in named.items() if (problem := _names(model, key, spec))]
     found += _target(contract)
     found += [_finding(name, "the file is missing", f"add {name}") for name in FILES if not (model / name).is_file()]
@@ -43,9 +45,10 @@ def _target(contract: Contract) -> list[Finding]:
     if not isinstance(name, str) or name not in TARGETS:
         said = "is missing" if name is None else f"is {name!r}"
         return [_finding("model.toml", f"[target] name {said}", f"use one of {', '.join(TARGETS)}")]
-    runner = TARGETS[name].runner
-    if contract.runner != runner:
-        return [_finding("model.toml", f"the target {name} is served by another runner", f'runner = "{runner}"')]
+    runner, own = TARGETS[name].runner, ":" in contract.runner
+    if (contract.runner != runner) if runner else not own:
+        fix = f'runner = "{runner or "package.module:Class"}"'
+        return [_finding("model.toml", f"the target {name} is served by another runner", fix)]
     return []
 
 

@@ -5,7 +5,7 @@ read-only root, a private /tmp, a numbered user without capabilities, the releas
 root read-only at /etc/helix, shards at /var/lib/helix/log. The host's network, because the
 server listens on the loopback only.
 
-    with serving(state, "proteinmpnn") as server:
+    with serving(state, "toy") as server:
         httpx.post(f"{server.http}/design", json=…)
 """
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from model_to_metal.stages import interface as stages
 from model_to_metal.stages.interface import Runs
+from model_to_metal.targets import TARGETS
 from model_to_metal.workflows.release import STEPS
 
 FILE = Path("platform/nix/stages.json")
 
 
 def derivations() -> str:
-    """JSON: attribute → stage, module, hook in `model.toml`, inputs (role → attribute), whether targets add inputs."""
+    """JSON: attribute → stage, module, hook in `model.toml`, inputs (role → attribute), target → inputs more."""
     specs = {step.stage: stages.spec(step.stage) for step in STEPS}
     found = {}
     for step in STEPS:
@@ -30,7 +31,7 @@ def derivations() -> str:
                 "module": f"model_to_metal.stages.{stages.stages()[spec.name]}",
                 "hook": spec.hook,
                 "inputs": inputs,
-                "target": "target" in spec.shown,
+                "targets": {name: target.inputs for name, target in TARGETS.items()} if "target" in spec.shown else {},
             }
     return json.dumps(found, indent=2, sort_keys=True) + "\n"
 

@@ -144,9 +144,13 @@ class _Planner:
             "tree": lambda: self._tree,
             "packages": lambda: closure.packages(self._checkout),
             "image": lambda: closure.image(self._checkout, self._model),
-            "target": lambda: closure.code(self._checkout, self._known_target().sources),
+            "target": self._target_sources,
         }
         return sets[kind]()
+
+    def _target_sources(self) -> Sources:
+        folder = f"models/{self._model}"
+        return closure.code(self._checkout, (path.format(model=folder) for path in self._known_target().sources))
 
     def _locks(self) -> dict[str, Json]:
         locks = closure.locks(self._checkout, self._model)

@@ -48,7 +48,7 @@ class Image:
     registry: str
     """`HOST:PORT`."""
     repository: str
-    """For instance `helix/proteinmpnn`."""
+    """For instance `helix/<model>`."""
     digest: str
     """`sha256:<64 hex>` of the manifest."""
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from helixserve.errors import InvalidInputError, TooLargeError
-from proteinmpnn_model import notes
-from proteinmpnn_model.notes import Notes
-from proteinmpnn_model.residue_names import FOUR_LETTERS
+from proteinmpnn_model.structures import notes
+from proteinmpnn_model.structures.notes import Notes
+from proteinmpnn_model.structures.residue_names import FOUR_LETTERS
 
 MODELS = 10_000
 """Most models of a file."""

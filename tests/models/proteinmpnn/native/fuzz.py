@@ -1,7 +1,7 @@
 """Malformed inputs for the native runner: whatever the numbers, it answers or refuses, and C reads nothing else.
 
 `survives(runner, seed)` spoils one input of one graph, as the seed says. A process with checked
-kernels (`test_native_runner.py`, sanitizers) runs it, too.
+kernels (`test_runner.py`, sanitizers) runs it, too.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from helixserve.errors import ContractError
-from helixserve.runners.native_runner import NativeRunner
-from tests.kernels import random_backbone, random_designs
+from proteinmpnn_model.native.runner import NativeRunner
+from tests.models.proteinmpnn.kernels import random_backbone, random_designs
 
 Draw = np.random.Generator
 LENGTHS = (1, 2, 7, 20, 48, 49)

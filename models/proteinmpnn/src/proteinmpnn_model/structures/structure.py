@@ -19,10 +19,10 @@ from itertools import groupby
 import gemmi
 
 from helixserve.errors import InvalidInputError, TooLargeError
-from proteinmpnn_model import mmcif_file, notes, pdb_file
-from proteinmpnn_model.notes import Notes
-from proteinmpnn_model.pdb_file import too_many
-from proteinmpnn_model.residue_names import CODES, SELENOMETHIONINE, Kind, kind_of
+from proteinmpnn_model.structures import mmcif_file, notes, pdb_file
+from proteinmpnn_model.structures.notes import Notes
+from proteinmpnn_model.structures.pdb_file import too_many
+from proteinmpnn_model.structures.residue_names import CODES, SELENOMETHIONINE, Kind, kind_of
 
 ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
 """One-letter codes in the network's order; X is unknown or missing."""

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import gemmi
 
 from helixserve.errors import InvalidInputError
-from proteinmpnn_model import notes
-from proteinmpnn_model.notes import Notes
-from proteinmpnn_model.pdb_file import MODELS, too_many
+from proteinmpnn_model.structures import notes
+from proteinmpnn_model.structures.notes import Notes
+from proteinmpnn_model.structures.pdb_file import MODELS, too_many
 
 _SITE = "_atom_site."
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)

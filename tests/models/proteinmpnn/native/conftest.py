@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from helixserve.runners.native_library import KernelLibrary
-from helixserve.runners.native_runner import NativeRunner
-from tests import kernels
+from proteinmpnn_model.native.library import KernelLibrary
+from proteinmpnn_model.native.runner import NativeRunner
+from tests.models.proteinmpnn import kernels
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 /* The network as C sees it: extents, and where each layer's numbers lie.
  *
  * Every field is a pointer to float, so Python fills these structs as arrays of addresses
- * (helixserve/runners/native_weights.py holds the same order).
+ * (proteinmpnn_model/native/weights.py holds the same order).
  */
 #pragma once
 
@@ -16,14 +16,12 @@ enum {
     LOGITS = 64,         /* AMINO_ACIDS, padded to what a product writes */
 };
 
+#include "norm.h"
+
 /* Rows of `inner` inputs to `columns` outputs; weights in panels of 16 columns (product.h). */
 typedef struct {
     const float *panels, *bias;
 } Linear;
-
-typedef struct {
-    const float *scale, *shift;
-} Norm;
 
 /* Three linear layers over [own node, edge, other node]; the first one is split by what it takes. */
 typedef struct {

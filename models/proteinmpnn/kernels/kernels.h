@@ -1,4 +1,4 @@
-/* What Python calls. Every extent and index has been checked there (native_runner.py); C trusts it. */
+/* What Python calls. Every extent and index has been checked there (native/runner.py); C trusts it. */
 #pragma once
 
 #include <stdint.h>

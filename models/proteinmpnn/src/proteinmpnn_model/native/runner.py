@@ -1,4 +1,4 @@
-"""ProteinMPNN's graphs by our own kernels (platform/kernels): the same bits on every x86-64-v3 machine.
+"""ProteinMPNN's graphs by our own kernels (`models/proteinmpnn/kernels`): the same bits on every x86-64-v3 machine.
 
 Serves the graphs that `proteinmpnn_model.export` writes, with the same inputs and outputs, from
 the constants inside them; and one more, `decode`, which decodes whole designs together. A design's
@@ -18,7 +18,8 @@ import numpy as np
 from helixserve.errors import ContractError
 from helixserve.runners import machine
 from helixserve.runners.interface import Runner
-from helixserve.runners.native_library import (
+from helixserve.runners.shared_library import address, aligned
+from proteinmpnn_model.native.library import (
     AMINO_ACIDS,
     CHANNELS,
     LAYERS,
@@ -27,10 +28,8 @@ from helixserve.runners.native_library import (
     Designs,
     Encoded,
     KernelLibrary,
-    address,
-    aligned,
 )
-from helixserve.runners.native_weights import Weights
+from proteinmpnn_model.native.weights import Weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +58,7 @@ class NativeRunner(Runner):
     """
 
     extra = frozenset({"decode"})
+    machine_class = machine.V3
 
     def __init__(self, graphs: Mapping[str, bytes], libraries: Mapping[str, bytes], variant: str | None = None) -> None:
         name = _pick(libraries, variant)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helixserve.errors import ContractError
-from helixserve.runners.native_library import GELU, GELU_SUM, PLAIN, KernelLibrary
-from helixserve.runners.native_weights import pack
 from proteinmpnn_model.decode import Choice, choose_residue
+from proteinmpnn_model.native.library import GELU, GELU_SUM, PLAIN, KernelLibrary
+from proteinmpnn_model.native.weights import pack
 
 Variants = dict[str, KernelLibrary]
 

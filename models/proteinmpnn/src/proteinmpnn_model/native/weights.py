@@ -13,7 +13,8 @@ import numpy as np
 
 from helixserve.errors import ContractError
 from helixserve.runners import initializers
-from helixserve.runners.native_library import (
+from helixserve.runners.shared_library import address, aligned
+from proteinmpnn_model.native.library import (
     AMINO_ACIDS,
     CHANNELS,
     HIDDEN,
@@ -24,8 +25,6 @@ from helixserve.runners.native_library import (
     RADIAL,
     KernelLibrary,
     Network,
-    address,
-    aligned,
 )
 
 if TYPE_CHECKING:

@@ -16,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helixserve.errors import ContractError
-from helixserve.runners import open_runner
-from helixserve.runners.native_runner import PREFIX, SUFFIX, NativeRunner
-from tests import kernels
-from tests.helixserve.runners import fuzz
-from tests.kernels import random_backbone, random_designs, random_graphs
+from proteinmpnn_model.native.runner import PREFIX, SUFFIX, NativeRunner
+from tests.models.proteinmpnn import kernels
+from tests.models.proteinmpnn.kernels import random_backbone, random_designs, random_graphs
+from tests.models.proteinmpnn.native import fuzz
 
 Runners = dict[str, NativeRunner]
 FUZZED = 120
@@ -188,13 +187,13 @@ def test_probabilities_that_are_no_numbers_choose_nothing(runners: Runners) -> N
 def test_a_release_without_kernels_or_constants_is_refused(libraries: dict[str, bytes]) -> None:
     graphs = random_graphs()
     with pytest.raises(ContractError, match="holds no kernels"):
-        open_runner("native", graphs)
+        NativeRunner(graphs, {})
     with pytest.raises(ContractError, match="holds no graph"):
-        open_runner("native", {name: graphs[name] for name in ("encoder", "decoder_step")}, libraries)
+        NativeRunner({name: graphs[name] for name in ("encoder", "decoder_step")}, libraries)
     with pytest.raises(ContractError, match=r"W_s\.weight is absent"):
-        open_runner("native", {**graphs, "residue_tables": graphs["encoder"]}, libraries)
+        NativeRunner({**graphs, "residue_tables": graphs["encoder"]}, libraries)
     with pytest.raises(ContractError, match="holds no graph 'other'"):
-        open_runner("native", graphs, libraries).run("other", {})
+        NativeRunner(graphs, libraries).run("other", {})
 
 
 def test_the_widest_variant_that_the_processor_has_runs(libraries: dict[str, bytes]) -> None:
@@ -215,7 +214,7 @@ def test_a_check_that_is_left_out_is_noticed(runners: Runners, monkeypatch: pyte
     """The fuzz bites: without the checks of ranges, what was refused would reach C (which is not called here)."""
     runner = runners["x86-64-v3"]
     backbone = random_backbone(20)
-    monkeypatch.setattr("helixserve.runners.native_runner._within", lambda *_: True)
+    monkeypatch.setattr("proteinmpnn_model.native.runner._within", lambda *_: True)
     for name in ("encode", "decode"):
         monkeypatch.setattr(runner._library, name, lambda *_: None)
     reached = 0
@@ -229,9 +228,9 @@ SANITIZED = """
 import sys
 from pathlib import Path
 import numpy as np
-from helixserve.runners.native_runner import NativeRunner
-from tests.helixserve.runners.fuzz import survives
-from tests.kernels import random_backbone, random_designs, random_graphs
+from proteinmpnn_model.native.runner import NativeRunner
+from tests.models.proteinmpnn.native.fuzz import survives
+from tests.models.proteinmpnn.kernels import random_backbone, random_designs, random_graphs
 libraries = {path.name: path.read_bytes() for path in Path(sys.argv[1]).glob("*.so")}
 for variant in sys.argv[2:]:
     runner = NativeRunner(random_graphs(), libraries, variant)

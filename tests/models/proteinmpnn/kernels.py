@@ -20,8 +20,9 @@ from onnx import TensorProto, helper, numpy_helper
 from helix_lineage.paths import State
 from helixserve.runners import machine
 
-SOURCES = Path(__file__).resolve().parents[1] / "platform" / "kernels"
-_spec = importlib.util.spec_from_file_location("kernels_build", SOURCES / "build.py")
+ROOT = Path(__file__).resolve().parents[3]
+GENERAL, OWN = ROOT / "platform" / "kernels", ROOT / "models" / "proteinmpnn" / "kernels"
+_spec = importlib.util.spec_from_file_location("kernels_build", GENERAL / "build.py")
 assert _spec is not None and _spec.loader is not None
 build: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(build)
@@ -33,18 +34,23 @@ def runnable() -> list[str]:
 
 
 def compiled(
-    folder: Path, variants: Sequence[str] = (), *, compiler: Sequence[str] = (), sanitize: bool = False
+    folder: Path,
+    variants: Sequence[str] = (),
+    *,
+    compiler: Sequence[str] = (),
+    sanitize: bool = False,
+    sources: tuple[Path, Path] = (GENERAL, OWN),
 ) -> dict[str, bytes]:
     """File name → bytes of each variant, which lie in `folder`; compiled once for all tests, and kept by digest."""
     wanted = list(variants or runnable())
     made_by = [*map(str, compiler or build.find_compiler()), version("ziglang") if find_spec("ziglang") else None]
     key = hashlib.sha256(json.dumps([wanted, made_by, sanitize]).encode())
-    for path in sorted(path for path in build.SOURCES.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+    for path in sorted(path for place in sources for path in place.glob("*.*")):
         data = path.read_bytes()
-        key.update(f"{path.relative_to(build.SOURCES)} {len(data)}\n".encode() + data)
-    kept = State.find(SOURCES).root / "test-kernels" / key.hexdigest()
+        key.update(f"{path.name} {len(data)}\n".encode() + data)
+    kept = State.find(ROOT).root / "test-kernels" / key.hexdigest()
     if not kept.is_dir():
-        made = build.build(folder, wanted, compiler, sanitize=sanitize)
+        made = _build(folder, wanted, compiler, sources, sanitize=sanitize)
         _keep(made, kept)
         return {path.name: path.read_bytes() for path in made}
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,16 +71,26 @@ def _keep(made: Sequence[Path], kept: Path) -> None:
 
 def compiled_with_fault(folder: Path, variant: str, file: str, old: str, new: str) -> dict[str, bytes]:
     """The variant, after `old` was replaced by `new` in one source file."""
-    copy = folder / "sources"
-    shutil.copytree(SOURCES, copy)
-    text = (copy / file).read_text()
+    copies = folder / "general", folder / "own"
+    for source, copy in zip((GENERAL, OWN), copies, strict=True):
+        shutil.copytree(source, copy)
+    (path,) = (copy / file for copy in copies if (copy / file).is_file())
+    text = path.read_text()
     assert old in text
-    (copy / file).write_text(text.replace(old, new))
-    sources, build.SOURCES = build.SOURCES, copy
+    path.write_text(text.replace(old, new))
+    return compiled(folder / "faulty", [variant], sources=copies)
+
+
+def _build(
+    folder: Path, variants: Sequence[str], compiler: Sequence[str], sources: tuple[Path, Path], *, sanitize: bool
+) -> list[Path]:
+    general, own = sources
+    before, build.SOURCES = build.SOURCES, general
     try:
-        return compiled(folder / "faulty", [variant])
+        made: list[Path] = build.build(folder, variants, compiler, own=[own], sanitize=sanitize)
     finally:
-        build.SOURCES = sources
+        build.SOURCES = before
+    return made
 
 
 def random_graphs(seed: int = 0) -> dict[str, bytes]:

@@ -1,0 +1,1 @@
+"""ProteinMPNN by our own kernels (`models/proteinmpnn/kernels`): the runner that its release names."""
