@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from helix_lineage.shard.entries import Close, decode
 from helix_lineage.shard.reader import Log
+from tests.helixserve import support
 from tests.helixserve.support import Place, Serving, serving
 from tests.waiting import LONGEST_S, until
 
@@ -85,6 +86,43 @@ def test_no_accepted_request_is_lost_at_any_door(place: Place) -> None:
         received = under_load(server, server.stop)
         assert server.process.returncode == 0
     assert complaints(place, received) == []
+
+
+SLOW = """
+import asyncio
+from helixserve.endpoints.grpc.server import GrpcDoor as _Door
+
+_infer = _Door._infer
+
+
+async def _slowly(self, request, context):
+    answer = await _infer(self, request, context)
+    await asyncio.sleep(3)
+    return answer
+
+
+_Door._infer = _slowly
+"""
+"""An answer that takes longer to leave than what only watches may stay, as on a machine that is very busy."""
+
+
+def test_an_answer_that_leaves_slowly_is_waited_for(place: Place) -> None:
+    service = place.home / "model" / "src" / "tiny_model" / "service.py"
+    service.write_text(service.read_text() + SLOW)
+    support.publish(place, "tiny")
+    received: list[str] = []
+    with serving(place) as server:
+        threads = [threading.Thread(target=lambda: received.extend(by_grpc(server))) for _ in range(CLIENTS)]
+        with server.holding():
+            for thread in threads:
+                thread.start()
+            until(lambda: server.inside == CLIENTS, "accepted requests")
+            server.process.terminate()
+        for thread in threads:
+            thread.join()
+        server.process.wait(LONGEST_S)
+    assert len(received) == CLIENTS
+    assert complaints(place, {"grpc": received}) == []
 
 
 def test_a_server_that_does_not_drain_is_caught(place: Place) -> None:

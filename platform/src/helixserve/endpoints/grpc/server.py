@@ -38,7 +38,7 @@ SERVICE = "inference.GRPCInferenceService"
 _GRACE_S = 3600.0
 """How long accepted calls may take after TERM; an orchestrator's own limit is shorter."""
 _LAST_S = 1.0
-"""How long an answer may take to leave once the last one is computed; what is still open then only watches."""
+"""How long what is open may go on when every answer has left: it only watches."""
 _PINGS = (
     # gRPC's own default is one ping in five minutes, and an end to the connection, with all its calls, at the third
     # that comes sooner. Half a second, so that pings of one second that arrive bunched are no reason either.
@@ -76,6 +76,8 @@ class GrpcDoor:
         self._health = _Health(server)
         self._grpc: grpc.aio.Server | None = None
         self._stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._calls: set[object] = set()
+        """What identifies each call whose request has been read and whose answer has not left."""
 
     async def start(self) -> None:
         """Listen; until the server is ready, health says NOT_SERVING. Raises RuntimeError when the port is taken."""
@@ -118,6 +120,11 @@ class GrpcDoor:
             await asyncio.sleep(0)
             while self._server.busy and not ending.done():
                 await asyncio.sleep(0.05)
+            # An answer that is computed has still to leave, which takes its time where the processor is busy.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._server.settings.client_s):
+                    while self._calls and not ending.done():
+                        await asyncio.sleep(0.05)
             await self._grpc.stop(_LAST_S)
             await ending
 
@@ -134,16 +141,25 @@ class GrpcDoor:
         }
         served = {
             name: grpc.unary_unary_rpc_method_handler(
-                guarded(handler), request_deserializer=request.FromString, response_serializer=_serialize
+                self._counted(guarded(handler)), request_deserializer=request.FromString, response_serializer=_serialize
             )
             for name, (handler, request) in methods.items()
         }
         served["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            guarded(self._stream),
+            self._counted(guarded(self._stream)),
             request_deserializer=pb.ModelInferRequest.FromString,
             response_serializer=_serialize,
         )
         return grpc.method_handlers_generic_handler(SERVICE, served)
+
+    def _counted(self, handler: Handler) -> Handler:
+        async def counted(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            call = object()
+            self._calls.add(call)
+            context.add_done_callback(lambda _: self._calls.discard(call))
+            return await handler(request, context)
+
+        return counted
 
     async def _live(self, _: pb.ServerLiveRequest, __: Any) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
