@@ -187,6 +187,62 @@ def test_what_is_unpacked_counts(tmp_path: Path) -> None:
         assert peak(server) < ALLOWED
 
 
+NO_COUNT = """
+import helixserve.endpoints.values
+helixserve.endpoints.values.VALUES = 1 << 60
+"""
+LISTS = b'{"text": [' + (b"[" * 13 + b"]" * 13 + b",") * (LARGE // 27 - 1) + b"0]}"
+INPUTS = b"\x0a\x0ctiny-measure" + b"\x2a\x00" * (LARGE // 2 - 10)
+"""A ModelInferRequest of eight million empty inputs."""
+
+
+def ask_json(server: Serving, path: str, *, packed: bool) -> str:
+    import gzip  # noqa: PLC0415
+
+    headers = {"content-encoding": "gzip"} if packed else {}
+    body = gzip.compress(LISTS) if packed else LISTS
+    return httpx.post(f"{server.url}{path}", content=body, headers=headers, timeout=60).text
+
+
+def ask_grpc(server: Serving, method: str, *, stream: bool) -> str:
+    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(server.grpc, options) as channel:
+        kind = channel.stream_unary if stream else channel.unary_unary
+        try:
+            kind(f"/inference.GRPCInferenceService/{method}")(iter([INPUTS]) if stream else INPUTS, timeout=60)
+        except grpc.RpcError as error:
+            return str(error.details())  # type: ignore[attr-defined]  # a call, which the stub hides
+    return "answered"
+
+
+def of_many_values(server: Serving) -> list[str]:
+    """What is said of requests of a legal size that hold millions of lists or tensors, at each endpoint."""
+    return [
+        ask_json(server, "/measure", packed=False),
+        ask_json(server, "/measure/stream", packed=True),
+        ask_json(server, "/v2/models/tiny-measure/infer", packed=True),
+        ask_json(server, "/v2/repository/index", packed=False),
+        ask_grpc(server, "ModelInfer", stream=False),
+        ask_grpc(server, "ModelStreamInfer", stream=True),
+    ]
+
+
+def test_millions_of_small_values_stay_within_the_memory_of_a_pod(tmp_path: Path) -> None:
+    with bounded(tmp_path) as server:
+        before = peak(server)
+        for said in of_many_values(server):
+            assert "holds more than 100000 values" in said
+        # Bodies and what is unpacked of them, but no object for each value.
+        assert peak(server) - before < 10 * LARGE
+
+
+def test_values_that_nobody_counts_are_seen(tmp_path: Path) -> None:
+    """The planted fault."""
+    with bounded(tmp_path, NO_COUNT) as server:
+        assert "values" not in ask_json(server, "/measure", packed=False)
+        assert peak(server) > ALLOWED
+
+
 def test_small_requests_keep_some_room_and_everything_is_given_back() -> None:
     budget = Budget(MEMORY, 1_000_000)
     with contextlib.ExitStack() as stack:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,9 +19,10 @@ import pytest
 from typer.testing import CliRunner
 
 from helix_lineage.cli.main import app
-from helix_lineage.directory import view
+from helix_lineage.directory import admission, view
 from helix_lineage.directory.entries import Statement, decode
 from helix_lineage.directory.rules import statement_of
+from helix_lineage.directory.service import load_key
 from helix_lineage.directory.source import FolderSource, UrlSource, open_source
 from helix_lineage.errors import (
     DirectoryAway,
@@ -301,3 +305,48 @@ def test_commands_submit_and_show(office: Office) -> None:
         status, _, error = helix("directory", "submit", bundle, process.url, *trust)
         assert error is not None
         assert "no signature is by a key of role 'releaser'" in error.what
+
+
+def plant_link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def plant_sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize("plant", [plant_link, os.mkfifo, plant_sparse, Path.mkdir], ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("name", ["statement/*", "tile/0/000.p/1", "checkpoint"])
+def test_what_is_planted_in_the_folder_is_not_served_and_holds_nobody_up(
+    office: Office, plant: Callable[[Path], None], name: str
+) -> None:
+    """Each planted pipe used to hold a thread for ever; forty of them, the directory. Links were followed."""
+    with running(office) as process:
+        office.client(process.url).submit(office.released())
+        (path,) = office.folder.glob(name)
+        path.unlink()
+        plant(path)
+        url = f"{process.url}/{name}".replace("statement/*", f"v1/statements/{path.name}")
+        for _ in range(50):
+            answer = httpx.get(url, timeout=10)
+            assert (answer.status_code, answer.json()["error"]) == (404, "there is nothing of that name")
+        assert httpx.get(f"{process.url}/healthz").json()["size"] == 1
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, plant_sparse], ids=lambda plant: plant.__name__)
+def test_registrants_tokens_and_keys_are_read_without_waiting(tmp_path: Path, plant: Callable[[Path], None]) -> None:
+    path = tmp_path / "planted"
+    plant(path)
+    path.chmod(0o600)
+    for read in (admission.Registrants.load, admission.read_token, load_key):
+        with pytest.raises(DirectoryError, match="cannot read the"):
+            read(path)
+
+
+def test_a_payload_that_says_two_things_is_refused(office: Office) -> None:
+    payload = b'{"predicateType": "https://helix.example/release/v1", "predicateType": "x"}'
+    bundle = json.loads(office.released())
+    bundle["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
+    with pytest.raises(DirectoryRefusal, match="key twice"):
+        statement_of(json.dumps(bundle).encode())

@@ -132,8 +132,8 @@ def _demo(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
     outcomes = {"build": SimpleNamespace(record=image)}
     monkeypatch.setattr(demo.story, "release", gives(CANNOT if status == 2 else outcomes))
     monkeypatch.setattr(demo.story, "Story", gives(told))
-    monkeypatch.setattr(demo.runtime, "serving", _context)
-    monkeypatch.setattr(demo.runtime, "stop_on_terminate", lambda: None)
+    monkeypatch.setattr(demo.container, "serving", _context)
+    monkeypatch.setattr(demo.container, "stop_on_terminate", lambda: None)
     monkeypatch.setattr(demo, "_print", gives(None))
     return ["demo"]
 

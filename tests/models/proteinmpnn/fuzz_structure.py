@@ -19,7 +19,7 @@ import atheris
 
 with atheris.instrument_imports(include=["proteinmpnn_model"]):
     from proteinmpnn_model import featurize
-    from proteinmpnn_model.structures import pdb_file, structure
+    from proteinmpnn_model.structures import notes, pdb_file, structure
 
 import numpy as np
 
@@ -71,7 +71,7 @@ def check(found: structure.Structure) -> None:
     labels = [label for label, is_there in zip(featurize.labels_of(found), present, strict=True) if is_there]
     if len(set(featurize.labels_of(found))) != len(found):
         raise Broken("two positions of one label")
-    if len(found.warnings) > 8 or any(len(sentence) > 2000 for sentence in found.warnings):
+    if len(found.warnings) > len(notes.KINDS) or any(len(sentence) > 2000 for sentence in found.warnings):
         raise Broken("warnings without end")
     if featurize.check_sequence(found, found.sequence) != found.sequence:
         raise Broken("the structure's own sequence does not fit it")
@@ -81,7 +81,7 @@ def check(found: structure.Structure) -> None:
 
 def check_pdb_numbers(text: str) -> None:
     """Every atom of a PDB file that was taken has three finite numbers in its columns, read by Python itself."""
-    for line in text.split("\n"):
+    for line in re.split("\n|\r", text):
         if line[:4].upper() in ("ATOM", "HETA"):
             for start in (30, 38, 46):
                 if not math.isfinite(_number(line[start : start + 8])):

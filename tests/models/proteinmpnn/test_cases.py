@@ -165,7 +165,10 @@ def test_alternative_locations_are_not_taken_for_two_molecules() -> None:
     other = [line(9 + at, f" {atom}", "PRO", "A   2", alt="C") for at, atom in enumerate(("N", "CA", "C", "O"))]
     found = read("\n".join([*whole("A   1"), *both, *other]))
     assert found.sequence == "AS"
-    assert found.warnings == ("A:2: of two names of one residue the first in the file stands",)
+    assert found.warnings == (
+        "A:2: of two names of one residue the first in the file stands",
+        "A:2: of alternative locations of its backbone the first in the file stands",
+    )
 
 
 def test_what_is_kept_but_not_designed_is_named() -> None:
@@ -224,3 +227,86 @@ def test_a_column_without_which_atoms_mean_nothing_is_named(drop: tuple[str, ...
 
 def test_tags_in_other_capitals_are_read() -> None:
     assert read(re.sub(r"_atom_site\.\w+", lambda tag: tag[0].upper(), cif())) == read(cif())
+
+
+# ---- what else was lost in silence ----------------------------------------------------------------------
+
+
+def behind(mark: str, lines: list[str]) -> list[str]:
+    return [mark + text for text in lines]
+
+
+def located(letter: str, lines: list[str]) -> list[str]:
+    return [text[:16] + letter + text[17:] for text in lines]
+
+
+def as_hetero(name: str, lines: list[str]) -> list[str]:
+    return [f"HETATM{text[6:17]}{name}{text[20:]}" for text in lines]
+
+
+@pytest.mark.parametrize("mark", [" ", "\t", "\f", "\0", "> ", "#", '"'])
+def test_records_that_begin_elsewhere_are_named(mark: str) -> None:
+    found = read("\n".join([*whole("A   1"), *behind(mark, whole("A   2"))]))
+    assert chains(found) == {"A": 1}
+    assert found.warnings == (
+        "line 5, line 6, line 7, line 8: left out, for ATOM or HETATM does not begin in its first column",
+    )
+    assert read("\n".join(["REMARK  ATOM", "TITLE     ATOM", *whole("A   1")])).warnings == ()
+
+
+def test_the_last_line_may_end_with_its_coordinates() -> None:
+    """Without occupancy and newline, of all lines only the last was found too short."""
+    assert chains(read("\n".join(text[:54] for text in whole("A   1")))) == {"A": 1}
+
+
+def test_each_of_several_files_may_begin_with_a_mark() -> None:
+    marked = ["\n".join(behind("\ufeff", whole(place)[:1]) + whole(place)[1:]) for place in ("A   1", "B   1")]
+    found = read("\n".join(marked))
+    assert (chains(found), found.warnings) == ({"A": 1, "B": 1}, ())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_any_machine(end: str) -> None:
+    found = read(end.join([*whole("A   1"), "END", *whole("B   2"), "END", ""]))
+    assert (chains(found), found.warnings) == ({"A": 1, "B": 1}, ())
+    assert read(cif().replace("\n", end)) == read(cif())
+
+
+@pytest.mark.parametrize("letters", ["AB", " A"])
+def test_alternative_locations_that_are_not_read_are_named(letters: str) -> None:
+    first, second = (located(letter, whole("A   1")) for letter in letters)
+    found = read("\n".join([*first, *second, *whole("A   2")]))
+    assert found.warnings == ("A:1: of alternative locations of its backbone the first in the file stands",)
+    rows = cif().replace(" . ", " A ") + cif().replace(" . ", " B ").split("pdbx_PDB_model_num\n")[1]
+    assert read(rows).warnings == found.warnings
+
+
+def test_selenomethionine_of_a_later_model_is_named_too() -> None:
+    found = read("\n".join([*whole("A   1"), "ENDMDL", *as_hetero("MSE", whole("A   2"))]))
+    assert [text.partition(":")[0] for text in found.warnings] == ["chain 'A' of part 2"]
+    later = cif(model="2").replace("ATOM ", "HETATM ").replace("ALA", "MSE").split("pdbx_PDB_model_num\n")[1]
+    assert [text.partition(":")[0] for text in read(cif() + later).warnings] == ["chain 'A' of model 2"]
+
+
+@pytest.mark.parametrize("name", ["HOH", "HEM"])
+def test_waters_and_ligands_of_an_earlier_part_are_no_chain(name: str) -> None:
+    """As of a receptor whose waters bear the name of the binder's chain."""
+    found = read("\n".join([*whole("A   1"), *as_hetero(name, whole("B   9")), "END", *whole("B   1")]))
+    assert chains(found) == {"A": 1, "B": 1}
+    other = cif(chain="B").replace("ATOM ", "HETATM ").replace("ALA", name).split("pdbx_PDB_model_num\n")[1]
+    later = cif(chain="B", model="2").split("pdbx_PDB_model_num\n")[1]
+    assert chains(read(cif() + other + later)) == {"A": 1, "B": 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("group_PDB", "'ATOM'"), ("group_PDB", "atom"), ("model", "'2'"), ("chain", "'A'")]
+)
+def test_quotes_change_no_meaning_in_mmcif(column: str, value: str) -> None:
+    """A later model was taken for a part of the first, or left out in silence."""
+    given = {"model": "2", "chain": "A"} | ({column: value} if column != "group_PDB" else {})
+    later = cif(**given).split("pdbx_PDB_model_num\n")[1]  # type: ignore[arg-type]  # texts only
+    if column == "group_PDB":
+        later = later.replace("ATOM", value)
+    found = read(cif() + later)
+    assert (chains(found), len(found.warnings)) == ({"A": 1}, 1)
+    assert found.warnings[0].startswith("chain 'A' of model 2: left out")

@@ -26,6 +26,7 @@ from typing import Self
 from helix_lineage.directory.entries import Advance, Ending, Entry, Registration
 from helix_lineage.directory.rules import Book
 from helix_lineage.errors import DirectoryBusy, DirectoryError, RegistrantUnknown
+from helix_lineage.formats import untrusted
 from helix_lineage.shard.header import shard_id
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{32,512}")
@@ -190,8 +191,7 @@ def _full(whose: str, since: int, at: int) -> DirectoryBusy:
 
 def _read(path: Path, what: str) -> str:
     try:
-        with path.open("rb") as file:
-            return file.read(_FILE_BYTES).decode("ascii")
+        return untrusted.read(path, limit=_FILE_BYTES, follow=True).decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
         # Without the path, which is nobody's business over HTTP, and without the bytes, which may be a secret.
         why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"

@@ -6,13 +6,13 @@ promoted or revoked there, so one that is absent or another one is an error for 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from helix_lineage.attestations import dsse, promotion, release, revocation
 from helix_lineage.directory.entries import Statement, digest_of
 from helix_lineage.errors import DirectoryRefusal, StatementMissing, TrustError
+from helix_lineage.formats.untrusted import parse_json
 
 _KINDS = {
     release.PREDICATE_TYPE: "release",
@@ -58,10 +58,10 @@ def named_release(bundle: bytes) -> str:
 def payload(bundle: bytes) -> dict[str, Any]:
     """The statement in a bundle; unverified. Raises DirectoryRefusal."""
     try:
-        value = json.loads(dsse.parse_bundle(bundle).payload)
+        value = parse_json(dsse.parse_bundle(bundle).payload)
     except TrustError as error:
         raise DirectoryRefusal(error.what) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DirectoryRefusal(f"the bundle's payload is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise DirectoryRefusal("the bundle's payload is not an object")

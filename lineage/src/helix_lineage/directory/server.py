@@ -15,7 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -33,6 +33,8 @@ from helix_lineage.errors import (
     LineageError,
     RegistrantUnknown,
 )
+from helix_lineage.formats import untrusted
+from helix_lineage.tlog.layout import MAX_NOTE_BYTES, MAX_TILE_BYTES
 
 _CBOR = "application/cbor"
 _BYTES = "application/octet-stream"
@@ -48,6 +50,10 @@ _STATUS: dict[type[LineageError], int] = {
 }  # fmt: skip
 
 
+CONNECTIONS = 512
+"""Most connections at a time."""
+
+
 class _Connection(BoundedProtocol):
     """A client that says nothing, or takes nothing, is dropped; the one that waited longest, when there are too many.
 
@@ -55,7 +61,7 @@ class _Connection(BoundedProtocol):
     """
 
     client_s = 30.0
-    most = 512
+    most = CONNECTIONS
 
 
 class _Behind(DirectoryError):
@@ -157,28 +163,34 @@ class _Api:
         name = request.path_params["digest"]
         if not re.fullmatch("[0-9a-f]{64}", name):
             raise HTTPException(404)
-        return await self._file(self._root / STATEMENTS / name, _FOREVER)
+        return await self._file(self._root / STATEMENTS / name, _FOREVER, entries.MAX_BUNDLE_BYTES)
 
     async def checkpoint(self, _: Request) -> Response:
         """GET /checkpoint."""
-        return await self._file(self._root / "checkpoint", {"Cache-Control": "no-store"}, "text/plain; charset=utf-8")
+        headers = {"Cache-Control": "no-store", "Content-Type": "text/plain; charset=utf-8"}
+        return await self._file(self._root / "checkpoint", headers, MAX_NOTE_BYTES)
 
     async def tile(self, request: Request) -> Response:
         """GET /tile/…"""
         name = request.path_params["name"]
         if not _TILE.fullmatch(name):
             raise HTTPException(404)
-        return await self._file(self._root / "tile" / name, _FOREVER)
+        return await self._file(self._root / "tile" / name, _FOREVER, MAX_TILE_BYTES)
 
     async def health(self, _: Request) -> Response:
         """GET /healthz."""
         return JSONResponse({"origin": self._directory.origin, "size": self._directory.book.size})
 
-    async def _file(self, path: Path, headers: dict[str, str], media_type: str = _BYTES) -> Response:
+    async def _file(self, path: Path, headers: dict[str, str], limit: int) -> Response:
         try:
-            return Response(await run_in_threadpool(path.read_bytes), media_type=media_type, headers=headers)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            data = await run_in_threadpool(untrusted.read, path, limit=limit)
+        except FileNotFoundError as error:
             raise HTTPException(404) from error
+        except OSError as error:
+            if untrusted.is_planted(error):  # it is none of the log's files, and so there is none
+                raise HTTPException(404) from error
+            raise DirectoryAway(f"cannot read a file of the log: {error.strerror}") from error
+        return Response(data, headers={"Content-Type": _BYTES, **headers})
 
     def _who(self, request: Request) -> str:
         """The registrant that asks. Raises RegistrantUnknown, and DirectoryAway when the directory knows of none."""
@@ -232,6 +244,8 @@ class _Bodies:
                         raise HTTPException(413)
                     if self._bytes > _BODIES:
                         raise DirectoryBusy("too many requests are being read", 1.0)
+        except ClientDisconnect as error:  # nobody hears what is answered
+            raise HTTPException(400) from error
         except TimeoutError as error:
             raise HTTPException(408) from error
         finally:

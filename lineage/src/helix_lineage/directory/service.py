@@ -21,7 +21,10 @@ from helix_lineage.directory.admission import Bounds, Limiter
 from helix_lineage.directory.receipt import ROLE, Receipt, ShardState
 from helix_lineage.directory.storage import DirectoryLog
 from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, StatementMissing
+from helix_lineage.formats import untrusted
 from helix_lineage.tlog.checkpoint import DIRECTORY_ORIGIN
+
+_KEY_BYTES = 64 * 1024
 
 
 def load_key(path: Path) -> Ed25519PrivateKey:
@@ -29,7 +32,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
     try:
         if path.stat().st_mode & 0o077:
             raise DirectoryError("others can read the directory's key", where=str(path), fix=f"chmod 600 {path}")
-        key = load_pem_private_key(path.read_bytes(), None)
+        key = load_pem_private_key(untrusted.read(path, limit=_KEY_BYTES, follow=True), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         what = f"cannot read the directory's key: {error}"
         raise DirectoryError(what, where=str(path), fix="helix keys init") from error

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helix_lineage.formats.typed import ITEM_BYTES, Tensor
+from helixserve.endpoints.values import check_texts
 from helixserve.errors import InvalidInputError, NotFoundError
 from helixserve.execution.core import Answer
 from helixserve.model import tensors as plain
@@ -191,6 +192,8 @@ def check_shape(name: str, datatype: str, shape: Sequence[int]) -> int:
         if isinstance(extent, bool) or not isinstance(extent, int) or not 0 <= extent < 2**31:
             raise InvalidInputError(f"{name}: a shape holds extents from 0, not {str(extent)[:20]}", where=name)
         elements *= extent
+    if datatype == "BYTES":
+        check_texts(name, elements)
     return elements
 
 

@@ -15,6 +15,7 @@ from helixserve.errors import InvalidInputError
 from proteinmpnn_model.structures import notes
 from proteinmpnn_model.structures.notes import Notes
 from proteinmpnn_model.structures.pdb_file import MODELS, too_many
+from proteinmpnn_model.structures.residue_names import SELENOMETHIONINE
 
 _SITE = "_atom_site."
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
@@ -128,18 +129,34 @@ def _first_models(columns: Columns, found: Notes) -> Columns:
     models = columns.get("pdbx_PDB_model_num")
     if models is None or len(set(models)) == 1:
         return columns
-    chains = columns.get("auth_asym_id", columns["label_asym_id"])
-    home, kept, again = dict[str, str](), [], dict[tuple[str, str], None]()
-    for at, (chain, model, group) in enumerate(zip(chains, models, columns["group_PDB"], strict=True)):
+    kinds, names = columns["group_PDB"], columns["label_comp_id"]
+    # A value means the same with and without quotes.
+    rows = [
+        (_plain(chain), _plain(model), _plain(kind).upper() == "ATOM" or _plain(name) == SELENOMETHIONINE)
+        for chain, model, kind, name in zip(
+            columns.get("auth_asym_id", columns["label_asym_id"]), models, kinds, names, strict=True
+        )
+    ]
+    # Waters and ligands of a chain's name, in an earlier model, are no chain yet.
+    home: dict[str, str] = {}
+    for chain, model, is_protein in rows:
+        if is_protein:
+            home.setdefault(chain, model)
+    kept, again = [], dict[tuple[str, str], None]()
+    for at, (chain, model, is_protein) in enumerate(rows):
         if home.setdefault(chain, model) == model:
             kept.append(at)
-        elif group == "ATOM":
+        elif is_protein:
             again[chain, model] = None
     for chain, model in again:
-        found.add(notes.AGAIN, f"chain {gemmi.cif.as_string(chain)!r} of model {model}")
+        found.add(notes.AGAIN, f"chain {chain!r} of model {model}")
     return {name: [values[at] for at in kept] for name, values in columns.items()} | {
         "pdbx_PDB_model_num": ["1"] * len(kept)
     }
+
+
+def _plain(value: str) -> str:
+    return gemmi.cif.as_string(value) if value[:1] in ("'", '"', ";") else value
 
 
 def _check_numbers(columns: Columns, most_groups: int) -> None:

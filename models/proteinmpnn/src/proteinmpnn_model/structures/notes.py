@@ -11,11 +11,13 @@ READ_AS_X = "read as X, an unknown amino acid"
 NOT_DESIGNED = "kept as they are, neither designed nor scored, for the backbone atoms N, CA, C and O are not all there"
 GAPS = "not in the file, but in the numbering: placeholders X stand for them"
 FIRST_NAME = "of two names of one residue the first in the file stands"
+ALTERNATIVE = "of alternative locations of its backbone the first in the file stands"
+MISPLACED = "left out, for ATOM or HETATM does not begin in its first column"
 LEFT_OUT = "left out, for they are no amino acids"
 HETERO = "left out, for they are HETATM records (amino acids of a chain are ATOM records)"
 AGAIN = "left out, for an earlier model of the file has a chain of that name"
 BLOCKS = "left out, for only the first data block with atoms is read"
-KINDS = (READ_AS_X, NOT_DESIGNED, GAPS, FIRST_NAME, HETERO, LEFT_OUT, AGAIN, BLOCKS)
+KINDS = (READ_AS_X, NOT_DESIGNED, GAPS, FIRST_NAME, ALTERNATIVE, HETERO, LEFT_OUT, MISPLACED, AGAIN, BLOCKS)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from helixserve.errors import InvalidInputError, TooLargeError
 from proteinmpnn_model.structures import notes
 from proteinmpnn_model.structures.notes import Notes
-from proteinmpnn_model.structures.residue_names import FOUR_LETTERS
+from proteinmpnn_model.structures.residue_names import FOUR_LETTERS, SELENOMETHIONINE
 
 MODELS = 10_000
 """Most models of a file."""
@@ -22,6 +22,10 @@ _BLANKS = " \t\r"
 _COORDINATE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _RESIDUE_NUMBER = re.compile(r"-?\d+|[A-Z][0-9A-Z]{3}|[a-z][0-9a-z]{3}", re.ASCII)
 """Decimal, or hybrid-36 for numbers above 9999."""
+_MISPLACED = re.compile(r"[^A-Za-z0-9]+(?:ATOM|HETATM)\b", re.IGNORECASE)
+"""A record behind blanks or marks, as in a mail or a program's text."""
+_MARK = "\ufeff"
+"""A byte-order mark, which each of several files that were put together may begin with."""
 _BREAKS = ("MODE", "ENDM", "END")
 
 
@@ -32,8 +36,9 @@ class _Record:
     """Number of the model, or of the part of the file that END closes."""
 
     @property
-    def is_atom(self) -> bool:
-        return self.line[:4].upper() == "ATOM"
+    def is_protein(self) -> bool:
+        """Whether it may be of a residue that counts."""
+        return self.line[:4].upper() == "ATOM" or self.line[17:20].upper() == SELENOMETHIONINE
 
     @property
     def four(self) -> str:
@@ -47,26 +52,34 @@ def records(text: str, most_atoms: int | None, found: Notes) -> str:
     What is left out is noted. Raises InvalidInputError for a record that holds no number where one should be,
     TooLargeError beyond a limit.
     """
-    every = list(_records(text, most_atoms))
+    every = list(_records(text, most_atoms, found))
     names = _four_letter_names(every)
-    lines, home, again = [], dict[str, int](), dict[tuple[int, str], None]()
-    for record in every:
-        line = _with_three_letters(record.line) if record.four in names else record.line
+    read = [(_with_three_letters(record.line) if record.four in names else record.line, record) for record in every]
+    # Waters and ligands of a chain's name, in an earlier part of the file, are no chain yet.
+    home: dict[str, int] = {}
+    for line, record in read:
+        if record.is_protein:
+            home.setdefault(line[20:22].strip(), record.part)
+    lines, again = [], dict[tuple[int, str], None]()
+    for line, record in read:
         chain = line[20:22].strip()
-        if home.setdefault(chain, record.part) == record.part:
+        at = home.setdefault(chain, record.part)
+        if at == record.part or (at > record.part and not record.is_protein):
             lines.append(line)
-        elif record.is_atom:
+        elif record.is_protein:
             again[record.part, chain] = None
     for part, chain in again:
         found.add(notes.AGAIN, f"chain {chain!r} of part {part + 1}" if chain else f"part {part + 1}")
-    return "\n".join(lines)
+    # gemmi counts the newline when it asks whether a line is long enough, that of the last line too.
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _records(text: str, most_atoms: int | None) -> Iterator[_Record]:
+def _records(text: str, most_atoms: int | None, found: Notes) -> Iterator[_Record]:
     """The lines that count, checked: gemmi reads a field that holds no number as 0, and a design on it would lie."""
     atoms, part, open_part, models = 0, 0, False, 0
     # gemmi takes record names in small letters too, and only newlines end a line.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, written in enumerate(text.split("\n"), start=1):
+        line = written.removeprefix(_MARK)
         record = line[:4].upper()
         if record in ("ATOM", "HETA"):
             atoms += 1
@@ -82,6 +95,8 @@ def _records(text: str, most_atoms: int | None) -> Iterator[_Record]:
             if models > MODELS:
                 raise too_many("models", models, MODELS)
             part, open_part = part + open_part, False
+        elif _MISPLACED.match(line):
+            found.add(notes.MISPLACED, f"line {number}")
 
 
 def too_many(what: str, count: int, most: int) -> TooLargeError:

@@ -134,7 +134,7 @@ def read_structure(
     Raises InvalidInputError for what is no structure of proteins with finite coordinates, and
     TooLargeError beyond a limit; `where` is the field, the message names the line or residue.
     """
-    text, found = text.removeprefix(BYTE_ORDER_MARK), Notes()
+    text, found = _with_newlines(text.removeprefix(BYTE_ORDER_MARK)), Notes()
     _check_lines(text, file_limits.line_characters)
     chains: dict[str, _Residues] = {}
     for chain in _parse(text, file_format, residue_limit, file_limits, found):
@@ -183,6 +183,11 @@ def _parse(
     return structure[0]
 
 
+def _with_newlines(text: str) -> str:
+    """Old programs end lines with a carriage return alone."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
 def _check_lines(text: str, most: int | None) -> None:
     if most is not None:
         longest = max(map(len, text.split("\n")))
@@ -226,12 +231,16 @@ def _add(residues: _Residues, chain: str, group: gemmi.Residue, found: Notes) ->
         residues[key] = Residue(number, insertion, CODES.get(group.name, "X"))
         if group.name not in CODES:
             found.add(notes.READ_AS_X, f"{label} {group.name}")
-    elif residues[key].locations:
+    same = residues[key].code == CODES.get(group.name, "X")
+    if not same:
         found.add(notes.FIRST_NAME, label)
-    _add_atoms(residues[key], label, group)
+    if _add_atoms(residues[key], label, group) and same:
+        found.add(notes.ALTERNATIVE, label)
 
 
-def _add_atoms(residue: Residue, label: str, group: gemmi.Residue) -> None:
+def _add_atoms(residue: Residue, label: str, group: gemmi.Residue) -> bool:
+    """Whether one of them is only another location of an atom that was read."""
+    others = False
     for atom in group:
         if atom.name not in BACKBONE:
             continue
@@ -249,7 +258,8 @@ def _add_atoms(residue: Residue, label: str, group: gemmi.Residue) -> None:
                 f"atom {atom.name} of residue {label} has a coordinate that is not finite, or beyond 1e5 angstrom",
                 where="structure",
             )
-        residue.atoms.setdefault(atom.name, position)
+        others |= residue.atoms.setdefault(atom.name, position) is not position
+    return others
 
 
 def _note_what_is_not_whole(chains: Iterable[Chain], found: Notes) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from helixserve.errors import HelixServeError, InvalidInputError, OverloadedError
+from helixserve.endpoints.values import check_message, malformed
+from helixserve.errors import HelixServeError, OverloadedError
 from helixserve.execution.budget import Budget, Hold
 
 _LONGEST_DETAILS = 2000
@@ -118,12 +119,12 @@ def details(error: HelixServeError) -> str:
 async def _parsed(parse: _Parse, data: bytes, hold: Hold, context: Any) -> Any:
     try:
         hold.grow(len(data))
+        check_message(data, parse.__self__.DESCRIPTOR)  # type: ignore[attr-defined]  # a class's own FromString
         return parse(data)
-    except OverloadedError as refusal:
+    except HelixServeError as refusal:
         await _abort(refusal, context)
     except DecodeError:
-        error = InvalidInputError("the message cannot be parsed", where="message", fix="send protobuf of the .proto")
-        await _abort(error, context)
+        await _abort(malformed(), context)
 
 
 async def _abort(error: HelixServeError, context: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from helixserve.endpoints.values import check_json
 from helixserve.errors import InvalidInputError
 
 NESTING = 16
@@ -16,7 +17,8 @@ NESTING = 16
 
 
 def read_json(body: bytes, nesting: int = NESTING) -> Any:
-    """Parse UTF-8 JSON without NaN, lone surrogates, or a key given twice. Raises InvalidInputError."""
+    """Parse UTF-8 JSON without NaN, lone surrogates, or a key twice. Raises InvalidInputError or TooLargeError."""
+    check_json(body)
     try:
         value = json.loads(body.decode(), parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
     except RecursionError:
