@@ -196,3 +196,37 @@ def test_a_file_that_names_a_model_is_found(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     subprocess.run(["git", "add", "--all"], cwd=tmp_path, check=True)
     assert naming_a_model(tmp_path) == [f"{DEMO}:2", "platform/src/x.py:1", "platform/src/x.py:2"]
+
+
+def with_examples() -> list[str]:
+    """Modules whose docstrings show an example (those of helix_lineage run with its own tests)."""
+    folders = [ROOT / "platform/src", *sorted(ROOT.glob("models/*/src"))]
+    found = [
+        (folder, path) for folder in folders for path in sorted(folder.rglob("*.py")) if ">>> " in path.read_text()
+    ]
+    names = [".".join(path.relative_to(folder).with_suffix("").parts) for folder, path in found]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+EXAMPLES = """
+import doctest, importlib, sys
+done = doctest.testmod(importlib.import_module(sys.argv[1]))
+sys.exit(done.failed or not done.attempted)
+"""
+
+
+@pytest.mark.parametrize("name", with_examples())
+def test_examples_in_docstrings_run(name: str) -> None:
+    command = [sys.executable, "-P", "-c", EXAMPLES, name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["lineage/src/helix_lineage", "platform/src/helixserve", "platform/src/model_to_metal"]
+)
+def test_each_package_has_a_map_that_is_whole_and_runs(name: str) -> None:
+    text = (ROOT / name / "__init__.py").read_text()
+    assert ">>> " in text
+    inside = sorted(path.parent.name for path in (ROOT / name).glob("*/__init__.py"))
+    assert [package for package in inside if f"{package}/" not in text] == []

@@ -21,12 +21,14 @@ let
   packagesOf = model:
     let
       folder = root + "/models/${model}";
-      environment = kind: python.environment {
-        name = "${model}-${kind}-env";
-        wheels = locks.wheels (folder + "/environment/${kind}.lock");
+      serve = python.environment {
+        name = "${model}-serve-env";
+        wheels = locks.wheels (folder + "/environment/serve.lock");
       };
-      serve = environment "serve";
-      build = environment "build";
+      build = python.linkedEnvironment {
+        name = "${model}-build-env";
+        wheels = locks.wheels (folder + "/environment/build.lock");
+      };
       kernels = compileKernels { inherit folder; name = "${model}-kernels"; lock = folder + "/environment/build.lock"; };
       stages = import ./stages.nix { inherit lib locks fixed python sources model folder build kernels; };
       image = import ./image.nix { inherit base sources oci model serve; inherit (stages) engine; };

@@ -5,7 +5,7 @@
 { name, lock, folder }:
 let
   isCompiler = pin: builtins.match "ziglang-.*" pin.name != null;
-  compiler = python.environment {
+  compiler = python.linkedEnvironment {
     name = "zig";
     wheels = builtins.filter isCompiler (locks.wheels lock);
   };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ def wheel(folder: Path, name: str, files: Mapping[str, bytes]) -> Path:
 
 def install(script: Script, tmp_path: Path, *wheels: Path) -> Path:
     out = tmp_path / "out"
-    out.mkdir()
+    out.mkdir(parents=True)
     script("python/install.py").main(out, "/nix/store/base", *map(str, wheels))
     return out
 
@@ -61,6 +62,30 @@ def test_two_wheels_that_disagree_about_a_file_are_refused(script: Script, tmp_p
     one, two = wheel(tmp_path, "one", {"a.py": b"1"}), wheel(tmp_path, "two", {"a.py": b"2"})
     with pytest.raises(SystemExit, match=r"another wheel brought a different a\.py"):
         install(script, tmp_path, one, two)
+
+
+def test_another_environment_is_linked_folder_by_folder(script: Script, tmp_path: Path) -> None:
+    big = wheel(tmp_path, "big", {"big/lib.py": b"x = 1\n", "alone.py": b"y = 2\n"})
+    shared = install(script, tmp_path / "shared", big)
+    small = wheel(tmp_path, "small", {"small.py": b"z = 3\n"})
+    (tmp_path / "env").mkdir()
+    script("python/install.py").main(tmp_path / "env/out", "/base", str(small), "--link", str(shared))
+    site = tmp_path / "env/out/site-packages"
+    assert (site / "big").readlink() == shared / "site-packages/big"
+    assert not (site / "small.py").is_symlink()
+    code = "import alone, big.lib, small; print(big.lib.x, alone.y, small.z)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1 2 3\n"
+    assert set(json.loads((tmp_path / "env/out/wheels.json").read_text())) == {"big", "small"}
+
+
+def test_folders_of_two_environments_are_not_merged(script: Script, tmp_path: Path) -> None:
+    shared = install(script, tmp_path / "shared", wheel(tmp_path, "one", {"space/a.py": b""}))
+    other = wheel(tmp_path, "two", {"space/b.py": b""})
+    with pytest.raises(SystemExit, match="not merged"):
+        script("python/install.py").main(tmp_path / "out", "/base", str(other), "--link", str(shared))
 
 
 def test_byte_code_names_its_source_by_hash_and_not_by_time(script: Script, tmp_path: Path) -> None:

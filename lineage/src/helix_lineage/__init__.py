@@ -2,11 +2,21 @@
 
 Bottom to top:
 
-- `errors`, `canonical`, `records`, `typed`: bytes and identities; `merkle`, `checkpoint`: the log's mathematics
-- `store`, `trust`, `dsse`, `release`, `promotion`: records by digest, and who may say what
-- `shard`: the log of one serving process (write side `writer`, read side `reader`)
-- `releases`, `trace`, `audit`, `replay`: the questions
-- `commands`, `cli`: the command line
+    formats/        how values become bytes, one way only; reading what others can write
+    records/        the chain of records, and the store that keeps it by digest
+    attestations/   who may say what: trust root, DSSE, releases, promotions, revocations
+    tlog/           a transparency log that knows nothing of predictions
+    shard/          the log of one serving process
+    directory/      which shards there are, how far each came, what counts no more
+    evidence/       one prediction: trace, receipt
+    index/          many predictions
+    audit/ replay/  did anybody change the record; does it give the same bytes again
+    page/ cli/      the trace as one page; the command line
 
 The bytes on disk are in `lineage/FORMAT.md`. Nothing here imports the rest of Helix.
+
+>>> from helix_lineage.records.chain import DataCommit, parse
+>>> data = DataCommit(parameters={"model": "m", "dvc_lock": "sha256:" + "0" * 64, "files": []})
+>>> parse(data.to_bytes()).digest == data.digest
+True
 """

@@ -1,10 +1,11 @@
 """Makes a Python environment from wheels: unpacks them and compiles to byte code.
 
-    install.py OUT BASE WHEEL…
+    install.py OUT BASE WHEEL… [--link ENVIRONMENT]…
 
 Gives, under OUT: `site-packages/`, `wheels.json` (distribution → its files below
 `site-packages`), `bin/python`, and `base`, a link to the root filesystem that the environment
-runs on. Runs inside the Nix build, standard library only.
+runs on. What lies in the site-packages of a linked ENVIRONMENT is linked, folder by folder. Runs
+inside the Nix build, standard library only.
 """
 
 import compileall
@@ -18,23 +19,46 @@ HOME = "/opt/helix/site-packages"
 """Where images hold the environment; tracebacks name it."""
 
 
-def main(out: Path, base: str, *wheels: str) -> None:
-    """Install the wheels."""
+def main(out: Path, base: str, *arguments: str) -> None:
+    """Install the wheels, then link to what other environments hold."""
+    words = list(arguments)
+    wheels = words[: words.index("--link")] if "--link" in words else words
+    linked = [Path(word) for word in words[len(wheels) :] if word != "--link"]
     owners: dict[str, list[str]] = {}
     for wheel in wheels:
         # Store names are <hash>-<file name>.
         distribution = Path(wheel).name.split("-", 1)[1].split("-", 1)[0]
         owners[distribution] = unpack(Path(wheel), out)
     site = out / "site-packages"
+    site.mkdir(parents=True, exist_ok=True)
     # Byte code that names its source by hash holds no time stamp; a read-only image never checks it.
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(
         site, quiet=2, stripdir=str(site), prependdir=HOME, invalidation_mode=mode, maxlevels=100, workers=1
     )
+    for environment in linked:
+        owners |= link(environment, out)
     (out / "wheels.json").write_text(json.dumps(owners, sort_keys=True))
     (out / "base").symlink_to(base)
     (out / "bin").mkdir()
     (out / "bin/python").symlink_to("/usr/bin/python3.11")
+
+
+def link(environment: Path, out: Path) -> dict[str, list[str]]:
+    """Link to what lies in the site-packages of another environment; gives its `wheels.json`."""
+    for source in sorted((environment / "site-packages").iterdir()):
+        target = out / "site-packages" / source.name
+        if source.name == "__pycache__":
+            target.mkdir(exist_ok=True)
+            pairs = [(one, target / one.name) for one in sorted(source.iterdir())]
+        else:
+            pairs = [(source, target)]
+        for one, place_of_it in pairs:
+            if place_of_it.exists():
+                sys.exit(f"{environment.name}: a wheel brought {one.name}, too, and folders are not merged")
+            place_of_it.symlink_to(one)
+    owners: dict[str, list[str]] = json.loads((environment / "wheels.json").read_text())
+    return owners
 
 
 def unpack(wheel: Path, out: Path) -> list[str]:

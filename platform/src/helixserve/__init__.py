@@ -1,15 +1,18 @@
 """HelixServe: what runs inside every image.
 
-    contract     model.toml, and the interface `Model` that a model implements
-    tensors      typed tensors as arrays and plain values
-    sampling     random numbers that replay
-    runners/     what runs graphs: one file per library
-    machine      the machine class, numpy's pinned dispatch
-    readiness    release and files verified before anything is served
-    recorder     every item is in the shard's log before its answer leaves
-    core         one request after another: resolve, predict, record
-    doors/       BentoML JSON, Open Inference Protocol v2 over HTTP and over gRPC
-    replay       the same model, asked for the same items again
+    endpoints/   HTTP (BentoML JSON, Open Inference Protocol), gRPC, and what both share
+    server       one model's server: from files to ready, and to its end
+    execution/   one request after another: resolve, take turns, predict, record; and the same again at replay
+    recording/   every item is in the shard's log before its answer leaves
+    integrity/   release, promotion and files verified before anything is served
+    observe/     metrics, logs, traces
+    runners/     what runs graphs: built in, or the model's own; the machine class
+    model/       model.toml, the interface `Model` that a model implements, tensors, random numbers that replay
 
-Importing this package loads nothing, so that `machine.pin_numpy` can run before numpy does.
+Importing this package loads nothing, so that `runners.machine.pin_numpy` can run before numpy does.
+
+>>> from helixserve.model import sampling
+>>> seed = sampling.item_seed(7, 2)  # of item 2 under the root seed 7, whichever items are asked for
+>>> sampling.uniforms(seed, 4).tolist() == sampling.uniforms(seed, 4).tolist()
+True
 """

@@ -253,3 +253,22 @@ def test_the_readmes_nix_command_builds_the_same_image_from_a_git_checkout(
     said = subprocess.run(["bash", "-c", command], cwd=clone, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     assert expected.name in said.stdout
+
+
+def test_a_second_model_shares_the_large_wheels_of_the_first(shared_store: Store, copied: Path, tmp_path: Path) -> None:
+    root = tmp_path / "two"
+    shutil.copytree(copied, root, symlinks=True)
+    shutil.copytree(root / "models" / MODEL, root / "models" / "second", symlinks=True)
+    lock = root / "models/second/environment/build.lock"
+    lock.write_text("".join(line for line in lock.read_text().splitlines(keepends=True) if "sympy" not in line))
+
+    def built(model: str) -> Paths:
+        found = shared_store.derivations(f"path:{root}#{model}-build-env")
+        return {step.name: step.path for step in found.values()}
+
+    first, second = built(MODEL), built("second")
+    assert first["torch-wheels"] == second["torch-wheels"]
+    assert first[f"{MODEL}-build-env"] != second["second-build-env"]
+    large = {name for name in first if name.startswith(("torch-2", "nvidia_", "triton-"))}
+    assert len(large) > 10
+    assert not large & {name for name, path in second.items() if first.get(name) != path}

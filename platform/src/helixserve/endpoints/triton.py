@@ -3,6 +3,17 @@
 A model's configuration, and the index of the repository: the tasks that are served, and whether they
 are ready. Models are not loaded or unloaded by request, so the rest of that extension is not served.
 
+>>> contract = Contract.parse('''
+... name = "toy"
+... version = "1"
+... format = 1
+... limits.request_bytes = 1000
+... serve = { model = "toy_model.model:Toy", runner = "onnxruntime", artifacts = ["toy.onnx"], lane = "strict" }
+... [tasks.measure]
+... summary = "How long a text is."
+... inputs.text = { datatype = "BYTES", shape = [1], required = true, summary = "A text." }
+... outputs.length = { datatype = "INT64", shape = [1], summary = "Characters." }
+... ''')
 >>> config(contract, contract.task("measure"))["input"]
 [{'name': 'text', 'data_type': 'TYPE_STRING', 'dims': [1], 'optional': False}]
 """

@@ -45,8 +45,9 @@ sandbox = true
 sandbox-fallback = false
 flake-registry =
 warn-dirty = false
+auto-optimise-store = true
 """
-"""No cache to ask (each call would wait for it), no build users, no build outside a sandbox."""
+"""No cache to ask (each call would wait for it), no build users, no build outside a sandbox; equal files once."""
 
 Tell = Callable[[str], None]
 
