@@ -8,8 +8,7 @@ Bottom to top:
     tlog/           a transparency log that knows nothing of predictions
     shard/          the log of one serving process
     directory/      which shards there are, how far each came, what counts no more
-    evidence/       one prediction: trace, receipt
-    index/          many predictions
+    evidence/       a prediction: trace, receipt, list
     audit/ replay/  did anybody change the record; does it give the same bytes again
     page/ cli/      the trace as one page; the command line
 

@@ -1,9 +1,9 @@
 """Checks that an environment imports, and does not hold what it must not.
 
-    imports.py SITE_PACKAGES SERVICE UNWANTED…
+    imports.py SITE_PACKAGES MODULE,… UNWANTED…
 
-The module of the model's service, and so all that it stands on, is imported in this process,
-without a network. Exit status 1 when something cannot be, or when one of UNWANTED is there.
+The modules (the model's service, its own runner), and so all that they stand on, are imported in
+this process, without a network. Exit status 1 when something cannot be, or when one of UNWANTED is there.
 """
 
 import importlib
@@ -14,11 +14,11 @@ WANTED = ("bentoml", "cbor2", "cryptography", "grpc", "numpy", "onnxruntime", "r
 """What helixserve stands on, also where a service loads it late."""
 
 
-def main(site: str, service: str, *unwanted: str) -> int:
+def main(site: str, modules: str, *unwanted: str) -> int:
     """Import and look; gives the exit status."""
     sys.path.insert(0, site)
     wrong = [f"{name} must not be in the image" for name in unwanted if Path(site, name).exists()]
-    for name in (*WANTED, service):
+    for name in (*WANTED, *modules.split(",")):
         try:
             importlib.import_module(name)
         except ImportError as error:

@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from helix_lineage.directory import connections
 from helix_lineage.directory.connections import BACKLOG, QUEUE, BoundedProtocol, LongQueueLoop
+from tests.waiting import until_async
 
 BURST = 300
 
@@ -102,8 +103,7 @@ def test_each_newcomer_of_a_burst_makes_another_leave(monkeypatch: pytest.Monkey
         answered = loop.run_until_complete(asyncio.wait_for(loop.sock_recv(last, 1000), 60))
         assert answered.startswith(b"HTTP/1.1 200")
         assert Counted.most < Counted.highest <= Counted.most + 3 * BACKLOG
-        loop.run_until_complete(asyncio.sleep(0.1))
-        assert Counted.now == Counted.most
+        loop.run_until_complete(until_async(lambda: Counted.now == Counted.most, "those that leave"))
 
 
 def test_file_descriptors_are_left_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from helix_lineage.attestations.promotion import verify_promotion
 from helix_lineage.attestations.release import verify_release
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
-from model_to_metal.errors import GitopsError, KeysError, PromotionRefused, ToolError
+from model_to_metal.errors import GitopsError, KeysError, PromotionRefused
 from model_to_metal.gitops import layout, overlay, tree_rules
 from model_to_metal.gitops.manifests import Fault
 from model_to_metal.gitops.policy import Denial, Denied
@@ -305,5 +305,5 @@ def test_a_key_elsewhere_signs_when_the_trust_root_names_it(world: World) -> Non
     assert found == keys.signer(world.state, role=keys.PROMOTER)
     with pytest.raises(KeysError, match="does not name this promoter's key"):
         keys.elsewhere(str(world.state.keys / "releaser.key"), cosign, root, role=keys.PROMOTER, now=now)
-    with pytest.raises(ToolError):
+    with pytest.raises(KeysError, match="cosign cannot read the promoter's key"):
         keys.elsewhere("awskms:///nothing", cosign, root, role=keys.PROMOTER, now=now)

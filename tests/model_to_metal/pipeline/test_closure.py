@@ -86,6 +86,7 @@ def test_neither_caches_nor_data_that_git_ignores_change_a_key(project: Checkout
             "lineage/src/helix_lineage/formats/canonical.py",
             {"data", "import", "export", "compile", "guard", "regress", "build"},
         ),
+        ("platform/src/helixserve/runners/onnxruntime_runner.py", {"guard", "regress", "build"}),
         ("requirements/host.lock", {"data"}),
         ("platform/nix/debs.lock", {"import", "export", "compile", "guard", "regress", "build"}),
     ],

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from helix_lineage.cli import options
 from helix_lineage.errors import LineageError
-from helix_lineage.index.listing import Listed, Wanted, newest
+from helix_lineage.evidence.listing import Listed, Wanted, newest
 
 MOST = 20
 _SHORT = len("sha256:") + 12

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from helix_lineage import process
 from helix_lineage.errors import ReplayError
-from helix_lineage.replay import process
 
 FOLDER = "/emulator"
 """Inside the sandbox."""

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import cbor2
 
+from helix_lineage import process
 from helix_lineage.errors import LineageError, ReplayError
-from helix_lineage.replay import process
 from helix_lineage.replay.emulation import emulator
 from helix_lineage.replay.images import UnpackedImage, check_files, obtain
 from helix_lineage.replay.plan import Plan

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helix_lineage import process
 from helix_lineage.errors import CanonicalError, ReplayError
 from helix_lineage.formats import untrusted
 from helix_lineage.formats.canonical import check_digest, digest_bytes, loads
-from helix_lineage.replay import process
 from helix_lineage.replay.verdict import Difference
 
 FILES = "opt/helix/files.json"

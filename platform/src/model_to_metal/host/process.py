@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from helix_lineage.replay.process import last_words
+from helix_lineage.process import last_words
 from model_to_metal.errors import PipelineError, ToolError, ToolMissing
 
 _TAIL = 4000  # characters of a tool's complaint that an error carries

@@ -14,6 +14,7 @@ from typing import Any
 
 from helix_lineage.formats.canonical import Json, dumps
 from helix_lineage.records.chain import Record
+from helixserve.runners import RUNNERS
 from helixserve.runners.machine import machine_class
 from model_to_metal.errors import ContractError
 from model_to_metal.host.checkout import Checkout
@@ -94,8 +95,7 @@ class _Planner:
 
     def stage(self, name: str) -> StagePlan:
         spec = stages.spec(name)
-        hooks = [self._text(*spec.hook)] if spec.hook else []
-        code = closure.closure(self._checkout, self._model, name, hooks)
+        code = closure.closure(self._checkout, self._model, name, self._hooks(spec))
         environment = self._environment(spec)
         folder = f"models/{self._model}"
         read = self._tree.only(*(f"{folder}/{path}" for path in spec.reads))
@@ -111,6 +111,14 @@ class _Planner:
             sources=code | read,
             inputs={"read": read.digest},
         )
+
+    def _hooks(self, spec: StageSpec) -> list[str]:
+        """What the stage loads by name, as `module:attribute`."""
+        hooks = [self._text(*spec.hook)] if spec.hook else []
+        if spec.serves:
+            runner = self._text("serve", "runner")
+            hooks.append(RUNNERS.get(runner, runner))
+        return hooks
 
     def _plan(self, spec: StageSpec, code: Sources, environment: Sources) -> Plan:
         """What goes into the stage's record."""

@@ -22,6 +22,7 @@ SPEC = StageSpec(
     parameters=("model", "source", "locks"),
     source=("tree",),
     hook=("serve", "model"),
+    serves=True,
     shown=("tree", "packages"),
     target=False,
     # findings.json repeats the parameters: it is for people who look into the stage's folder.

@@ -73,6 +73,8 @@ class StageSpec:
     """What the parameter `source` names: sets of sources, see `pipeline.plan`."""
     hook: tuple[str, str] | None = None
     """Table and key of `model.toml` that name the model's function that it runs."""
+    serves: bool = False
+    """Whether it asks the model as a server does, and so runs its runner."""
     reads: tuple[str, ...] = ()
     """Files and folders of the model's folder that it reads besides the modules that it imports."""
     shown: tuple[str, ...] = ()

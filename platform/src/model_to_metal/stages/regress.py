@@ -22,6 +22,7 @@ SPEC = StageSpec(
     runs=Runs.BUILD,
     environment="build",
     hook=("stages", "evaluate"),
+    serves=True,
     reads=("model.toml", "golden/"),
     machine_class=True,
     keeps_files=False,

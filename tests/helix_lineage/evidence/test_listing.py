@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.errors import LineageError
-from helix_lineage.index.listing import Listed, Wanted, newest
+from helix_lineage.evidence.listing import Listed, Wanted, newest
 from helix_lineage.shard import Prediction, ShardWriter
 from helix_lineage.shard.reader import Log
 from helix_lineage.tlog import journal

@@ -1,1 +1,0 @@
-"""Many predictions: which there are."""
