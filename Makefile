@@ -2,14 +2,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests fetch images render demo demo-serve check test test-lineage test-fast test-built test-torch test-slow test-long bench lock clean
+.PHONY: help setup setup-tests setup-cluster fetch images render demo demo-serve check test test-lineage test-fast test-built test-torch test-slow test-long test-cluster bench lock clean
 
 BIN := .helix/venv/bin
 # A skip that tests/skips.toml does not list fails; the slowest tests are named.
 PYTEST := $(BIN)/python -m pytest --timeout=900 --strict-skips --durations=15 --durations-min=5
 # Two processes, a file's tests in one of them (tests/conftest.py).
 PARALLEL := -n 2 --dist loadgroup
-FAST := not slow and not long and not torch
+FAST := not slow and not long and not torch and not cluster
 # Every folder of models/ with a contract, and the packages in it: nothing here names one.
 MODELS := $(patsubst models/%/model.toml,%,$(wildcard models/*/model.toml))
 PACKAGES := helix_lineage helixserve model_to_metal $(notdir $(patsubst %/__init__.py,%,$(wildcard models/*/src/*/__init__.py)))
@@ -30,6 +30,9 @@ setup:  ## Install what is missing (apt, Python by hash, cosign and olareg built
 
 setup-tests: setup  ## Install what only the tests need besides (a browser, qemu-user, diffoscope, faketime, disorderfs)
 	@bash platform/setup/bootstrap.sh tests
+
+setup-cluster: setup  ## Install what only a cluster needs besides (nftables, redis, gpg, libseccomp)
+	@bash platform/setup/bootstrap.sh cluster
 
 demo: setup  ## The main job, end to end: a commit becomes an image, a prediction, a trace and a replay
 	@$(BIN)/helix demo
@@ -75,6 +78,10 @@ test-slow: setup-tests fetch  ## Tests on the built, signed and running image
 
 test-long: setup-tests fetch  ## Tests that take longer than `make test` may
 	$(PYTEST) -m "long and not torch" tests
+
+test-cluster: setup-cluster  ## Tests on a real Kubernetes that they start (root; the first time its programs are built)
+	$(BIN)/helix cluster build
+	$(PYTEST) -m cluster tests
 
 bench: setup fetch  ## Measure everything against its peers; writes benchmarks/results and the README's table
 	$(BIN)/helix keys init

@@ -16,8 +16,8 @@ from _pytest.mark.expression import Expression
 from tests import collected, skips
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ("test-lineage", "test-fast", "test-torch", "test-slow", "test-long")
-IN_TEST = TARGETS[:-1]
+TARGETS = ("test-lineage", "test-fast", "test-torch", "test-slow", "test-long", "test-cluster")
+IN_TEST = TARGETS[:-2]
 """Those that `make test` makes."""
 TORCH = "test-torch"
 """The one target that runs in another environment."""

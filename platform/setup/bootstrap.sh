@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set-up of a checkout, safe to run again: Debian packages, the Python environment, cosign and olareg.
-# `bootstrap.sh tests` also installs what only the tests need.
+# `bootstrap.sh tests` also installs what only the tests need, `bootstrap.sh cluster` what `helix cluster` needs.
 #
 # Packages come from the machine's own package managers and their settings. Python
 # distributions are those of requirements/host.lock, by SHA-256; Go tools those of
@@ -25,6 +25,11 @@ if [ "${1:-}" = tests ]; then
   commands="$commands chromium:chromium strace:strace qemu-x86_64:qemu-user diffoscope:diffoscope-minimal faketime:faketime"
   commands="$commands disorderfs:disorderfs"
 fi
+# What a cluster is built and run with, besides what it brings itself.
+if [ "${1:-}" = cluster ]; then
+  commands="$commands ip:iproute2 nft:nftables redis-server:redis-server gpg:gpg gcc:gcc pkg-config:pkg-config"
+  headers="/usr/include/seccomp.h:libseccomp-dev /usr/include/stdio.h:libc6-dev"
+fi
 PATH=$PATH:/usr/sbin:/sbin
 # The environment that this makes anew must not be made with its own Python.
 PATH=$(tr : '\n' <<< "$PATH" | grep -vxF "$venv/bin" | paste -sd:)
@@ -33,6 +38,9 @@ missing_packages() {
   local pair
   for pair in $commands; do
     command -v "${pair%%:*}" > /dev/null || echo "${pair##*:}"
+  done
+  for pair in ${headers:-}; do
+    [ -e "${pair%%:*}" ] || echo "${pair##*:}"
   done
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
   # A Python that cannot make environments is of no use here; Debian keeps that in packages of its own.

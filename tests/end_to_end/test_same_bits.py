@@ -28,9 +28,10 @@ from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.reader import Log
 from helixserve.runners import machine
 from model_to_metal.local import container
+from tests import same_bits
 from tests.clients import Address, by_json
 from tests.end_to_end.conftest import MODEL, ROOT, Released, Serving
-from tests.models.proteinmpnn import kernels, same_bits
+from tests.models.proteinmpnn import kernels
 
 PROCESSORS = ("Haswell", "EPYC")
 STRUCTURE = ROOT / "models" / MODEL / "golden" / "1ubi.pdb"

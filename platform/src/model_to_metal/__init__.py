@@ -4,6 +4,7 @@ Top to bottom, as imports run:
 
     cli/            the `helix` command, one file a command
     local/          Helix on one machine: workspace, container, directory, demo, doctor
+    cluster/        a Kubernetes of our own: node, components, their programs, its start and end
     gitops/         promote, rollback, and the rules of what may lie under gitops/argocd
     pipeline/       what has to run (plan, closure, cache) and how (engine, local executor)
     supply_chain/   keys, cosign, provenance, attest, verify, revoke, rebuild

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helix_lineage.attestations.release import VerifiedRelease, complete_chain, verify_release
+from helix_lineage.attestations.release import VerifiedRelease, claimed_release, complete_chain, verify_release
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.errors import LineageError, RecordError, TrustError
 from helix_lineage.records.chain import ExportedModel, FirstRelease
@@ -194,6 +194,15 @@ def test_a_release_that_is_no_release(chain: Chain, signer: Signer) -> None:
     predicate = {**chain.statement()["predicate"], "release": chain.parts["data"].to_json()}
     with pytest.raises(RecordError, match=r"predicate\.release is a helix\.data-commit"):
         _verify(chain, signer, predicate=predicate)
+
+
+def test_what_a_bundle_claims_is_read_without_believing_it(chain: Chain) -> None:
+    stranger = Signer()
+    assert claimed_release(stranger.bundle(chain.statement())) == chain.release
+    other = {"predicate": {"release": chain.parts["image"].to_json()}}
+    for said in ([], {}, {"predicate": 1}, {"predicate": {}}, {"predicate": {"release": 1}}, other):
+        with pytest.raises(LineageError, match=r"statement|predicate"):
+            claimed_release(stranger.bundle(said))  # type: ignore[arg-type]
 
 
 def test_a_bundle_that_cosign_made() -> None:

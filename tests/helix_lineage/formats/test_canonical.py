@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helix_lineage.errors import CanonicalError
-from helix_lineage.formats.canonical import SAFE_INTEGER, check_digest, digest_bytes, dumps, encode_number, loads
+from helix_lineage.formats.canonical import (
+    SAFE_INTEGER,
+    check_digest,
+    digest_bytes,
+    dumps,
+    encode_number,
+    file_digest,
+    loads,
+)
 
 # Whole floats beyond 2**53 have no canonical form here (see test_a_whole_float_…).
 _floats = st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: not (SAFE_INTEGER <= abs(x) < 1e21))
@@ -125,6 +134,11 @@ def test_digests() -> None:
     digest = digest_bytes(b"")
     assert digest == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert check_digest(digest) == digest
+
+
+def test_a_files_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"bytes")
+    assert file_digest(tmp_path / "file") == digest_bytes(b"bytes")
 
 
 @pytest.mark.parametrize("text", ["", "sha256:", "sha256:" + "A" * 64, "sha256:" + "0" * 63, "0" * 64, None, 1,

@@ -191,6 +191,10 @@ def test_versions_are_those_of_the_packages() -> None:
         assert tomllib.loads((ROOT / path).read_text())["project"]["version"] == told
 
 
+BLIND = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+"""The shell is named, not looked for among this process's parents, where there may be none."""
+
+
 @pytest.mark.parametrize(
     ("program", "module"), [("helix", "model_to_metal.cli.main"), ("helix-lineage", "helix_lineage")]
 )
@@ -207,4 +211,6 @@ def test_version_and_completion(program: str, module: str) -> None:
     variable = f"_{program.upper().replace('-', '_')}_COMPLETE"
     asked = {variable: "complete_bash", "COMP_WORDS": f"{program} ver", "COMP_CWORD": "1"}
     assert "verify" in run(**asked)
-    assert f"complete -o default -F _{program.replace('-', '_')}_completion" in run("--show-completion", "bash")
+    assert f"complete -o default -F _{program.replace('-', '_')}_completion" in run(
+        "--show-completion", "bash", **BLIND
+    )

@@ -28,6 +28,7 @@ from model_to_metal.cli import (
     attest,
     build,
     check,
+    cluster,
     compile_engine,
     demo,
     doctor,
@@ -98,6 +99,7 @@ COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
     for command in (
         models, doctor, lock, fetch, check, export, compile_engine, regress, build, rebuild, attest, promote, rollback,
         run, serve, demo, verify, gitops, lineage, keys, registry, store, env, tools,
+        cluster,
     )
 )  # fmt: skip
 for _register in COMMANDS:

@@ -1,0 +1,3 @@
+module helix.example/cluster/helpers
+
+go 1.26.0
