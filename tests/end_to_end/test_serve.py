@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -20,6 +21,15 @@ from tests.waiting import LONGEST_S, until
 UBIQUITIN = (ROOT / "models" / MODEL / "golden" / "1ubi.pdb").read_text()
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """A process started here hears SIGINT, even where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_serves_until_it_is_told_to_stop_and_closes_its_shard(released: Released, stop: signal.Signals) -> None:
     http, grpc = free_port(), free_port()
