@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -250,7 +251,14 @@ def test_the_readmes_nix_command_builds_the_same_image_from_a_git_checkout(
     (command,) = re.findall(r"```sh\n(nix build .*?)```", (ROOT / "platform/nix/README.md").read_text(), re.DOTALL)
     assert "$PWD/.helix/nix" in command
     command = command.replace("$PWD/.helix/nix", str(checkout_state.nix))  # the clone has no store of its own
-    said = subprocess.run(["bash", "-c", command], cwd=clone, capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        ["bash", "-c", command],
+        cwd=clone,
+        env={**os.environ, "MODEL": MODEL},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert said.returncode == 0, said.stderr
     assert expected.name in said.stdout
 
