@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -52,6 +53,20 @@ def test_serves_until_it_is_told_to_stop_and_closes_its_shard(released: Released
     assert shard.inclusion(sequence).checkpoint.size >= sequence + 2, "the entry, and after it the close"
 
 
+def parent_of(pid: int) -> int | None:
+    """The parent of a process that runs; None when there is none, or only its remains are there."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return None
+    return None if state == "Z" else int(parent)
+
+
+def processes_of(pid: int) -> set[int]:
+    """The processes that a process started itself."""
+    return {int(path.name) for path in Path("/proc").glob("[0-9]*") if parent_of(int(path.name)) == pid}
+
+
 def test_a_killed_command_leaves_no_server_behind(released: Released) -> None:
     http = free_port()
     argv = [str(SCRIPTS / "helix"), "serve", MODEL, "--json", "--http-port", str(http), "--grpc-port", str(free_port())]
@@ -59,6 +74,7 @@ def test_a_killed_command_leaves_no_server_behind(released: Released) -> None:
     with subprocess.Popen(argv, cwd=released.checkout, env=env, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert json.loads(child.stdout.readline())["image"] == released.image
+        started = processes_of(child.pid)
         child.kill()
 
     def refused() -> bool:
@@ -66,6 +82,8 @@ def test_a_killed_command_leaves_no_server_behind(released: Released) -> None:
             return probe.connect_ex(("127.0.0.1", http)) != 0
 
     until(refused, "an end of the server")
+    # Its directory ends with it, too; another server must not find it on its last legs.
+    until(lambda: not {pid for pid in started if parent_of(pid) is not None}, "an end of all that it started")
 
 
 def test_a_server_that_ends_by_itself_ends_the_command(released: Released) -> None:
