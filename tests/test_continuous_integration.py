@@ -263,7 +263,7 @@ def test_the_same_digest_on_both_machines_passes(tmp_path: Path) -> None:
     assert re.fullmatch(r"the same on both machines: m sha256:[0-9a-f]{64}\n", done.stdout)
 
 
-@pytest.mark.skipif(shutil.which("diffoscope") is None, reason="diffoscope is absent; run: make setup-tests")
+@pytest.mark.skipif(shutil.which("diffoscope") is None, reason="needs diffoscope; run: make setup-tests test-fast")
 def test_another_digest_fails_and_the_file_is_named(tmp_path: Path) -> None:
     done = same_images(tmp_path, machines(tmp_path, "text", "other"))
     assert done.returncode == 1

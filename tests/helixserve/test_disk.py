@@ -46,7 +46,7 @@ def small_disk(folder: Path, size: int = SIZE) -> Iterator[Path]:
         [*sudo, "mount", "-t", "tmpfs", "-o", own, "tmpfs", str(folder)], capture_output=True, check=False
     )
     if done.returncode:
-        pytest.skip("mounting a small tmpfs needs root: run `sudo -v` first, or make test as root")
+        pytest.skip("mounting a small tmpfs needs root; run as root: make test-fast")
     try:
         yield folder
     finally:

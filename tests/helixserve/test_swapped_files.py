@@ -266,7 +266,7 @@ def device(path: Path) -> None:
     try:
         os.mknod(path, 0o20666, os.makedev(1, 5))  # what /dev/zero is
     except PermissionError:
-        pytest.skip("making a device needs root: run the tests as root")
+        pytest.skip("making a device needs root; run as root: make test-fast")
 
 
 def folder(path: Path) -> None:

@@ -13,7 +13,7 @@ from model_to_metal.hermetic import diff
 from tests.model_to_metal.conftest import write_layout
 
 needs_diffoscope = pytest.mark.skipif(
-    shutil.which(diff.TOOL) is None, reason="diffoscope is absent; run: make setup-tests"
+    shutil.which(diff.TOOL) is None, reason="needs diffoscope; run: make setup-tests test-fast"
 )
 
 

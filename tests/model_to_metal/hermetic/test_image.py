@@ -92,7 +92,7 @@ def test_a_time_stamp_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tup
     assert second.root.is_dir()  # left, to look at
 
 
-@pytest.mark.skipif(shutil.which("diffoscope") is None, reason="diffoscope is absent; run: make setup-tests")
+@pytest.mark.skipif(shutil.which("diffoscope") is None, reason="needs diffoscope; run: make setup-tests test-fast")
 def test_what_differs_is_told_by_diffoscope(tiny: Tiny, stores: tuple[Store, Store], tmp_path: Path) -> None:
     flake = tiny(dependency="$b cat /proc/uptime >$out/stamp")
     with pytest.raises(ImageDiffers, match=r"(?s)stamp of dependency.*stamp.*the whole report: "):

@@ -127,7 +127,7 @@ def test_the_same_commit_gives_the_same_image_whatever_the_working_tree_holds(
     assert not list((home.root / "scratch").iterdir())
 
 
-@pytest.mark.skipif(shutil.which(diff.TOOL) is None, reason="diffoscope is absent; run: make setup-tests")
+@pytest.mark.skipif(shutil.which(diff.TOOL) is None, reason="needs diffoscope; run: make setup-tests test-fast")
 def test_a_build_that_notes_the_time_is_another_image_and_the_file_is_named(
     project: Project, home: State, tmp_path: Path
 ) -> None:
