@@ -15,7 +15,7 @@ import tritonclient.grpc
 import tritonclient.http
 
 from benchmarks.served import MODEL, STRUCTURE
-from model_to_metal.local.container import Served
+from model_to_metal.local.container import ServedImage
 
 SEED = 7
 CALL = "/inference.GRPCInferenceService/ModelInfer"
@@ -23,7 +23,7 @@ BINARY = "Inference-Header-Content-Length"
 
 
 @contextmanager
-def asking(server: Served) -> Iterator[dict[str, Callable[[], object]]]:
+def asking(server: ServedImage) -> Iterator[dict[str, Callable[[], object]]]:
     """Door → a call that asks for one design and returns when the whole answer is there."""
     with ExitStack() as stack:
 

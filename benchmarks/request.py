@@ -33,7 +33,7 @@ DOORS = {
     "Open Inference gRPC": "grpc",
 }
 """Endpoint → what the server's log calls it."""
-QUESTIONS = tuple(f"{door}, added {label}" for door in DOORS for label in ("p50", "p99"))
+QUESTIONS = tuple(f"{before_release}, added {label}" for before_release in DOORS for label in ("p50", "p99"))
 PROMISED_MS = {"p50": (0.5, 3.0), "p99": (0.99, 10.0)}
 WARM_UP = 3
 """Requests to each endpoint that do not count."""
@@ -51,14 +51,14 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:  # noqa: ARG001 - ever
         asked = _in_turn(doors, WARM_UP + (10 if quick else 1000))
         calls = _calls(server.errors, len(asked))
     bare = statistics.median(taken for _, taken in kernel)
-    for door, (added, computed) in paired(asked, calls, skip=WARM_UP).items():
+    for before_release, (added, computed) in paired(asked, calls, skip=WARM_UP).items():
         method = (
             f"one design of 1UBI (76 residues), lineage on, endpoints in turn; of each request the client's time less"
             f" the time that it computed (median {statistics.median(computed):.2f} ms, of which the kernel takes"
             f" {bare:.2f} ms alone, runner {model.contract.runner})"
         )
         for label, (share, promised) in PROMISED_MS.items():
-            yield quantile_row(f"{door}, added {label}", added, share, promised, "ms", method=method)
+            yield quantile_row(f"{before_release}, added {label}", added, share, promised, "ms", method=method)
 
 
 def paired(
@@ -71,14 +71,14 @@ def paired(
         calls: what the server's log says of each, in the same order. Raises RuntimeError when it is of others.
     """
     told = [call["door"] for call in calls]
-    if told != [DOORS[door] for door, _ in asked] or any(call["status"] != "OK" for call in calls):
+    if told != [DOORS[before_release] for before_release, _ in asked] or any(call["status"] != "OK" for call in calls):
         raise RuntimeError(f"the server's log is not that of the requests: {len(told)} calls, {sorted(set(told))}")
     found: dict[str, tuple[list[float], list[float]]] = {}
-    for (door, taken), call in zip(asked, calls, strict=True):
-        added, computed = found.setdefault(door, ([], []))
+    for (before_release, taken), call in zip(asked, calls, strict=True):
+        added, computed = found.setdefault(before_release, ([], []))
         added.append(taken - call["compute_milliseconds"])
         computed.append(call["compute_milliseconds"])
-    return {door: (added[skip:], computed[skip:]) for door, (added, computed) in found.items()}
+    return {before_release: (added[skip:], computed[skip:]) for before_release, (added, computed) in found.items()}
 
 
 def profile(_: Setting) -> list[str]:

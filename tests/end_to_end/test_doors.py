@@ -32,14 +32,14 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_every_door_gives_the_bytes_that_the_log_commits_to(serving: Serving, address: Address, name: str) -> None:
     task, request = REQUESTS[name]
     outputs, inputs = set(), set()
-    for door, ask in DOORS.items():
+    for before_release, ask in DOORS.items():
         items = ask(address, task, request)
         assert len(items) == request.get("num_sequences", 1)
         for prediction, again in items:
             shard, sequence = Log(serving.log).find(prediction)
             entry, kept = shard.prediction(sequence), shard.payload(sequence)
             assert kept.output_salt is not None
-            assert commitment(kept.output_salt, again) == entry.output_commitment, door
+            assert commitment(kept.output_salt, again) == entry.output_commitment, before_release
             inputs.add(kept.input)
         outputs.add(tuple(again for _, again in items))
     assert len(outputs) == 1

@@ -122,8 +122,8 @@ def test_on_another_processor_the_replay_gives_the_same_bytes(
 ) -> None:
     """A native release has one class on all of them; test_same_bits.py shows one that has not."""
     text = structures(serving.released.state.downloads, tmp_path)["pdb1ejg.pdb"]
-    door = next(iter(DOORS.values()))
-    ((name, _),) = door(address, "score", {"structure": text, "seed": 1})
+    before_release = next(iter(DOORS.values()))
+    ((name, _),) = before_release(address, "score", {"structure": text, "seed": 1})
     done = serving.lineage("replay", name, "--cpu", "Haswell", "--json", check=False)
     (verdict,) = json.loads(done.stdout)
     assert (verdict["recorded_class"], verdict["machine_class"]) == (V3, V3)

@@ -44,7 +44,7 @@ from helix_lineage.records.chain import (
 )
 from helix_lineage.shard import Prediction
 from helixserve.integrity import readiness
-from helixserve.integrity.readiness import Verified
+from helixserve.integrity.readiness import VerifiedImage
 from helixserve.settings import Settings
 from tests.ports import free_port
 from tests.waiting import LONGEST_S, until
@@ -276,7 +276,7 @@ def trust(key: ec.EllipticCurvePrivateKey, *, role: str = "releaser") -> dict[st
     return {"version": 1, "keys": [entry]}
 
 
-def verified(place: Place) -> Verified:
+def verified(place: Place) -> VerifiedImage:
     """What a server on this place knows of itself."""
     return readiness.load(Settings.read(place.environment()), datetime.now(UTC))
 

@@ -18,9 +18,9 @@ from helixserve.errors import HelixServeError, NotReadyError
 from helixserve.execution.budget import Budget, memory_bytes
 from helixserve.execution.core import Core
 from helixserve.integrity import readiness
-from helixserve.integrity.readiness import Verified
+from helixserve.integrity.readiness import VerifiedImage
 from helixserve.model.contract import Contract, load_class
-from helixserve.observe.metrics import State
+from helixserve.observe.metrics import ServerState
 from helixserve.observe.observer import Observer
 from helixserve.process import on_terminate
 from helixserve.recording.recorder import Recorder
@@ -113,14 +113,14 @@ class Server:
             return False
         return True
 
-    def state(self) -> State:
+    def state(self) -> ServerState:
         """What a scrape of the metrics tells."""
         recorder = self._recorder
         if recorder is None:
-            return State(ready=False, info=self._info)
+            return ServerState(ready=False, info=self._info)
         entries, size = recorder.measure()
         waiting = 0 if self._core is None else self._core.inside
-        return State(self.ready(), waiting, entries, size, {**self._info, "shard": recorder.shard or ""})
+        return ServerState(self.ready(), waiting, entries, size, {**self._info, "shard": recorder.shard or ""})
 
     async def start(self) -> None:
         """Become ready, or stay unready with a reason; never raises for what makes a server unready."""
@@ -220,7 +220,7 @@ class Server:
         return recorder, Core(model, recorder)
 
 
-def _registrar(settings: Settings, verified: Verified) -> Registrar | None:
+def _registrar(settings: Settings, verified: VerifiedImage) -> Registrar | None:
     """Who tells the directory of this server's shards."""
     if settings.directory is None:
         logger.info("no directory (HELIX_DIRECTORY is not set): nothing but the log says which shards there are")

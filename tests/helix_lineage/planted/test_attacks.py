@@ -21,7 +21,7 @@ from helix_lineage.audit.findings import Finding
 from helix_lineage.cli.main import app
 from helix_lineage.errors import LineageError, ShardError
 from helix_lineage.evidence.trace import trace
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from helix_lineage.replay.plan import plan
 from helix_lineage.shard import ShardWriter, entries, payload
 from helix_lineage.shard.header import shard_id
@@ -295,7 +295,7 @@ def test_what_lies_in_the_place_of_a_temporary_file_is_not_written_to(tmp_path: 
 
 
 def test_a_store_says_what_lies_in_a_blobs_place(world: World) -> None:
-    store, digest = Store(world.root / "store"), world.chain.release.digest
+    store, digest = RecordStore(world.root / "store"), world.chain.release.digest
     path = store.path(digest)
     path.unlink()
     os.mkfifo(path)

@@ -16,7 +16,7 @@ import pytest
 
 from helix_lineage.audit import audit
 from helix_lineage.errors import ShardError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import ShardWriter, entries, payload
 from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.payload_writer import PreparedOutput
@@ -382,4 +382,4 @@ def test_a_real_limit_of_the_kernel_refuses_and_loses_nothing(tmp_path: Path) ->
     assert len(names) > 5
     log = Log(tmp_path / "log")
     assert [f"{shard}.{at}" for shard in log.shard_ids() for at, _ in log.shard(shard).predictions()] == names
-    assert audit(log, Sources()).findings == []
+    assert audit(log, ReleaseSources()).findings == []

@@ -49,7 +49,7 @@ def test_the_canary_would_be_seen(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="helixserve.calls"):
         logging.getLogger("helixserve.calls").info("a request for %s", CANARY)
     (record,) = caplog.records
-    assert CANARY in logs.JsonLines().format(record)
+    assert CANARY in logs.JsonFormatter().format(record)
 
 
 def test_text_is_for_people(place: Place) -> None:
@@ -71,7 +71,7 @@ def test_a_line_names_so_many_ids_and_counts_all(caplog: pytest.LogCaptureFixtur
     call.end()
     with caplog.at_level(logging.INFO, logger="helixserve.calls"):
         logs.line(call, "s")
-    value = json.loads(logs.JsonLines().format(caplog.records[0]))
+    value = json.loads(logs.JsonFormatter().format(caplog.records[0]))
     assert (value["items"], len(value["prediction_ids"])) == (1000, logs.IDS)
 
 
@@ -83,7 +83,7 @@ def test_an_exceptions_cause_is_named_by_type_and_place_only() -> None:
             raise KeyError(CANARY) from error
     except KeyError as error:
         record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", None, (KeyError, error, None))
-    for formatter in (logs.JsonLines(), logs.Text()):
+    for formatter in (logs.JsonFormatter(), logs.TextFormatter()):
         text = formatter.format(record)
         assert CANARY not in text
         assert "KeyError" in text

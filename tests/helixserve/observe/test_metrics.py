@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from helix_lineage.shard.reader import Log
 from helixserve.observe.call import Call
-from helixserve.observe.metrics import Histogram, Metrics, State
+from helixserve.observe.metrics import Histogram, Metrics, ServerState
 from tests.helixserve.observe.conftest import CANARY, COUNTS, Asked
 
 
@@ -71,7 +71,7 @@ def test_paths_that_a_stranger_makes_up_leave_nothing_behind(asked: Asked) -> No
 
 
 def test_a_server_that_is_not_ready_says_so() -> None:
-    assert "\nhelix_ready 0.0\n" in Metrics().text(State(ready=False))
+    assert "\nhelix_ready 0.0\n" in Metrics().text(ServerState(ready=False))
 
 
 def test_a_histogram_counts_each_value_in_the_bucket_that_holds_it() -> None:
@@ -85,4 +85,6 @@ def test_a_call_is_counted_as_it_ended() -> None:
     metrics, call = Metrics(), Call("grpc", task="design", status="CANCELLED")
     call.end()
     metrics.count(call)
-    assert 'helix_requests_total{door="grpc",status="CANCELLED",task="design"} 1.0' in metrics.text(State(ready=True))
+    assert 'helix_requests_total{door="grpc",status="CANCELLED",task="design"} 1.0' in metrics.text(
+        ServerState(ready=True)
+    )

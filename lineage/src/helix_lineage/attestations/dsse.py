@@ -39,7 +39,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class InTotoStatement:
     """A signed in-toto statement."""
 
     subjects: tuple[Subject, ...]
@@ -91,7 +91,7 @@ def claimed_predicate(bundle: bytes) -> dict[str, Json]:
     return predicate
 
 
-def open_statement(bundle: bytes, trust: Trust, *, role: str, predicate_type: str, at: datetime) -> Statement:
+def open_statement(bundle: bytes, trust: Trust, *, role: str, predicate_type: str, at: datetime) -> InTotoStatement:
     """The statement in a bundle that a key of `role` signed. Raises TrustError, naming what does not hold."""
     envelope = parse_bundle(bundle)
     if envelope.payload_type != PAYLOAD_TYPE:
@@ -107,7 +107,7 @@ def open_statement(bundle: bytes, trust: Trust, *, role: str, predicate_type: st
     predicate = value.get("predicate")
     if not isinstance(predicate, dict):
         raise TrustError("the statement's predicate is not an object")
-    return Statement(_subjects(value.get("subject")), predicate_type, MappingProxyType(predicate), signer)
+    return InTotoStatement(_subjects(value.get("subject")), predicate_type, MappingProxyType(predicate), signer)
 
 
 def _subjects(value: Json) -> tuple[Subject, ...]:

@@ -66,7 +66,7 @@ RULES = {
 
 
 @dataclass(slots=True)
-class Report:
+class AuditReport:
     """Findings, and what is worth knowing without being wrong."""
 
     findings: list[Finding] = field(default_factory=list)

@@ -7,7 +7,7 @@ from helix_lineage.audit.shard_audit import AuditedShard
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import PredictionEntry, commitment, decode
-from helix_lineage.shard.payload_reader import PayloadReader, Place
+from helix_lineage.shard.payload_reader import PayloadReader, RecordPosition
 
 
 def audit_payload(shard: AuditedShard) -> None:
@@ -61,7 +61,7 @@ def _name_what_is_wrong(shard: AuditedShard) -> None:
         _note_erased(shard, erased)
 
 
-def _check(shard: AuditedShard, sequence: int, name: str, place: Place, expected: bytes) -> bool:
+def _check(shard: AuditedShard, sequence: int, name: str, place: RecordPosition, expected: bytes) -> bool:
     """Compare a record with the entry's commitment; True when it was erased."""
     record = place.record
     if record.state:
@@ -78,10 +78,10 @@ def _check(shard: AuditedShard, sequence: int, name: str, place: Place, expected
 
 def _scan(
     shard: AuditedShard, reader: PayloadReader, size: int
-) -> tuple[dict[int, Place], dict[tuple[int, int], Place], bool]:
+) -> tuple[dict[int, RecordPosition], dict[tuple[int, int], RecordPosition], bool]:
     """Output records by sequence, input records by place; whether damage cut this short. Of entries below `size`."""
-    outputs: dict[int, Place] = {}
-    inputs: dict[tuple[int, int], Place] = {}
+    outputs: dict[int, RecordPosition] = {}
+    inputs: dict[tuple[int, int], RecordPosition] = {}
     numbers = reader.segments()
     for number in numbers:
         try:
@@ -105,5 +105,5 @@ def _scan(
     return outputs, inputs, False
 
 
-def _missing(shard: AuditedShard, outputs: dict[int, Place]) -> bool:
+def _missing(shard: AuditedShard, outputs: dict[int, RecordPosition]) -> bool:
     return any(at not in outputs for at in shard.predictions)

@@ -39,7 +39,7 @@ class _Part:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Checked:
     """What a share holds, when all of it holds."""
 
     sequences: array[int] = field(default_factory=lambda: array("Q"))
@@ -68,9 +68,9 @@ def count_erased(
     except (ShardError, OSError, ValueError):
         return None
 
-    def look(part: _Part) -> _Seen | None:
+    def look(part: _Part) -> _Checked | None:
         try:
-            return _Look(folder, reader, part, entries).run()
+            return _PayloadCheck(folder, reader, part, entries).run()
         except (_OddError, ShardError, OSError, ValueError, IndexError, struct.error):
             return None
 
@@ -98,7 +98,7 @@ def _cut(folder: ShardFolder, number: int, *, laid: bool = False) -> Iterator[_P
     yield from (_Part(number, start, end) for start, end in pairwise([*starts, len(data)]))
 
 
-class _Look:
+class _PayloadCheck:
     """Goes through a share."""
 
     def __init__(self, folder: ShardFolder, reader: PayloadReader, part: _Part, entries: Sequence[bytes]) -> None:
@@ -107,9 +107,9 @@ class _Look:
         self._inputs: dict[int, bytes | None] = {}
         """Offset → commitment of the input there; None when it was erased."""
         self._used: set[int] = set()
-        self._seen = _Seen()
+        self._seen = _Checked()
 
-    def run(self) -> _Seen:
+    def run(self) -> _Checked:
         """Raises _OddError or ShardError for what needs a closer look."""
         data, view, position, start = self._data, memoryview(self._data), 0, self._part.start
         while position < len(data):

@@ -1,7 +1,7 @@
 """The content-addressed store: blobs and records by digest, observations beside them (FORMAT.md 4).
 
 >>> import tempfile
->>> store = Store(Path(tempfile.mkdtemp()))
+>>> store = RecordStore(Path(tempfile.mkdtemp()))
 >>> store.read_bytes(store.put_bytes(b"x"))
 b'x'
 """
@@ -29,7 +29,7 @@ _MAX_OBSERVATIONS_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class RecordStore:
     """A store under one folder. Safe for several processes at once."""
 
     root: Path

@@ -14,7 +14,7 @@ from helix_lineage import process
 from helix_lineage.errors import CanonicalError, ReplayError
 from helix_lineage.formats import untrusted
 from helix_lineage.formats.canonical import check_digest, digest_bytes, loads
-from helix_lineage.replay.verdict import Difference
+from helix_lineage.replay.verdict import OutputDifference
 
 FILES = "opt/helix/files.json"
 ARTIFACTS = "opt/helix/artifacts/"
@@ -66,22 +66,23 @@ def obtain(digest: str, repository: str, registry: str, images: Path) -> Unpacke
     return _open(folder, digest)
 
 
-def check_files(image: UnpackedImage, filesystem: str) -> list[Difference]:
+def check_files(image: UnpackedImage, filesystem: str) -> list[OutputDifference]:
     """Compare every file with `files.json`, and that with the release. Gives what differs."""
     data = _read(image.rootfs / FILES)
     if data is None or digest_bytes(data) != filesystem:
         found = "missing" if data is None else digest_bytes(data)
-        return [Difference("file", f"{FILES} is {found}, but the release names {filesystem}")]
+        return [OutputDifference("file", f"{FILES} is {found}, but the release names {filesystem}")]
     try:
         document = loads(data)
         listed = {item["path"]: item for item in document["files"]}
     except (CanonicalError, KeyError, TypeError) as error:
-        return [Difference("file", f"{FILES} is malformed: {error}")]
+        return [OutputDifference("file", f"{FILES} is malformed: {error}")]
     problems = [text for path, item in listed.items() if (text := _check_file(image.rootfs, path, item))]
     extra = sorted(set(_walk(image.rootfs)) - set(listed) - {FILES})
     problems += [(path, "is not in the image") for path in extra]
     return [
-        Difference("weights" if path.startswith(ARTIFACTS) else "file", f"{path} {what}") for path, what in problems
+        OutputDifference("weights" if path.startswith(ARTIFACTS) else "file", f"{path} {what}")
+        for path, what in problems
     ]
 
 

@@ -30,7 +30,7 @@ class Computed:
     prediction: Prediction
 
 
-class Work:
+class RequestWork:
     """One request's computing.
 
     Args:

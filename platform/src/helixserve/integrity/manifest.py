@@ -24,7 +24,7 @@ MANIFEST_BYTES = 256 * 1024 * 1024
 """Most bytes of files.json that are read at all: about a million files."""
 
 
-class Files:
+class ImageFiles:
     """The files of an image, as files.json lists them.
 
     Args:

@@ -30,7 +30,7 @@ FSYNC_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ServerState:
     """What a server is at the moment of a scrape."""
 
     ready: bool
@@ -74,7 +74,7 @@ class Metrics(Collector):
         self._items: Counter[tuple[str, str]] = Counter()
         self._seconds: defaultdict[tuple[str, str], Histogram] = defaultdict(_histogram)
         self._phases: defaultdict[str, Histogram] = defaultdict(_histogram)
-        self._state = State(ready=False)
+        self._state = ServerState(ready=False)
 
     def count(self, call: Call) -> None:
         """A request has ended."""
@@ -84,7 +84,7 @@ class Metrics(Collector):
         for phase, seconds in call.seconds.items():
             self._phases[phase].observe(seconds)
 
-    def text(self, state: State) -> str:
+    def text(self, state: ServerState) -> str:
         """Everything, in Prometheus' text format."""
         self._state = state
         registry = CollectorRegistry(auto_describe=False)
@@ -110,7 +110,7 @@ class Metrics(Collector):
         yield from (requests, items, seconds, phases, fsync)
         yield from self._of_state(self._state)
 
-    def _of_state(self, state: State) -> Iterator[Metric]:
+    def _of_state(self, state: ServerState) -> Iterator[Metric]:
         yield GaugeMetricFamily("helix_ready", "Whether requests should be sent here.", value=state.ready)
         yield GaugeMetricFamily("helix_queue_depth", "Requests that wait or run.", value=state.waiting)
         yield CounterMetricFamily("helix_recorded_entries", "Entries of the shard.", value=state.entries)

@@ -23,7 +23,7 @@ from helix_lineage.errors import LineageError
 from helix_lineage.shard import Prediction, ShardHeader, ShardWriter
 from helix_lineage.tlog.layout import ShardFolder
 from helixserve.errors import HelixServeError, UnrecordedError
-from helixserve.integrity.readiness import Verified
+from helixserve.integrity.readiness import VerifiedImage
 
 logger = logging.getLogger("helixserve.recorder")
 
@@ -61,7 +61,7 @@ class Recorder:
     def open(
         cls,
         log: Path,
-        verified: Verified,
+        verified: VerifiedImage,
         machine: str,
         *,
         now: Callable[[], int] = time.time_ns,

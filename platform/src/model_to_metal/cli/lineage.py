@@ -21,7 +21,7 @@ from model_to_metal.local import directory as local
 from model_to_metal.registry import artifacts
 from model_to_metal.supply_chain import keys
 from model_to_metal.supply_chain import revoke as revoking
-from model_to_metal.supply_chain.cosign import Pen
+from model_to_metal.supply_chain.cosign import CosignSigner
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +74,7 @@ def revoke(
             if key
             else keys.signer(state, role=keys.REVOKER)
         )
-        return Pen(cosign, who).statement(payload)
+        return CosignSigner(cosign, who).statement(payload)
 
     with ExitStack() as stack:
         client = DirectoryClient(directory or stack.enter_context(local.running(state)), root)

@@ -12,7 +12,7 @@ from helix_lineage.formats.canonical import Json, dumps
 from helix_lineage.records.chain import GuardVerdict
 from model_to_metal.guardrails import contract, locks_in_step, no_pickle, serves
 from model_to_metal.guardrails.finding import Finding
-from model_to_metal.stages.interface import Gate, Runs, StageSpec, Task
+from model_to_metal.stages.interface import Gate, Runs, StageSpec, StageTask
 
 SPEC = StageSpec(
     name="guard",
@@ -34,7 +34,7 @@ READING = (contract, locks_in_step, no_pickle)
 """Rules that only read the source."""
 
 
-def make(task: Task) -> dict[str, Json]:
+def make(task: StageTask) -> dict[str, Json]:
     """Apply the rules; writes `findings.json`."""
     findings = [finding for rule in READING for finding in rule.check(task.model)]
     applied = [rule.RULE for rule in READING]

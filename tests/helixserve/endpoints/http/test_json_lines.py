@@ -100,7 +100,9 @@ def test_a_reader_that_takes_nothing_for_too_long_loses_its_stream(
         call = Call()
         door.CALL.set(call)
         tensors = [from_value("values", "FP32", [1]), from_value("repeats", "INT64", 50)]
-        answer = door.Lines(core.stream("project", tensors, call.request_id, call), lambda item: {"index": item.index})
+        answer = door.JsonLinesResponse(
+            core.stream("project", tensors, call.request_id, call), lambda item: {"index": item.index}
+        )
         with pytest.raises(GoneError, match="took nothing"):
             await answer({"type": "http"}, None, send)  # type: ignore[arg-type]
         return core

@@ -68,7 +68,7 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc,name-defined]  # 
             await self.set(name, status.SERVING if self._server.ready() else status.NOT_SERVING)
 
 
-class GrpcDoor:
+class GrpcEndpoints:
     """Serves one server's tasks over gRPC."""
 
     def __init__(self, server: Server) -> None:

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-from helixserve.endpoints.http.body import CODINGS, Body
+from helixserve.endpoints.http.body import CODINGS, RequestBody
 from helixserve.errors import FramingError, HelixServeError, MediaTypeError, OverloadedError, TooLargeError
-from helixserve.execution.budget import Budget, Hold
+from helixserve.execution.budget import Budget, Reservation
 from helixserve.observe.call import CANCELLED, INTERNAL, OK, Call
 
 Scope = MutableMapping[str, Any]
@@ -40,7 +40,7 @@ _DRAIN = 8
 """How many times the limit is read and thrown away, so that a client has sent all before it reads the refusal."""
 
 
-class Gate:
+class RequestMiddleware:
     """Wraps an ASGI application.
 
     Args:
@@ -87,7 +87,9 @@ class Gate:
                 call.end()
                 self._ended(call)
 
-    async def _serve(self, call: Call, scope: Scope, headers: Headers, hold: Hold, connection: _Connection) -> None:
+    async def _serve(
+        self, call: Call, scope: Scope, headers: Headers, hold: Reservation, connection: _Connection
+    ) -> None:
         try:
             connection.body = await self._body(headers, hold, connection)
             async with connection.watched(scope):
@@ -124,14 +126,14 @@ class Gate:
             seen += len((await connection.incoming()).get("body", b""))
         await connection.send({"type": "http.response.body", "body": b""})
 
-    async def _body(self, headers: Headers, hold: Hold, connection: _Connection) -> bytes:
+    async def _body(self, headers: Headers, hold: Reservation, connection: _Connection) -> bytes:
         if "content-length" in headers and "transfer-encoding" in headers:
             # A proxy may believe the one and this server the other: a second request would be smuggled in between.
             raise FramingError("a body has a content-length or a transfer-encoding, not both", where="content-length")
         for length in headers.get("content-length", ()):
             if length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= self._limit:
                 self._budget.check(int(length), of=int(length))
-        body = Body(headers, self._limit, hold)
+        body = RequestBody(headers, self._limit, hold)
         seen = 0
         while seen <= _DRAIN * self._limit:
             message = await connection.incoming()
