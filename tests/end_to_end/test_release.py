@@ -11,7 +11,7 @@ import pytest
 
 from helix_lineage.records.store import RecordStore
 from tests.end_to_end.conftest import HELIX, MODEL, Released, Serving, clone, command, git
-from tests.end_to_end.test_doors import UBIQUITIN
+from tests.end_to_end.test_endpoints import UBIQUITIN
 
 
 def stages(text: str) -> dict[str, dict[str, str]]:

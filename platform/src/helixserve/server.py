@@ -1,6 +1,6 @@
 """The life of a serving process: verify, load, open a shard, serve, drain.
 
-Until the release and the files are verified there is no `Core` to ask: every door gets a
+Until the release and the files are verified there is no `Core` to ask: every endpoint gets a
 NotReadyError that names what is wrong. Nothing is served unverified, and nothing unrecorded.
 """
 
@@ -41,7 +41,7 @@ class Server:
     """One per process.
 
     Args:
-        contract: what the doors were built from; must be the release's.
+        contract: what the endpoints were built from; must be the release's.
         settings: where the files are; read from the environment when missing.
     """
 
@@ -127,7 +127,7 @@ class Server:
         try:
             self._recorder, self._core = await asyncio.to_thread(self._open)
         except HelixServeError as error:
-            # Internal kinds (a model that breaks its contract) also mean: not ready, at every door.
+            # Internal kinds (a model that breaks its contract) also mean: not ready, at every endpoint.
             self._reason = NotReadyError(error.what, where=error.where, fix=error.fix)
         except LineageError as error:
             self._reason = NotReadyError(error.what, where=error.where, fix=error.fix)
@@ -144,7 +144,7 @@ class Server:
             self._mender = asyncio.create_task(self._mend())
 
     def leave(self) -> None:
-        """From now on refuse new requests, at every door; those accepted are finished. Called at TERM."""
+        """From now on refuse new requests, at every endpoint; those accepted are finished. Called at TERM."""
         self._leaving = True
         for listener in self._listeners:
             self._tasks.add(task := asyncio.ensure_future(listener()))

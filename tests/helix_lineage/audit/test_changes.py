@@ -1,4 +1,4 @@
-"""A log that changes while it is audited: what does not hold together because of that is no finding."""
+"""A log that changes while it is audited: what does not hold together because of that is not a finding."""
 
 from __future__ import annotations
 

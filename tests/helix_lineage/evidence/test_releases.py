@@ -38,7 +38,7 @@ def test_nothing_stands_in_for_the_shards_own_copy_where_it_must_hold_by_itself(
 
 
 def test_bundles_that_are_not_this_releases_are_passed_over(world: World, tmp_path: Path) -> None:
-    """Junk, absent files, a stranger's spelling of the same release, and another release, before the right one."""
+    """Junk, absent files, another spelling of the same release, and another release, before the right one."""
     shard = _shard(world)
     kept = shard.folder.release.read_bytes()
     shard.folder.release.unlink()

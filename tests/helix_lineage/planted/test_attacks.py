@@ -175,7 +175,7 @@ def test_a_release_file_of_nested_lists(world: World, shard: ShardFolder, data: 
 
 
 def _forge(world: World, rows: list[bytes], size: int | None = None) -> str:
-    """A shard of a stranger's own: its key is his, so all that he says of it is signed."""
+    """A shard of an untrusted client's own: its key is his, so all that he says of it is signed."""
     key = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"\x07")
     rows = [header(world.chain, public_key=key.public_key().public_bytes_raw()).to_bytes(), *rows]
     name = shard_id(rows[0])

@@ -93,7 +93,7 @@ def test_an_input_is_stored_once_a_request_and_salted_by_request(open_shard: Ope
     commitments = [shard.prediction(at).input_commitment for at in range(1, 42)]
     assert len(set(commitments[:40])) == 1
     assert commitments[40] != commitments[0]
-    places = {(place.record.kind, place.offset) for place in shard.payloads.scan(0, laid=True)}
+    places = {(place.record.kind, place.offset) for place in shard.payloads.scan(0, preallocated=True)}
     assert sum(kind == payload.INPUT for kind, _ in places) == 2
     assert sum(kind == payload.OUTPUT for kind, _ in places) == 41
 

@@ -125,7 +125,7 @@ def test_a_look_whose_server_was_killed_ends(place: Place) -> None:
         "from helixserve.settings import Settings\n"
         "real = json.dumps\n"
         "prehash.json.dumps = lambda told: real(told) + ' ' * 10**6\n"
-        "prehash.begin(Settings.read())\n"
+        "prehash.start(Settings.read())\n"
         "print(prehash._begun[0].process.pid, flush=True)\n"
         f"assert wait([prehash._begun[0].found], {LONGEST_S}), 'the look tells nothing'\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -152,7 +152,7 @@ def test_trace_and_audit_show_and_verify_the_promotion(place: Place) -> None:
         assert trace(log, prediction, sources).promotion_problem is not None
     folder.promotion.unlink()
     assert {finding.rule for finding in audit(log, sources).findings} == {"promotion"}
-    shutil.copy(place.release, folder.promotion)  # a release is no promotion
+    shutil.copy(place.release, folder.promotion)  # a release is not a promotion
     assert {finding.rule for finding in audit(log, sources).findings} == {"promotion"}
 
 

@@ -23,8 +23,8 @@ def lines(asked: Asked) -> list[dict[str, Any]]:
 
 def test_every_line_is_json_and_every_request_has_one(lines: list[dict[str, Any]], asked: Asked) -> None:
     ended = [line for line in lines if line["message"] == "request ended"]
-    by_door = {line["door"]: line for line in ended}
-    assert {door: line["prediction_ids"] for door, line in by_door.items()} == asked.ids
+    by_endpoint = {line["endpoint"]: line for line in ended}
+    assert {endpoint: line["prediction_ids"] for endpoint, line in by_endpoint.items()} == asked.ids
     for line in ended:
         assert len(line["request_id"]) == 32
         assert (line["task"], line["status"], line["trace_id"]) == ("project", "OK", TRACE)
@@ -61,7 +61,7 @@ def test_text_is_for_people(place: Place) -> None:
         written = server.output.read_text()
     (line,) = [line for line in written.splitlines() if "request ended" in line]
     assert f"prediction_ids={prediction}" in line
-    assert "door=json" in line
+    assert "endpoint=json" in line
     assert not line.startswith("{")
     assert CANARY not in written
 

@@ -1,4 +1,4 @@
-"""Metrics of a server that was asked at every door, scraped and parsed as Prometheus does."""
+"""Metrics of a server that was asked at every endpoint, scraped and parsed as Prometheus does."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ def value(families: dict[str, Any], family: str, name: str, **labels: str) -> fl
     return float(found)
 
 
-def test_requests_and_items_are_counted_by_door_task_and_status(scraped: dict[str, Any]) -> None:
-    for door, count in COUNTS.items():
-        place = {"door": door, "task": "project"}
+def test_requests_and_items_are_counted_by_endpoint_task_and_status(scraped: dict[str, Any]) -> None:
+    for endpoint, count in COUNTS.items():
+        place = {"endpoint": endpoint, "task": "project"}
         assert value(scraped, "helix_requests", "helix_requests_total", **place, status="OK") == 1
         assert value(scraped, "helix_items", "helix_items_total", **place) == count
-    bad = {"door": "json", "task": "project"}
+    bad = {"endpoint": "json", "task": "project"}
     assert value(scraped, "helix_requests", "helix_requests_total", **bad, status="INVALID_ARGUMENT") == 3
     assert value(scraped, "helix_requests", "helix_requests_total", **bad, status="INTERNAL") == 1
     assert (
-        value(scraped, "helix_requests", "helix_requests_total", door="http", task="", status="INVALID_ARGUMENT") == 1
+        value(scraped, "helix_requests", "helix_requests_total", endpoint="http", task="", status="INVALID_ARGUMENT")
+        == 1
     )
     assert value(scraped, "helix_request_seconds", "helix_request_seconds_count", **bad) == 5
 
@@ -85,6 +86,6 @@ def test_a_call_is_counted_as_it_ended() -> None:
     metrics, call = Metrics(), Call("grpc", task="design", status="CANCELLED")
     call.end()
     metrics.count(call)
-    assert 'helix_requests_total{door="grpc",status="CANCELLED",task="design"} 1.0' in metrics.text(
+    assert 'helix_requests_total{endpoint="grpc",status="CANCELLED",task="design"} 1.0' in metrics.text(
         ServerState(ready=True)
     )

@@ -172,7 +172,7 @@ def test_generations_count_and_name_what_they_replace(world: World) -> None:
     world.merge(second)
     third = to_staging(world, "a")
     assert third.promotion.parameters["generation"] == 3
-    # A branch of the same name, from an older state of main, is made anew.
+    # A branch of the same name, from an older state of main, is made again.
     assert third.branch == first.branch
     assert git(world.root, "rev-parse", f"{third.branch}^") == git(world.root, "rev-parse", "main")
 

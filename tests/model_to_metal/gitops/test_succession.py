@@ -90,7 +90,7 @@ def test_gitops_check_finds_it_in_the_working_tree(world: World) -> None:
     (junk,) = succession.check(
         world.context().repository, world.context().base, {f"{STAGING}/{layout.PROMOTION}": b"{}"}
     )
-    assert junk.message.startswith("this is no promotion")
+    assert junk.message.startswith("this is not a promotion")
 
 
 def test_a_model_that_vanished_does_not_begin_again(world: World) -> None:

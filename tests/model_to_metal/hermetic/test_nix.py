@@ -169,7 +169,7 @@ def test_what_no_build_runs_makes_nothing_again(changed: Changed, name: str) -> 
 
 
 def test_serving_code_makes_one_layer_again_and_no_export(changed: Changed) -> None:
-    assert changed("platform/src/helixserve/another_door.py", "x = 1\n") == {
+    assert changed("platform/src/helixserve/another_endpoint.py", "x = 1\n") == {
         "platform", f"{MODEL}-platform-layers", f"{MODEL}-files", f"{MODEL}-code-layers", f"{MODEL}-image",
     }  # fmt: skip
 

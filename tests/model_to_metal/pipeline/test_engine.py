@@ -198,7 +198,7 @@ def test_without_a_key_nothing_is_remembered(project: Checkout, state: State, be
     assert bench.made == ORDER[:3] * 2
 
 
-def test_a_release_that_could_not_be_signed_is_refused_at_the_door(
+def test_a_release_that_could_not_be_signed_is_refused_first(
     project: Checkout, state: State, bench: Bench, cache_signer: CacheSigner
 ) -> None:
     def closed() -> None:

@@ -85,7 +85,7 @@ def claimed_predicate(bundle: bytes) -> dict[str, Json]:
     try:
         predicate = parse_json(parse_bundle(bundle).payload)["predicate"]
     except (ValueError, KeyError, TypeError) as error:
-        raise TrustError(f"the bundle's payload is no statement: {error!r}") from error
+        raise TrustError(f"the bundle's payload is not a statement: {error!r}") from error
     if not isinstance(predicate, dict):
         raise TrustError("the statement's predicate is not an object")
     return predicate

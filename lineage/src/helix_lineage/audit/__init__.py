@@ -121,12 +121,13 @@ def _judge(
         _check_mark(shard, shards)
     report.findings += [
         Finding("file", path.name, "no folder lies where a shard's should: what it leads to is not looked at")
-        for path in log.strangers()
+        for path in log.foreign_files()
     ]
     if log.root.is_dir():
-        unborn = sorted(path.name for path in log.root.iterdir() if path.name.startswith(NEW_PREFIX))
+        unpublished = sorted(path.name for path in log.root.iterdir() if path.name.startswith(NEW_PREFIX))
         report.notes += [
-            f"{printable(name)}: a shard that was never opened; nothing was acknowledged from it" for name in unborn
+            f"{printable(name)}: a shard that was never opened; nothing was acknowledged from it"
+            for name in unpublished
         ]
     for name, note in kept:
         report.checkpoints += 1
@@ -223,7 +224,7 @@ def _check_mark(shard: AuditedShard, shards: dict[str, AuditedShard]) -> None:
         return
     body = shards[name].others.get(sequence) if name in shards else None
     if text != f"{prediction_id(name, sequence)}\n" or not isinstance(body, entries.Recovered):
-        shard.find("recovery", f"the file recovered names {text.strip()}, which is no recovered entry of this log")
+        shard.find("recovery", f"the file recovered names {text.strip()}, which is not a recovered entry of this log")
     elif body.shard.hex() != shard.id:
         shard.find("recovery", f"the file recovered names {text.strip()}, which tells of {body.shard.hex()}")
 

@@ -12,7 +12,7 @@ from helix_lineage.shard.payload_reader import PayloadReader, RecordPosition
 
 def audit_payload(shard: AuditedShard) -> None:
     """Add findings and notes to `shard`."""
-    quick = count_erased(shard.folder, shard.covered, shard.predictions, laid=shard.unfinished)
+    quick = count_erased(shard.folder, shard.covered, shard.predictions, preallocated=shard.unfinished)
     if quick is None:
         _name_what_is_wrong(shard)
     elif quick:
@@ -54,7 +54,7 @@ def _name_what_is_wrong(shard: AuditedShard) -> None:
         for what, sequence in lost:
             shard.find("payload", f"no {what} record is kept of entry {sequence}", sequence)
     for sequence in sorted(set(outputs) - set(items)):
-        shard.find("payload", f"a payload is kept of entry {sequence}, which is no prediction", sequence)
+        shard.find("payload", f"a payload is kept of entry {sequence}, which is not a prediction", sequence)
     for segment, offset in [] if damaged else sorted(set(inputs) - used):
         shard.find("payload", f"payload/{segment:06d}.seg: no item uses the input at byte {offset}")
     if erased:
@@ -85,7 +85,7 @@ def _scan(
     numbers = reader.segments()
     for number in numbers:
         try:
-            for place in reader.scan(number, laid=shard.unfinished and number == numbers[-1]):
+            for place in reader.scan(number, preallocated=shard.unfinished and number == numbers[-1]):
                 record = place.record
                 if record.sequence >= size and shard.unfinished:
                     return outputs, inputs, False  # written, but its entry never was, or is not yet

@@ -52,19 +52,19 @@ class _OddError(Exception):
 
 
 def count_erased(
-    folder: ShardFolder, entries: Sequence[bytes], predictions: array[int], *, laid: bool = False
+    folder: ShardFolder, entries: Sequence[bytes], predictions: array[int], *, preallocated: bool = False
 ) -> int | None:
     """How many payloads were erased, when all others are kept and meet their commitments; None for a closer look.
 
     Args:
         entries: those of the journal.
         predictions: the sequences of the prediction entries.
-        laid: zeros may follow the last record; the shard has not ended.
+        preallocated: zeros may follow the last record; the shard has not ended.
     """
     reader = PayloadReader(folder)
     try:
         numbers = reader.segments()
-        parts = [part for at in numbers for part in _cut(folder, at, laid=laid and at == numbers[-1])]
+        parts = [part for at in numbers for part in _cut(folder, at, preallocated=preallocated and at == numbers[-1])]
     except (ShardError, OSError, ValueError):
         return None
 
@@ -83,12 +83,12 @@ def count_erased(
     return sum(item.erased for item in seen if item is not None) if found == predictions else None
 
 
-def _cut(folder: ShardFolder, number: int, *, laid: bool = False) -> Iterator[_Part]:
+def _cut(folder: ShardFolder, number: int, *, preallocated: bool = False) -> Iterator[_Part]:
     """A segment in shares of about 16 MiB. Raises ShardError."""
     data = untrusted.read(folder.segment(number), limit=MAX_SEGMENT_BYTES)
     payload.parse_segment_head(data, folder.id)
     starts, wanted = [payload.SEGMENT_HEAD_BYTES], _PART_BYTES
-    if laid:
+    if preallocated:
         data = data[: payload.written(data)]
     if len(data) > _PART_BYTES:
         for kind, _, offset, _ in payload.spans(data, payload.SEGMENT_HEAD_BYTES, len(data)):

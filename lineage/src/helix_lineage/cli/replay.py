@@ -105,7 +105,7 @@ def _plan(planner: ReplayPlanner, name: str, seed: int | None, given: Path | Non
     """What to run; or, where one prediction cannot be replayed, that verdict: the others still can."""
     try:
         plan = planner.plan(name)
-    except PredictionNotFound:  # a misspelt id is no verdict
+    except PredictionNotFound:  # a misspelt id is not a verdict
         raise
     except LineageError as error:
         return unplanned(name, str(error))

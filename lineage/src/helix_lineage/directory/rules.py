@@ -239,7 +239,7 @@ class DirectoryState:
         except ShardError:
             closes = False
         if not closes:
-            raise DirectoryRefusal("the entry is no close entry", where=shard.id)
+            raise DirectoryRefusal("the entry is not a close entry", where=shard.id)
         leaf, last = merkle.leaf_hash(body.close), signed.size - 1
         if not merkle.verify_inclusion(last, signed.size, leaf, body.inclusion, signed.root):
             raise DirectoryRefusal("the close entry is not the last one under the checkpoint", where=shard.id)

@@ -217,7 +217,7 @@ class _Api:
 def _seen(request: Request) -> int:
     text = request.query_params.get("seen", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise DirectoryError(f"seen is no number: {text!r}")
+        raise DirectoryError(f"seen is not a number: {text!r}")
     return int(text)
 
 

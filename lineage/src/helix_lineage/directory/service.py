@@ -37,7 +37,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
         what = f"cannot read the directory's key: {error}"
         raise DirectoryError(what, where=str(path), fix="helix keys init") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise DirectoryError("the directory's key is no Ed25519 key", where=str(path))
+        raise DirectoryError("the directory's key is not an Ed25519 key", where=str(path))
     return key
 
 

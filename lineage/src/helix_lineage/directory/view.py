@@ -174,7 +174,7 @@ def _take(view: View, source: Source, entry: bytes, *, audited: bool) -> None:
         try:
             _check(book, body, time_ns, bundle)
         except LineageError:
-            # A shard of a release that is not known here is followed all the same: what came of it can be compared.
+            # A shard of a release that is not known here is followed all the same: the result can be compared.
             if isinstance(body, Registration) and shard_id(body.header) not in book.shards:
                 book.apply(entry)
             raise

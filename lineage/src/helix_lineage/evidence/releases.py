@@ -87,7 +87,7 @@ def find_release(shard: Shard, sources: ReleaseSources) -> FoundRelease:
 
 
 def read_bundle(path: Path) -> bytes:
-    """A signed bundle that somebody named. Raises TrustError when it is no file of a size that may be."""
+    """A signed bundle that somebody named. Raises TrustError when it is not a file of a size that may be."""
     try:
         return untrusted.read(path, limit=untrusted.MAX_BUNDLE_BYTES, follow=True)
     except OSError as error:

@@ -92,7 +92,7 @@ def _entry(shard: Shard, sequence: int, *, sound: bool) -> PredictionEntry | Pro
         return shard.prediction(sequence)
     except PredictionNotFound as error:
         if sound:
-            raise  # a signed entry of another kind: the id is no prediction's
+            raise  # a signed entry of another kind: the id is not a prediction's
         return Problem(str(error))
     except LineageError as error:
         return Problem(str(error))

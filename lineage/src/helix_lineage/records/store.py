@@ -76,7 +76,7 @@ class RecordStore:
         return self.put_bytes(record.to_bytes())
 
     def get_record(self, digest: str) -> Record:
-        """Read a record. Raises StoreError when absent or changed, RecordError when it is no record."""
+        """Read a record. Raises StoreError when absent or changed, RecordError when it is not a record."""
         return parse(self.read_bytes(digest, _MAX_RECORD_BYTES))
 
     def observe(self, digest: str, observation: Mapping[str, Json]) -> None:

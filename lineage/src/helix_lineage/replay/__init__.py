@@ -1,6 +1,6 @@
 """Make a prediction again, to the same bytes, or say what differs (FORMAT.md 10).
 
-`plan` reads what is needed; `ReplayExecutor` runs the image's own files; `Verdict` is what came of it.
+`plan` reads what is needed; `ReplayExecutor` runs the image's own files; `Verdict` is the result.
 """
 
 from helix_lineage.replay.executor import ReplayExecutor

@@ -123,7 +123,7 @@ def check_layout(layout: Path, digest: str) -> tuple[bytes, bytes]:
         value = untrusted.parse_json(manifest)
         layers, config = [layer["digest"] for layer in value["layers"]], value["config"]["digest"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ReplayError(f"this is no image manifest: {error!r}", where=digest) from error
+        raise ReplayError(f"this is not an image manifest: {error!r}", where=digest) from error
     for layer in layers:
         _blob(layout, layer, keep=False)
     return manifest, _blob(layout, config)
@@ -158,7 +158,7 @@ def _open(folder: Path, digest: str) -> UnpackedImage:
             raise ReplayError(what, where=str(folder), fix=f"rm -r {folder}")
         return UnpackedImage(folder, untrusted.parse_json(config or b"{}").get("config", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReplayError(f"this is no image's manifest and configuration: {error!r}", where=str(folder)) from error
+        raise ReplayError(f"this is not an image's manifest and configuration: {error!r}", where=str(folder)) from error
 
 
 def _check_file(rootfs: Path, path: str, item: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -159,7 +159,7 @@ def first_difference(recorded: bytes, replayed: bytes) -> str:
         left = {tensor.name: tensor for tensor in decode(recorded)}
         right = {tensor.name: tensor for tensor in decode(replayed)}
     except CanonicalError as error:
-        return f"one of the outputs is no typed value: {error}"
+        return f"one of the outputs is not a typed value: {error}"
     for name in sorted(left.keys() | right.keys()):
         if name not in left or name not in right:
             return f"tensor {name!r} is only in the {'recorded' if name in left else 'replayed'} output"

@@ -82,11 +82,11 @@ class PayloadReader:
             raise ShardError(f"offset {offset}: the payload record is of kind {record.kind}", where=str(path))
         return RecordPosition(segment, offset, record)
 
-    def scan(self, segment: int, *, laid: bool = False) -> Iterator[RecordPosition]:
+    def scan(self, segment: int, *, preallocated: bool = False) -> Iterator[RecordPosition]:
         """Every record of a segment, checked. Raises ShardError at the first damage.
 
         Args:
-            laid: zeros may follow the last record; the shard's writer lays some ahead of what it writes.
+            preallocated: zeros may follow the last record; the shard's writer lays some ahead of what it writes.
         """
         path = self._folder.segment(segment)
         try:
@@ -95,7 +95,7 @@ class PayloadReader:
             raise ShardError(f"cannot read the payload: {error.strerror}", where=str(path)) from error
         try:
             payload.parse_segment_head(data, self._folder.id)
-            position, size = payload.SEGMENT_HEAD_BYTES, payload.written(data) if laid else len(data)
+            position, size = payload.SEGMENT_HEAD_BYTES, payload.written(data) if preallocated else len(data)
             while position < size:
                 record, end = payload.parse_record(memoryview(data), position)
                 yield RecordPosition(segment, position, record)

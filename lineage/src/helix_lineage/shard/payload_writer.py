@@ -140,7 +140,7 @@ class PayloadWriter:
             self._file.close()
 
     def trim(self) -> None:
-        """Take away, durably, what was laid ahead in the segment. Raises OSError."""
+        """Take away, durably, what was preallocated in the segment. Raises OSError."""
         if self._file is not None:
             self._file.trim()
 

@@ -193,7 +193,7 @@ class ShardWriter:
     def probe(self) -> None:
         """Would a group find room on the disk? Writes, syncs and removes a file beside the journal. Raises OSError.
 
-        Nothing enters the log: that a server looked whether it could write is no fact about a prediction.
+        Nothing enters the log: that a server looked whether it could write is not a fact about a prediction.
         """
         probe_room(self._folder.root / f"probe{TEMPORARY}", PROBE_BYTES)
 

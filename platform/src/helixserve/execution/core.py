@@ -1,6 +1,6 @@
 """One compute thread: resolve, predict, record. An item's bits depend on its request alone: the strict lane.
 
-Doors hand in typed tensors and get an `Answer`, or a stream of items; either way an item is on
+Endpoints hand in typed tensors and get an `Answer`, or a stream of items; either way an item is on
 disk before it is given. The compute thread leaves the event loop free; the log has a thread of
 its own, so that requests share a group commit while the next one computes.
 
@@ -30,7 +30,7 @@ QUEUE = 256
 """Requests that may wait or run at once, where `[limits] queue` says nothing."""
 
 STALL_S = 20.0
-"""How long the reader of a stream may take nothing before the door ends it: a place in the queue is not for keeping."""
+"""How long the reader of a stream may take nothing before the endpoint ends it: nobody keeps a place in the queue."""
 
 
 class PredictionLog(Protocol):

@@ -40,7 +40,7 @@ def line(call: Call, shard: str | None) -> None:
         return
     fields: dict[str, Any] = {
         "request_id": call.request_id.hex(),
-        "door": call.door,
+        "endpoint": call.endpoint,
         "task": call.task,
         "status": call.status,
         "milliseconds": _milliseconds(call.total_seconds),

@@ -104,7 +104,7 @@ class Recorder:
         return None if writer is None else str(writer.shard_id)
 
     def measure(self) -> tuple[int, int]:
-        """Entries of the shard, and bytes of its journal and payload with the zeros that are laid ahead."""
+        """Entries of the shard, and bytes of its journal and payload with the zeros that are preallocated."""
         writer = self._writer
         if writer is None:
             return 0, 0

@@ -106,5 +106,5 @@ def _epoch() -> datetime | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 11:  # the year 5138
-        raise GitopsError(f"this is no time in seconds: {text!r}", where="SOURCE_DATE_EPOCH")
+        raise GitopsError(f"this is not a time in seconds: {text!r}", where="SOURCE_DATE_EPOCH")
     return datetime.fromtimestamp(int(text), UTC)

@@ -38,9 +38,7 @@ def revoke(
     target: Annotated[str, typer.Argument(metavar="DIGEST", help="Its digest, or the key's id.")],
     *,
     reason: Annotated[str, typer.Option(help="Why, in a sentence for people.")],
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From when on it counts no more. Default: now.")
-    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="From when on it is revoked. Default: now.")] = None,
     directory: Annotated[
         str | None, typer.Option("--directory", metavar="URL", help="A running directory. Default: this checkout's.")
     ] = None,
@@ -50,7 +48,7 @@ def revoke(
     keep: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the signed bundle there too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Sign that something counts no more, and put that into the directory's log.
+    """Sign that something is revoked, and put that into the directory's log.
 
     Nothing that was served changes: `trace` and `audit` with --directory carry the mark, and no new
     shard of it is registered. A revocation is not taken back.

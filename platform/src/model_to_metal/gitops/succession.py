@@ -38,7 +38,7 @@ def newest(
     """The promotion of the highest generation up to `commit`, where it was first, if there is one.
 
     With a trust root only those count that a promoter's key signed, whenever it held (a commit's time is
-    its release's): a stranger's number must not stand in the way of all later promotions.
+    its release's): an untrusted client's number must not stand in the way of all later promotions.
     """
     path = f"{layout.folder(environment, model)}/{layout.PROMOTION}"
     found: MergedPromotion | None = None
@@ -89,7 +89,7 @@ def check(
         try:
             wrong = regression(claimed_promotion(bundle), newest(repository, commit, environment, model, trust))
         except LineageError as error:
-            wrong = f"this is no promotion: {error}"
+            wrong = f"this is not a promotion: {error}"
         if wrong:
             fix = f"take back what changed {path}, or: helix promote {model} --to {environment}"
             found.append(ManifestFault(f"{environment}: {model}", "promotion", wrong, fix))

@@ -41,7 +41,7 @@ def _unmet(text: str, pins: dict[str, str]) -> str | None:
     try:
         wanted = Requirement(text)
     except InvalidRequirement as error:
-        return f"{text!r} is no requirement: {error}"
+        return f"{text!r} is not a requirement: {error}"
     version = pins.get(canonicalize_name(wanted.name))
     if version is None:
         return f"{wanted.name} is wanted and not locked"

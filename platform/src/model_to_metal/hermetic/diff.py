@@ -142,7 +142,7 @@ def _link(source: Path, target: Path) -> None:
 def _manifest(layout: Path) -> dict[str, Any]:
     found = json.loads(_blob(layout, manifest_digest(layout)).read_bytes())
     if not isinstance(found, dict):
-        raise ImageError("the layout's manifest is no object", where=str(layout))
+        raise ImageError("the layout's manifest is not an object", where=str(layout))
     return found
 
 

@@ -41,7 +41,7 @@ class BuiltImage:
 
 @dataclass(frozen=True, slots=True)
 class SecondBuild:
-    """What came of making something again from an empty store."""
+    """The result of building something again from an empty store."""
 
     output: str
     """Store path of what was made."""

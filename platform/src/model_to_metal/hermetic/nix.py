@@ -230,7 +230,7 @@ def sources(checkout: Path, scratch: Path) -> Iterator[str]:
 
     The files are copied to a folder below `scratch` for as long as the context lasts: a Git flake
     leaves out what is not yet tracked, and a path flake of the checkout would copy `.helix` too.
-    Raises ToolError when `checkout` is no Git checkout.
+    Raises ToolError when `checkout` is not a Git checkout.
     """
     names = process.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=checkout).decode().split("\0")
     scratch.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ MODEL = "proteinmpnn"
 STRUCTURE = "golden/1ubi.pdb"
 DESIGNS, SEED = 3, 7
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Story:
         }
 
 
-def prepare(checkout: Checkout, state: State, report: Tell) -> Checkout:
+def prepare(checkout: Checkout, state: State, report: Progress) -> Checkout:
     """Tools, keys, downloads, and the clone at the checkout's commit."""
     for name in tools.NEEDED:
         tools.ensure(name, state, report)
@@ -135,12 +135,12 @@ def clone_at(checkout: Checkout, folder: Path, commit: str) -> Checkout:
     return Checkout(folder)
 
 
-def release(clone: Checkout, state: State, listener: ProgressListener, report: Tell) -> dict[str, Outcome]:
+def release(clone: Checkout, state: State, listener: ProgressListener, report: Progress) -> dict[str, Outcome]:
     """Every stage of the release workflow, made or found."""
     return Workspace(clone, state).engine(listener, report).run(MODEL)
 
 
-def rebuild(clone: Checkout, state: State, build: ImageBuild, report: Tell) -> DemoRebuild:
+def rebuild(clone: Checkout, state: State, build: ImageBuild, report: Progress) -> DemoRebuild:
     """Build the image again from an empty store, unless that is recorded. Raises ImageError when it differs."""
     store = RecordStore(state.store)
     for seen in store.observations(build.digest):

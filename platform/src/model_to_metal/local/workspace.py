@@ -16,7 +16,7 @@ from model_to_metal.pipeline.plan import BUILDER
 from model_to_metal.supply_chain import keys, releasing
 from model_to_metal.supply_chain.cache_keys import CacheSigner
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 def _silent(_line: str) -> None:
@@ -40,7 +40,7 @@ class Workspace:
         """Where records and files lie."""
         return RecordStore(self.state.store)
 
-    def engine(self, listener: ProgressListener | None = None, report: Tell = _silent) -> Engine:
+    def engine(self, listener: ProgressListener | None = None, report: Progress = _silent) -> Engine:
         """The engine; `report` is given the lines that Nix and the tools write."""
 
         def sign(stage_run: StageRun, release: Record) -> None:

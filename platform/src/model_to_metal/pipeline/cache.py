@@ -126,7 +126,7 @@ def _open(data: bytes, key: Key, cache_signer: CacheSigner, accepted: Sequence[s
     if not isinstance(value, dict) or "signature" not in value:
         raise TrustError("it is not signed")
     if set(value) != _FIELDS or value["version"] != VERSION:
-        raise TrustError(f"it is no cache entry of version {VERSION}")
+        raise TrustError(f"it is not a cache entry of version {VERSION}")
     record, time, domain = check_digest(value["record"]), value["time"], value["domain"]
     try:
         signature = base64.b64decode(value["signature"], validate=True)

@@ -236,7 +236,7 @@ class Engine:
     def _recorded(self, entry: Entry | None) -> tuple[Record | None, str | None]:
         """The record that the cache speaks of, if the store has it and all its files; or why it does not count.
 
-        A refusal is made anew: a machine that was too busy must not say no forever.
+        A refusal is made again: a machine that was too busy must not say no forever.
         """
         if entry is None:
             return None, None

@@ -26,14 +26,14 @@ from model_to_metal.stages.interface import Runs
 Sign = Callable[[StageRun, Record], None]
 """Signs a release and pushes its image; see `model_to_metal.supply_chain.attest`."""
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 class LocalExecutor:
     """Makes stages with Nix and bubblewrap."""
 
     def __init__(
-        self, state: State, *, sign: Sign, is_signed: Callable[[Record], bool], report: Tell = nix.silent
+        self, state: State, *, sign: Sign, is_signed: Callable[[Record], bool], report: Progress = nix.silent
     ) -> None:
         self._state = state
         self._sign = sign

@@ -1,7 +1,7 @@
 """What is settled before a release workflow runs: parameters, code digests and cache keys.
 
 Takes the checkout; gives one `StagePlan` a stage. An unlocked environment or unknown data is
-refused here, at the door, with the command that mends it.
+refused here, first, with the command that mends it.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class ReleasedImage:
 
 @dataclass(frozen=True, slots=True)
 class RebuildResult:
-    """What came of making a released image again."""
+    """The result of building a released image again."""
 
     asked: ReleasedImage
     rebuilt: str

@@ -180,7 +180,7 @@ def _whole(client: Client, image: Image) -> Check:
     except (RegistryError, CanonicalError) as error:
         return Check("image", False, str(error))
     except (ValueError, KeyError, TypeError) as error:
-        return Check("image", False, f"this is no image manifest: {error!r}")
+        return Check("image", False, f"this is not an image manifest: {error!r}")
     size = sum(int(part["size"]) for part in parts)
     return Check("image", True, f"manifest and {len(parts)} blobs ({size / 1e6:.1f} MB) match their digests")
 

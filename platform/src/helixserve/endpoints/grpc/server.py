@@ -1,4 +1,4 @@
-"""The gRPC door: Open Inference Protocol v2, gRPC health v1 and reflection, in the HTTP doors' process and event loop.
+"""The gRPC endpoint: Open Inference Protocol v2, gRPC health v1 and reflection, in HTTP's process and event loop.
 
 A client may ping once a second, with or without calls: balancers and proxies between take a silent
 connection for a dead one.

@@ -1,17 +1,17 @@
-"""The BentoML door: typed JSON, one route a task.
+"""The BentoML endpoint: typed JSON, one route a task.
 
 A model's `service.py` makes a `@bentoml.service` of a subclass of `HttpEndpoints`:
 
     CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
 
     @bentoml.service(**options(CONTRACT))
-    class Tiny(BentoDoor):
+    class Tiny(HttpEndpoints):
         server = Server(CONTRACT)
         double = route(server, "double")
         double_stream = stream_route(server, "double")
 
 Request and response models come from the contract, so `/schema.json` and `bentoml.SyncHTTPClient`
-know every field; values are checked by the same code as at the other doors, so that an error is
+know every field; values are checked by the same code as at the other endpoints, so that an error is
 the same sentence everywhere. A scalar stands for shape [1], nested lists for others.
 """
 
@@ -55,8 +55,8 @@ _LEFT_OUT = {
     # Answers 504 while the work goes on, hides exceptions until then, and keeps a timer of every request for as
     # long. Clients have deadlines of their own.
     TimeoutMiddleware,
-    # `helixserve.observe` does these for all doors at once. BentoML's metrics also keep a row for every path that
-    # a stranger makes up, for ever.
+    # `helixserve.observe` does these for all endpoints at once. BentoML's metrics also keep a row for every path that
+    # an untrusted party makes up, for ever.
     AccessLogMiddleware,
     OpenTelemetryMiddleware,
     RunnerTrafficMetricsMiddleware,
@@ -75,7 +75,7 @@ class RawRequest(BaseModel):
 
 
 class HttpEndpoints:
-    """Base of a model's service: starts and stops the server and its other doors."""
+    """Base of a model's service: starts and stops the server and its other endpoints."""
 
     server: ClassVar[Server]
 
@@ -83,7 +83,7 @@ class HttpEndpoints:
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]  # bentoml publishes no types
     async def helix_start(self) -> None:
-        """Verify, load and open the gRPC door; runs in the worker before it accepts."""
+        """Verify, load and open the gRPC endpoint; runs in the worker before it accepts."""
         die_with_parent()
         # Only where it serves: the module registers protobuf names that a client's stubs register too.
         from helixserve.endpoints.grpc.server import GrpcEndpoints  # noqa: PLC0415
@@ -183,7 +183,7 @@ def stream_route(server: Server, task: str) -> Any:
 async def answer(server: Server, task: Task, body: bytes) -> Response:
     """Parse a request, ask the core, and give the JSON of answer or error."""
     call = CALL.get()
-    call.door, call.task = "json", task.name
+    call.endpoint, call.task = "json", task.name
     try:
         core, nesting = server.core(), _nesting(server)
         given = await core.infer(task.name, parse(task, body, nesting), call.request_id, call)
@@ -195,7 +195,7 @@ async def answer(server: Server, task: Task, body: bytes) -> Response:
 async def lines(server: Server, task: Task, body: bytes) -> Response:
     """Parse a request, and give the stream of its items, or the JSON of an error."""
     call = CALL.get()
-    call.door, call.task = "json-stream", task.name
+    call.endpoint, call.task = "json-stream", task.name
     try:
         core, nesting = server.core(), _nesting(server)
         return JsonLinesResponse(core.stream(task.name, parse(task, body, nesting), call.request_id, call), render_item)

@@ -34,7 +34,7 @@ REQUEST_ID: ContextVar[bytes] = ContextVar("helix_request_id")
 """The 16 bytes that name the request being served; the server always draws them."""
 
 CALL: ContextVar[Call] = ContextVar("helix_call")
-"""What is seen of the request being served; a door that takes it names itself there."""
+"""What is seen of the request being served; a endpoint that takes it names itself there."""
 
 _DRAIN = 8
 """How many times the limit is read and thrown away, so that a client has sent all before it reads the refusal."""
@@ -48,7 +48,7 @@ class RequestMiddleware:
         limit: largest body, in bytes.
         budget: what the bodies of all requests together may take; unbounded when missing.
         began: told of each request before it is served.
-        ended: told of each request that a door took, or that was refused here, when it has ended.
+        ended: told of each request that a endpoint took, or that was refused here, when it has ended.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RequestMiddleware:
             with self._budget.hold() as hold:
                 await self._serve(call, scope, headers, hold, _Connection(receive, send, call.request_id))
         finally:
-            if call.door:
+            if call.endpoint:
                 call.end()
                 self._ended(call)
 
@@ -95,7 +95,7 @@ class RequestMiddleware:
             async with connection.watched(scope):
                 await self._app(scope, connection.receive, connection.send)
         except HelixServeError as error:
-            call.door, call.status = call.door or "http", error.grpc_status
+            call.endpoint, call.status = call.endpoint or "http", error.grpc_status
             if not connection.started:
                 early = isinstance(error, OverloadedError)
                 await refuse(error, connection.send, more=early)
@@ -146,7 +146,7 @@ class RequestMiddleware:
 
 
 def error_body(error: HelixServeError) -> dict[str, Any]:
-    """The JSON that tells of an error, the same at both HTTP doors; `error` is the whole sentence."""
+    """The JSON that tells of an error, the same at both HTTP endpoints; `error` is the whole sentence."""
     return {"error": str(error), "where": error.where, "fix": error.fix}
 
 
