@@ -23,7 +23,7 @@ def run(
     as_json: _pipeline.AsJson = False,
     verbose: _pipeline.Verbose = False,
 ) -> None:
-    """Run a workflow on this machine: each stage is found by its key, or made in a sandbox.
+    """Run a workflow on this machine: each stage is taken from the cache, or run in a sandbox.
 
     Examples:
 
