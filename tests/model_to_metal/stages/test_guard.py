@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.formats.canonical import loads
-from model_to_metal.guardrails.finding import Finding
+from model_to_metal.guardrails.finding import GuardFinding
 from model_to_metal.stages import guard
 from model_to_metal.stages.interface import StageResult, StageSettings, StageTask
 from model_to_metal.stages.interface import record as record_of
@@ -56,5 +56,9 @@ def test_no_rule_applied_is_no_pass() -> None:
 
 
 def test_the_order_of_findings_does_not_count() -> None:
-    findings = [Finding("b", 2, "r", "m", "f"), Finding("a", 9, "r", "m", "f"), Finding("a", 1, "r", "m", "f")]
+    findings = [
+        GuardFinding("b", 2, "r", "m", "f"),
+        GuardFinding("a", 9, "r", "m", "f"),
+        GuardFinding("a", 1, "r", "m", "f"),
+    ]
     assert guard.judge(findings, ["r"]) == guard.judge(findings[::-1], ["r"])
