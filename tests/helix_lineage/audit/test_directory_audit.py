@@ -271,7 +271,7 @@ def test_a_directory_that_took_what_it_should_not_is_named(town: Town, monkeypat
     """Its own key signs, so its log is whole; the rules are run again by the auditor."""
     town.shard()
     shard = town.office.shard(release="sha256:" + "0" * 64)
-    monkeypatch.setattr("helix_lineage.directory.rules.Book.decide", lambda *_: None)
+    monkeypatch.setattr("helix_lineage.directory.rules.DirectoryState.decide", lambda *_: None)
     town.directory.take(shard.registration())
     monkeypatch.undo()
     found = town.found()

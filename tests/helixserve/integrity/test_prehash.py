@@ -126,8 +126,8 @@ def test_a_look_whose_server_was_killed_ends(place: Place) -> None:
         "real = json.dumps\n"
         "prehash.json.dumps = lambda told: real(told) + ' ' * 10**6\n"
         "prehash.start(Settings.read())\n"
-        "print(prehash._begun[0].process.pid, flush=True)\n"
-        f"assert wait([prehash._begun[0].found], {LONGEST_S}), 'the look tells nothing'\n"
+        "print(prehash._started[0].process.pid, flush=True)\n"
+        f"assert wait([prehash._started[0].found], {LONGEST_S}), 'the look tells nothing'\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(
