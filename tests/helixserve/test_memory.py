@@ -32,7 +32,7 @@ CGROUP = Path("/sys/fs/cgroup/memory")
 NEVER_REFUSES = """
 from helixserve.execution.budget import Budget, Reservation
 Budget.check = lambda *_, **__: None
-Hold.grow = lambda *_: None
+Reservation.grow = lambda *_: None
 """
 
 
