@@ -10,11 +10,11 @@
     setting        the machine, the real structures, our model and the upstream one
     logs           predictions, and a large shard
     served         the released image under runc; `unrecorded`: the same, but it records nothing
-    doors          a request at each door
+    endpoints          a request at each endpoint
     peer/          upstream's model behind BentoML
     design_one     one design: native kernels, ONNX Runtime, and the upstream wheel
     design_many    64 designs on one backbone: native kernels and the upstream wheel at batch 64
-    request        a whole request at each door, against the kernel alone
+    request        a whole request at each endpoint, against the kernel alone
     lineage_cost   recording: processor time, and throughput lost
     shard_append   appends acknowledged after the disk has them, against SQLite
     trace_point    one trace in a million entries

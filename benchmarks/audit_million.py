@@ -10,7 +10,7 @@ from benchmarks import logs
 from benchmarks.measure import Row, promise_row
 from benchmarks.setting import Setting
 from helix_lineage.audit import audit
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard.reader import Log
 
 QUESTIONS = ("audit of a million entries",)
@@ -26,7 +26,7 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     for _ in range(1 if quick else 3):
         told.clear()
         started = time.perf_counter()
-        report = audit(Log(folder), Sources(), progress=told.append)
+        report = audit(Log(folder), ReleaseSources(), progress=told.append)
         taken.append(time.perf_counter() - started)
         if not report.passed or report.entries != size:
             raise RuntimeError(f"the audit of {shard} found {report.findings[:3]} in {report.entries} entries")
@@ -44,6 +44,8 @@ def profile(setting: Setting) -> list[str]:
     """Seconds of each part, as the audit tells of them."""
     folder = setting.folder / "log"  # filled by `rows`
     told = list[tuple[float, str]]()
-    audit(Log(folder), Sources(), progress=lambda text: told.append((time.perf_counter(), text.partition(": ")[2])))
+    audit(
+        Log(folder), ReleaseSources(), progress=lambda text: told.append((time.perf_counter(), text.partition(": ")[2]))
+    )
     ends = [*(at for at, _ in told[1:]), time.perf_counter()]
     return [f"{end - at:8.2f} s  {text or 'journal'}" for (at, text), end in zip(told, ends, strict=True)]

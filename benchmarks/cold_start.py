@@ -63,7 +63,7 @@ def _ours(state: State, log: Path) -> float:
 
 def _peer_command(setting: Setting, state: State) -> list[str]:
     """Runs `peer/cold.py` beside torch and BentoML, in the Nix-built environments."""
-    store = nix.Store.of(state)
+    store = nix.NixStore.of(state)
     build, serve = (
         f"{nix.PREFIX}/{nix.build(f'{MODEL}-{group}-env', ROOT, state).name}" for group in ("build", "serve")
     )

@@ -12,7 +12,7 @@ from benchmarks.measure import Row, promise_row, slower_row
 from benchmarks.setting import ROOT, Setting
 from helix_lineage.paths import State
 from model_to_metal.hermetic import image, nix
-from model_to_metal.hermetic.nix import Store
+from model_to_metal.hermetic.nix import NixStore
 from model_to_metal.host import process
 
 MODEL = "proteinmpnn"
@@ -79,4 +79,4 @@ def _blob(layout: Path, digest: str) -> Path:
 def _full(checkout: Path, state: State) -> float:
     """Seconds of building every step again, from an empty store with the locked inputs."""
     with nix.sources(checkout, state.root / "scratch") as flake:
-        return image.make_again(f"{flake}#{MODEL}-image", Store.of(state), Store(state.nix_second)).seconds
+        return image.make_again(f"{flake}#{MODEL}-image", NixStore.of(state), NixStore(state.nix_second)).seconds

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import grpc.aio
 
 from benchmarks import logs
-from benchmarks.doors import CALL, grpc_message
+from benchmarks.endpoints import CALL, grpc_message
 from benchmarks.measure import Row, promise_row
 from benchmarks.served import STRUCTURE, serving, unrecorded
 from benchmarks.setting import Setting

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.doors import asking
+from benchmarks.endpoints import asking
 from benchmarks.measure import Row, quantile_row
 from benchmarks.served import STRUCTURE, Released, serving
 from benchmarks.setting import Setting, design
@@ -26,14 +26,14 @@ from helix_lineage.paths import State
 from proteinmpnn_model.featurize import featurize
 from proteinmpnn_model.structures.structure import read_structure, sniff_format
 
-DOORS = {
+ENDPOINTS = {
     "BentoML JSON": "json",
     "Open Inference JSON": "oip-http",
     "Open Inference binary": "oip-http",
     "Open Inference gRPC": "grpc",
 }
 """Endpoint → what the server's log calls it."""
-QUESTIONS = tuple(f"{door}, added {label}" for door in DOORS for label in ("p50", "p99"))
+QUESTIONS = tuple(f"{endpoint}, added {label}" for endpoint in ENDPOINTS for label in ("p50", "p99"))
 PROMISED_MS = {"p50": (0.5, 3.0), "p99": (0.99, 10.0)}
 WARM_UP = 3
 """Requests to each endpoint that do not count."""
@@ -46,19 +46,19 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:  # noqa: ARG001 - ever
     model = Released(state).model()
     text = STRUCTURE.read_text(encoding="ascii")
     backbone = featurize(read_structure(text, sniff_format(text), residue_limit=2000))
-    with serving(state) as server, asking(server) as doors:
+    with serving(state) as server, asking(server) as endpoints:
         kernel = _in_turn({"kernel": design(model.decoder, backbone, 1)}, 5 if quick else 100)
-        asked = _in_turn(doors, WARM_UP + (10 if quick else 1000))
+        asked = _in_turn(endpoints, WARM_UP + (10 if quick else 1000))
         calls = _calls(server.errors, len(asked))
     bare = statistics.median(taken for _, taken in kernel)
-    for door, (added, computed) in paired(asked, calls, skip=WARM_UP).items():
+    for endpoint, (added, computed) in paired(asked, calls, skip=WARM_UP).items():
         method = (
             f"one design of 1UBI (76 residues), lineage on, endpoints in turn; of each request the client's time less"
             f" the time that it computed (median {statistics.median(computed):.2f} ms, of which the kernel takes"
             f" {bare:.2f} ms alone, runner {model.contract.runner})"
         )
         for label, (share, promised) in PROMISED_MS.items():
-            yield quantile_row(f"{door}, added {label}", added, share, promised, "ms", method=method)
+            yield quantile_row(f"{endpoint}, added {label}", added, share, promised, "ms", method=method)
 
 
 def paired(
@@ -70,23 +70,23 @@ def paired(
         asked: endpoint and client's milliseconds of each request, one after another.
         calls: what the server's log says of each, in the same order. Raises RuntimeError when it is of others.
     """
-    told = [call["door"] for call in calls]
-    if told != [DOORS[door] for door, _ in asked] or any(call["status"] != "OK" for call in calls):
+    told = [call["endpoint"] for call in calls]
+    if told != [ENDPOINTS[endpoint] for endpoint, _ in asked] or any(call["status"] != "OK" for call in calls):
         raise RuntimeError(f"the server's log is not that of the requests: {len(told)} calls, {sorted(set(told))}")
     found: dict[str, tuple[list[float], list[float]]] = {}
-    for (door, taken), call in zip(asked, calls, strict=True):
-        added, computed = found.setdefault(door, ([], []))
+    for (endpoint, taken), call in zip(asked, calls, strict=True):
+        added, computed = found.setdefault(endpoint, ([], []))
         added.append(taken - call["compute_milliseconds"])
         computed.append(call["compute_milliseconds"])
-    return {door: (added[skip:], computed[skip:]) for door, (added, computed) in found.items()}
+    return {endpoint: (added[skip:], computed[skip:]) for endpoint, (added, computed) in found.items()}
 
 
 def profile(_: Setting) -> list[str]:
     """Where the time of a request goes, by the server's own metrics: mean milliseconds a request at each endpoint."""
-    name = re.compile(r'helix_(?:phase|request)_seconds_(sum|count){(?:door|phase)="([^"]*)"[^}]*} ([0-9.]+)')
-    with serving(State.find()) as server, asking(server) as doors:
+    name = re.compile(r'helix_(?:phase|request)_seconds_(sum|count){(?:endpoint|phase)="([^"]*)"[^}]*} ([0-9.]+)')
+    with serving(State.find()) as server, asking(server) as endpoints:
         for _ in range(100):
-            for run in doors.values():
+            for run in endpoints.values():
                 run()
         text = httpx.get(f"{server.http}/metrics").text
         syncs = re.findall(r"^helix_fsync_seconds_(sum|count) ([0-9.]+)", text, re.MULTILINE)

@@ -68,14 +68,14 @@ def log_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def serving(state: State) -> Iterator[container.Served]:
+def serving(state: State) -> Iterator[container.ServedImage]:
     """The image as it is released, on free ports, with a log of its own."""
     with log_folder() as log, container.serving(state, MODEL, ports=container.free_ports(), log=log) as server:
         yield server
 
 
 @contextmanager
-def unrecorded(state: State) -> Iterator[container.Served]:
+def unrecorded(state: State) -> Iterator[container.ServedImage]:
     """The same image and server, but nothing is written: `unrecorded.py` starts it."""
     released = Released(state)
     image = str(released.verified.release.parameters["image"])
@@ -93,7 +93,7 @@ def unrecorded(state: State) -> Iterator[container.Served]:
         _start_with(folder / "config.json", UNRECORDED)
         with container._running(folder, f"helix-benchmark-{ports.http}") as (child, errors):
             container._await_ready(child, errors, ports.http)
-            yield container.Served(
+            yield container.ServedImage(
                 model=MODEL, image=image, release=released.verified.release.digest,
                 http=f"http://127.0.0.1:{ports.http}", grpc=f"127.0.0.1:{ports.grpc}", log=log, directory=registered,
                 child=child, errors=errors,

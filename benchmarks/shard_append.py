@@ -157,10 +157,10 @@ def _sqlite_rows_of_one_connection(folder: Path, work: Work) -> float:
 class _Batches:
     """A thread that commits in one transaction whatever has come while it committed the last one."""
 
-    def __init__(self, folder: Path, tell: Callable[[list[Any]], None]) -> None:
+    def __init__(self, folder: Path, report: Callable[[list[Any]], None]) -> None:
         self._connection = _connect(folder)
         self._connection.execute(_TABLE)
-        self._tell = tell
+        self._report = report
         self._queue: list[tuple[tuple[Any, ...], Any]] = []
         self._lock, self._wake = threading.Lock(), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run)
@@ -188,7 +188,7 @@ class _Batches:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(_INSERT, [values for values, _ in group])
             self._connection.execute("COMMIT")
-            self._tell([waiter for _, waiter in group])
+            self._report([waiter for _, waiter in group])
 
 
 def _sqlite_batched(folder: Path, work: Work) -> float:
@@ -218,11 +218,11 @@ def void(_: object) -> None:
 
 
 def _sqlite_batched_threads(folder: Path, work: Work) -> float:
-    def tell(waiters: list[Any]) -> None:
+    def report(waiters: list[Any]) -> None:
         for waiter in waiters:
             waiter.release()
 
-    batches = _Batches(folder, tell)
+    batches = _Batches(folder, report)
 
     def append(item: Prediction) -> None:
         waiter = threading.Lock()

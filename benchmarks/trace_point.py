@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from benchmarks import logs
 from benchmarks.measure import Row, aim_row, quantile_row
 from benchmarks.setting import Setting
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.evidence.trace import trace
 from helix_lineage.shard.reader import Log
 
@@ -26,7 +26,7 @@ METHOD = "random predictions of a closed shard; entry, header, signed checkpoint
 def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     """In a process that runs already, and as a command of its own."""
     shard, size = logs.fill(setting.folder / "log", 2_048 if quick else ENTRIES)
-    log, sources, choose = Log(setting.folder / "log"), Sources(), random.Random(0)  # noqa: S311 - not a secret
+    log, sources, choose = Log(setting.folder / "log"), ReleaseSources(), random.Random(0)  # noqa: S311 - not a secret
     first = _ask(log, sources, f"{shard}.1")
     taken = [_ask(log, sources, f"{shard}.{choose.randrange(1, size - 1)}") for _ in range(50 if quick else 5000)]
     # A segment is read once, when the first of its records is asked for.
@@ -42,7 +42,7 @@ def rows(setting: Setting, quick: bool) -> Iterator[Row]:
     )
 
 
-def _ask(log: Log, sources: Sources, prediction: str) -> float:
+def _ask(log: Log, sources: ReleaseSources, prediction: str) -> float:
     """Milliseconds of one trace."""
     started = time.perf_counter()
     found = trace(log, prediction, sources)

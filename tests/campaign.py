@@ -39,7 +39,7 @@ WARM_UP = 0.3
 
 
 class Broken(AssertionError):
-    """What was attacked crashed, hung, leaked, or called a stranger's fault its own."""
+    """What was attacked crashed, hung, leaked, or called an untrusted client's fault its own."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Stock clients of every door: each asks a server and gives the typed bytes that the wire answer means."""
+"""Stock clients of every endpoint: each asks a server and gives the typed bytes that the wire answer means."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def by_triton(server: Address, task: str, request: Mapping[str, Any], *, wire: s
     return [(ids[i], typed(fields, {name: array[i] for name, array in stacked.items()})) for i in range(len(ids))]
 
 
-DOORS: dict[str, Callable[[Address, str, Mapping[str, Any]], Items]] = {
+ENDPOINTS: dict[str, Callable[[Address, str, Mapping[str, Any]], Items]] = {
     "bentoml client": by_bentoml,
     "plain json": by_json,
     "oip http json": lambda server, task, request: by_triton(server, task, request, wire="json"),

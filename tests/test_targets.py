@@ -204,7 +204,7 @@ def test_a_skip_that_is_not_listed_fails(tmp_path: Path, code: str, failed: bool
     (tmp_path / "tests" / "test_planted.py").write_text(code)
     (tmp_path / "tests" / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), *workers]
-    # The planted folder is no package, so that `tests` stays ours.
+    # The planted folder is not a package, so that `tests` stays ours.
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [*command, "--strict-skips", "tests"], cwd=tmp_path, env=environment, check=False, capture_output=True,

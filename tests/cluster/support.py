@@ -14,7 +14,7 @@ from typing import Any
 
 from helix_lineage.paths import State
 from model_to_metal.cluster import facts, images
-from model_to_metal.cluster.layout import Layout, Workshop
+from model_to_metal.cluster.layout import BuildFolder, Layout
 
 ROOT = Path(__file__).resolve().parents[2]
 HELIX = Path(sys.executable).with_name("helix")
@@ -46,7 +46,7 @@ class Running:
         return layout(self.name)
 
     def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        program = Workshop.of(State.find(ROOT)).programs / "bin" / "kubectl"
+        program = BuildFolder.of(State.find(ROOT)).programs / "bin" / "kubectl"
         command = [str(program), f"--kubeconfig={self.layout.kubeconfig}", *arguments]
         done = subprocess.run(command, input=stdin, check=False, capture_output=True, text=True, timeout=LONGEST_S)
         assert not check or done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ class Running:
 
 
 def layout(name: str) -> Layout:
-    return Workshop.of(State.find(ROOT)).cluster(name)
+    return BuildFolder.of(State.find(ROOT)).cluster(name)
 
 
 def up(name: str) -> Running:

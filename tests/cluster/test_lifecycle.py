@@ -102,7 +102,7 @@ def test_two_clusters_side_by_side(cluster: support.Running, before: Machine) ->
 
 def test_a_kubeconfig_of_a_cluster_that_exists(cluster: support.Running, before: Machine) -> None:
     kubeconfig = str(cluster.layout.kubeconfig)
-    path = f"{support.Workshop.of(support.State.find(support.ROOT)).programs / 'bin'}:{os.environ['PATH']}"
+    path = f"{support.BuildFolder.of(support.State.find(support.ROOT)).programs / 'bin'}:{os.environ['PATH']}"
     done = support.helix("up", "--name", NAME, "--kubeconfig", kubeconfig, PATH=path)
     assert done.returncode == 0, done.stderr
     assert support.helix("status", "--name", NAME, PATH=path).returncode == 0

@@ -104,7 +104,7 @@ class Serving:
     """The image, running."""
 
     released: Released
-    server: container.Served
+    server: container.ServedImage
 
     @property
     def log(self) -> Path:

@@ -19,7 +19,7 @@ import pytest
 
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.audit import audit
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.evidence.trace import trace
 from helix_lineage.shard import entries
 from helix_lineage.shard.reader import Log
@@ -74,7 +74,7 @@ def load(url: str, acknowledged: list[str]) -> Iterator[None]:
             thread.join()
 
 
-def kill(server: container.Served) -> None:
+def kill(server: container.ServedImage) -> None:
     """SIGKILL to the container's first process, which is the server; nothing may be left of it."""
     inside = psutil.Process(server.child.pid).children(recursive=True)
     (init,) = [process for process in inside if "helixserve" in " ".join(process.cmdline())]
@@ -98,7 +98,7 @@ def complaints(folder: Path, trust: Path, acknowledged: list[str]) -> list[str]:
             found.append(f"lost: {name}: {error}")
             continue
         found += [] if held else [f"lost: {name}"]
-    return found + [str(item) for item in audit(shards, Sources(trust=Trust.load(trust))).findings]
+    return found + [str(item) for item in audit(shards, ReleaseSources(trust=Trust.load(trust))).findings]
 
 
 def killed(released: Released, log: Path, times: int) -> list[str]:
@@ -141,11 +141,11 @@ def test_kill_9_two_hundred_times(released: Released, log: Path) -> None:
     check_killed(released, log, MANY_KILLS)
 
 
-def readiness(server: container.Served) -> httpx.Response:
+def readiness(server: container.ServedImage) -> httpx.Response:
     return httpx.get(f"{server.http}/v2/health/ready", timeout=LONGEST_S)
 
 
-def unready_while_it_looks(server: container.Served, shard: Path, times: int) -> None:
+def unready_while_it_looks(server: container.ServedImage, shard: Path, times: int) -> None:
     """Wait until the server looked so often whether its shard takes something; it stays unready all the while.
 
     Each look makes a file in the shard's folder and takes it away.
@@ -214,7 +214,7 @@ def test_a_promoted_server_says_so_and_trace_verifies_it(released: Released, log
     with container.serving(released.state, MODEL, ports=ports(), log=log, environment=environment) as server:
         answer = httpx.post(f"{server.http}/design", json=REQUEST, timeout=60).json()
     prediction = answer["predictions"][0]["prediction_id"]
-    found = trace(Log(log), prediction, Sources(trust=Trust.load(released.state.trust)))
+    found = trace(Log(log), prediction, ReleaseSources(trust=Trust.load(released.state.trust)))
     assert found.header.mode == "promoted"
     assert found.promotion is not None
     assert (found.promotion.environment, found.promotion.generation) == ("staging", found.header.generation)

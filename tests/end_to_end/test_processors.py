@@ -33,7 +33,7 @@ STRUCTURE = "2n0n_M1.pdb"
 class Laboratory:
     """The build environment, and what is measured in it."""
 
-    store: nix.Store
+    store: nix.NixStore
     environment: str
     folders: Mapping[Path, str]
 
@@ -70,7 +70,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
         nix.build(f"{MODEL}-{name}", ROOT, state) for name in ("build-env", "weights", "engine")
     )
     folders = {ROOT: "/checkout", weights: "/weights", engine: "/engine", folder: "/data"}
-    return Laboratory(nix.Store.of(state), f"{nix.PREFIX}/{environment.name}", folders)
+    return Laboratory(nix.NixStore.of(state), f"{nix.PREFIX}/{environment.name}", folders)
 
 
 @pytest.fixture(scope="module")

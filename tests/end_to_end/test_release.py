@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from tests.end_to_end.conftest import HELIX, MODEL, Released, Serving, clone, command, git
-from tests.end_to_end.test_doors import UBIQUITIN
+from tests.end_to_end.test_endpoints import UBIQUITIN
 
 
 def stages(text: str) -> dict[str, dict[str, str]]:
@@ -33,7 +33,7 @@ def test_a_second_run_finds_every_stage_by_its_key(released: Released) -> None:
 def test_without_the_cache_all_up_to_the_gate_is_made_again_to_the_same_record(released: Released) -> None:
     """`make test-long` makes the image again, too; so does `test_image.py`, twice."""
     again = stages(released.helix("regress", MODEL, "--no-cache", "--json").stdout)
-    assert {row["status"] for row in again.values()} == {"remade"}
+    assert {row["status"] for row in again.values()} == {"rebuilt"}
     assert {"data", "import", "export", "compile", "regress"} <= set(again)
     before = stages(json.dumps(released.answer))
     assert {name: row["record"] for name, row in again.items()} == {name: before[name]["record"] for name in again}
@@ -42,7 +42,7 @@ def test_without_the_cache_all_up_to_the_gate_is_made_again_to_the_same_record(r
 @pytest.mark.long
 def test_without_the_cache_every_stage_is_made_again_to_the_same_record(released: Released) -> None:
     again = stages(released.helix("run", "release", MODEL, "--no-cache", "--json").stdout)
-    assert {row["status"] for row in again.values()} == {"remade"}
+    assert {row["status"] for row in again.values()} == {"rebuilt"}
     before = stages(json.dumps(released.answer))
     assert {name: row["record"] for name, row in again.items()} == {name: row["record"] for name, row in before.items()}
 
@@ -50,7 +50,7 @@ def test_without_the_cache_every_stage_is_made_again_to_the_same_record(released
 def test_the_release_names_the_commit_and_every_step(released: Released) -> None:
     record = released.answer["record"]
     assert record["parameters"]["commit"] == git(released.checkout, "rev-parse", "HEAD")
-    store = Store(released.state.store)
+    store = RecordStore(released.state.store)
     kinds = {role: store.get_record(digest).TYPE for role, digest in record["parents"].items()}
     assert kinds == {
         "image": "helix.image-build",

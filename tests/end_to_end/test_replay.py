@@ -15,7 +15,7 @@ from helix_lineage.formats.typed import Tensor, decode, encode
 from helix_lineage.shard.reader import Log
 from helixserve.runners.machine import V3
 from proteinmpnn_model import data
-from tests.clients import DOORS, Address
+from tests.clients import ENDPOINTS, Address
 from tests.end_to_end.conftest import Serving
 
 CLIENTS = 8
@@ -52,13 +52,13 @@ def requests(texts: dict[str, str]) -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def predictions(serving: Serving, address: Address, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The ids of what eight clients got at the same time, through all doors."""
+    """The ids of what eight clients got at the same time, through all endpoints."""
     texts = structures(serving.released.state.downloads, tmp_path_factory.mktemp("structures"))
     wanted = requests(texts)
-    doors = list(DOORS.values())
+    endpoints = list(ENDPOINTS.values())
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = pool.map(
-            lambda job: doors[job[0] % len(doors)](address, job[1][0], job[1][1]), list(enumerate(wanted))
+            lambda job: endpoints[job[0] % len(endpoints)](address, job[1][0], job[1][1]), list(enumerate(wanted))
         )
         return [prediction for answer in answers for prediction, _ in answer]
 
@@ -122,8 +122,8 @@ def test_on_another_processor_the_replay_gives_the_same_bytes(
 ) -> None:
     """A native release has one class on all of them; test_same_bits.py shows one that has not."""
     text = structures(serving.released.state.downloads, tmp_path)["pdb1ejg.pdb"]
-    door = next(iter(DOORS.values()))
-    ((name, _),) = door(address, "score", {"structure": text, "seed": 1})
+    endpoint = next(iter(ENDPOINTS.values()))
+    ((name, _),) = endpoint(address, "score", {"structure": text, "seed": 1})
     done = serving.lineage("replay", name, "--cpu", "Haswell", "--json", check=False)
     (verdict,) = json.loads(done.stdout)
     assert (verdict["recorded_class"], verdict["machine_class"]) == (V3, V3)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from helix_lineage.attestations.trust import Trust
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.replay.executor import run_in_image
 from helix_lineage.replay.images import UnpackedImage
 from helix_lineage.replay.plan import plan
@@ -168,7 +168,7 @@ def test_served_by_onnx_runtime_it_would_be_of_another_class(
     path.unlink()
     path.write_text(text)
     ((prediction, _),) = by_json(address, "score", {"structure": short.read_text(), "seed": 13})
-    served = plan(Log(serving.log), prediction, Sources(trust=Trust.load(serving.released.state.trust)))
+    served = plan(Log(serving.log), prediction, ReleaseSources(trust=Trust.load(serving.released.state.trust)))
     here, (ours,) = run_in_image(other, served.input, [0])
     there, (theirs,) = run_in_image(other, served.input, [0], cpu="Haswell")
     assert (here, there) == (machine.V4, machine.V3)

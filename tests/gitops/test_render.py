@@ -12,7 +12,7 @@ import pytest
 from helix_lineage.attestations.trust import Trust
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops import layout
-from model_to_metal.gitops.manifests import Fault, Manifest, get, of_kind, parse
+from model_to_metal.gitops.manifests import Manifest, ManifestFault, get, of_kind, parse
 from model_to_metal.gitops.policy import Denied, Policy
 from model_to_metal.gitops.render import Renderer, check_all, check_argo, check_model, sample
 from model_to_metal.gitops.rules import belongs_to_its_model
@@ -174,7 +174,7 @@ def test_manifests_that_make_no_sense_are_refused() -> None:
         with pytest.raises(GitopsError):
             parse(text, where="x")
     assert parse(b"", where="x") == []
-    assert str(Fault("a", "b", "c", "d")) == "b  a  c; fix: d"
+    assert str(ManifestFault("a", "b", "c", "d")) == "b  a  c; fix: d"
 
 
 def test_the_policies_name_the_registry_and_the_namespaces_of_the_environments(

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from helix_lineage.attestations import dsse
 from helix_lineage.attestations.release import PREDICATE_TYPE
 from helix_lineage.attestations.trust import Trust, key_id_of
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.formats.canonical import digest_bytes
 from helix_lineage.formats.typed import Tensor, encode
 from helix_lineage.records.chain import (
@@ -234,8 +234,8 @@ class World:
         return self.signer.bundle(self.chain.statement())
 
     @property
-    def sources(self) -> Sources:
-        return Sources(trust=self.signer.trust())
+    def sources(self) -> ReleaseSources:
+        return ReleaseSources(trust=self.signer.trust())
 
     def open(self) -> ShardWriter:
         clock = itertools.count(NOW_NS)

@@ -12,7 +12,7 @@ import pytest
 
 from helix_lineage.audit import audit
 from helix_lineage.errors import ShardError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import Prediction, ShardWriter, payload, writer
 from helix_lineage.shard.reader import Log, Shard
 from helix_lineage.tlog import disk as files
@@ -79,7 +79,7 @@ def complaints(log_dir: Path, promises: Promises) -> list[str]:
     except ShardError as error:
         return [f"no process can start here: {error}"]
     log = Log(log_dir)
-    found += [f"{item.rule}: {item.message}" for item in audit(log, Sources()).findings]
+    found += [f"{item.rule}: {item.message}" for item in audit(log, ReleaseSources()).findings]
     shards: dict[str, Shard] = {}
     for name, item in promises.items():
         try:

@@ -59,7 +59,7 @@ def test_entry_kinds() -> None:
 def test_entry_kinds_of_a_directory() -> None:
     kinds = {int(row[0]): row[1] for row in _rows(_section("11.2")) if row[0].isdigit()}
     classes = {directory.Registration: "shard", directory.Advance: "checkpoint", directory.Ending: "close",
-               directory.Statement: "statement"}  # fmt: skip
+               directory.StatementEntry: "statement"}  # fmt: skip
     assert kinds == {kind.KIND: name for kind, name in classes.items()}
 
 

@@ -44,7 +44,7 @@ from helix_lineage.records.chain import (
 )
 from helix_lineage.shard import Prediction
 from helixserve.integrity import readiness
-from helixserve.integrity.readiness import Verified
+from helixserve.integrity.readiness import VerifiedImage
 from helixserve.settings import Settings
 from tests.ports import free_port
 from tests.waiting import LONGEST_S, until
@@ -276,13 +276,13 @@ def trust(key: ec.EllipticCurvePrivateKey, *, role: str = "releaser") -> dict[st
     return {"version": 1, "keys": [entry]}
 
 
-def verified(place: Place) -> Verified:
+def verified(place: Place) -> VerifiedImage:
     """What a server on this place knows of itself."""
     return readiness.load(Settings.read(place.environment()), datetime.now(UTC))
 
 
 class Memory:
-    """A log in memory: the rules of the core need no disk (tests of the recorder and the doors use one)."""
+    """A log in memory: the rules of the core need no disk (tests of the recorder and the endpoints use one)."""
 
     def __init__(self) -> None:
         self.predictions: list[Prediction] = []
@@ -357,7 +357,7 @@ def _allowed(place: Place) -> Path:
 
 @contextlib.contextmanager
 def serving(place: Place, *command: str, **environment: str) -> Iterator[Serving]:
-    """Run the server on a place until the block ends, once its HTTP door answers (ready or not)."""
+    """Run the server on a place until the block ends, once its HTTP endpoint answers (ready or not)."""
     http_port, grpc_port = free_port(), free_port()
     output = place.folder / f"server-{http_port}.txt"
     _computed(place).touch()
@@ -384,7 +384,7 @@ def serving(place: Place, *command: str, **environment: str) -> Iterator[Serving
 
 
 def wait_until_live(server: Serving) -> None:
-    """Until the HTTP door answers. Raises AssertionError with the server's output when it ended or never does."""
+    """Until the HTTP endpoint answers. Raises AssertionError with the server's output when it ended or never does."""
 
     def live() -> bool:
         assert server.process.poll() is None, server.output.read_text()
@@ -393,6 +393,6 @@ def wait_until_live(server: Serving) -> None:
         return False
 
     try:
-        until(live, "an answer at the HTTP door")
+        until(live, "an answer at the HTTP endpoint")
     except AssertionError as error:
         raise AssertionError(server.output.read_text()) from error

@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.audit import audit
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log
 from helix_lineage.tlog import disk
@@ -94,7 +94,7 @@ def complaints(place: Place, acknowledged: list[str]) -> list[str]:
         shard, sequence = log.find(name)
         if not shard.inclusion(sequence).holds or shard.payload(sequence).output is None:
             found.append(f"lost: {name}")
-    return found + [str(item) for item in audit(log, Sources(trust=trust)).findings]
+    return found + [str(item) for item in audit(log, ReleaseSources(trust=trust)).findings]
 
 
 def ids(answer: httpx.Response) -> list[str]:

@@ -1,4 +1,4 @@
-"""TERM under load: what was accepted is answered and recorded, at every door; what comes later is refused."""
+"""TERM under load: what was accepted is answered and recorded, at every endpoint; what comes later is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helixserve.support import Place, Serving, serving
 from tests.waiting import LONGEST_S, until
 
 CLIENTS = 4
-"""A door."""
+"""A endpoint."""
 DELAY_S = 0.02
 
 
@@ -45,23 +45,23 @@ def by_grpc(server: Serving) -> list[str]:
     return []
 
 
-DOORS: tuple[Callable[[Serving], list[str]], ...] = (by_json, by_open_inference, by_grpc)
+ENDPOINTS: tuple[Callable[[Serving], list[str]], ...] = (by_json, by_open_inference, by_grpc)
 
 
 def under_load(server: Serving, end: Callable[[], object]) -> dict[str, list[str]]:
-    """Door → ids of the answers that arrived, while many clients ask and `end` is called in between."""
-    received: dict[str, list[str]] = {door.__name__: [] for door in DOORS}
+    """Endpoint → ids of the answers that arrived, while many clients ask and `end` is called in between."""
+    received: dict[str, list[str]] = {endpoint.__name__: [] for endpoint in ENDPOINTS}
     stop = threading.Event()
 
-    def ask(door: Callable[[Serving], list[str]]) -> None:
+    def ask(endpoint: Callable[[Serving], list[str]]) -> None:
         while not stop.is_set():
             with contextlib.suppress(httpx.TransportError):
-                received[door.__name__] += door(server)
+                received[endpoint.__name__] += endpoint(server)
 
-    threads = [threading.Thread(target=ask, args=(door,)) for door in DOORS for _ in range(CLIENTS)]
+    threads = [threading.Thread(target=ask, args=(endpoint,)) for endpoint in ENDPOINTS for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
-    until(lambda: all(len(ids) > 2 for ids in received.values()), "every door under load")
+    until(lambda: all(len(ids) > 2 for ids in received.values()), "every endpoint under load")
     end()
     stop.set()
     for thread in threads:
@@ -81,7 +81,7 @@ def complaints(place: Place, received: dict[str, list[str]]) -> list[str]:
     return found + ([] if isinstance(decode(shard.entry(shard.size - 1)), Close) else ["the shard is not closed"])
 
 
-def test_no_accepted_request_is_lost_at_any_door(place: Place) -> None:
+def test_no_accepted_request_is_lost_at_any_endpoint(place: Place) -> None:
     with serving(place) as server:
         received = under_load(server, server.stop)
         assert server.process.returncode == 0
@@ -90,9 +90,9 @@ def test_no_accepted_request_is_lost_at_any_door(place: Place) -> None:
 
 SLOW = """
 import asyncio
-from helixserve.endpoints.grpc.server import GrpcDoor as _Door
+from helixserve.endpoints.grpc.server import GrpcEndpoints as _Endpoint
 
-_infer = _Door._infer
+_infer = _Endpoint._infer
 
 
 async def _slowly(self, request, context):
@@ -101,7 +101,7 @@ async def _slowly(self, request, context):
     return answer
 
 
-_Door._infer = _slowly
+_Endpoint._infer = _slowly
 """
 """An answer that takes longer to leave than what only watches may stay, as on a machine that is very busy."""
 

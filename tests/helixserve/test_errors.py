@@ -9,7 +9,7 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_error_has_a_status_at_every_door_and_stands_in_the_tree(kind: type[errors.HelixServeError]) -> None:
+def test_every_error_has_a_status_at_every_endpoint_and_stands_in_the_tree(kind: type[errors.HelixServeError]) -> None:
     assert grpc.StatusCode[kind.grpc_status]
     row = next(line for line in (errors.__doc__ or "").splitlines() if kind.__name__ in line)
     assert str(kind.http_status) in row

@@ -1,4 +1,4 @@
-"""Callers that go away, over the wire: what nobody waits for is not computed, and readers that stop hold nobody up."""
+"""Callers that go away, over the wire: abandoned requests are cancelled; slow clients don't block others."""
 
 from __future__ import annotations
 

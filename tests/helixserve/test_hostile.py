@@ -321,12 +321,12 @@ def test_made_up_paths_leave_no_trace_in_memory_or_log(server: Serving) -> None:
         metrics = client.get("/metrics").text
     assert "made" not in metrics
     assert "forged" not in metrics
-    assert 'door="json",status="OK",task="measure"' in metrics
+    assert 'endpoint="json",status="OK",task="measure"' in metrics
     got = talk(server, b"POST /measure HTTP/1.1\r\nhost: x\r\ncontent-type: \xff\r\ncontent-length: 1\r\n\r\n1")
     assert got.startswith(b"HTTP/1.1 415")
     written = server.output.read_text()
     assert '"task": "measure", "status": "OK"' in written  # the canary: this is the log of requests
-    assert '"door": "http", "task": "", "status": "INVALID_ARGUMENT"' in written
+    assert '"endpoint": "http", "task": "", "status": "INVALID_ARGUMENT"' in written
     assert "made/up" not in written
     assert "a line" not in written
     assert "UnicodeDecodeError" not in written

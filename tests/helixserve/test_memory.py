@@ -30,9 +30,9 @@ LARGE = 15_900_000
 HEAD = b"POST /measure HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 CGROUP = Path("/sys/fs/cgroup/memory")
 NEVER_REFUSES = """
-from helixserve.execution.budget import Budget, Hold
+from helixserve.execution.budget import Budget, Reservation
 Budget.check = lambda *_, **__: None
-Hold.grow = lambda *_: None
+Reservation.grow = lambda *_: None
 """
 
 

@@ -1,4 +1,4 @@
-"""The promise of the doors: for one input and seed, all give the same typed bytes, and those are the log's.
+"""The promise of the endpoints: for one input and seed, all give the same typed bytes, and those are the log's.
 
 Each wire answer is decoded with a stock client, encoded again with `helix_lineage.formats.typed`, and
 compared with the output commitment of the entry that its prediction id names.
@@ -15,7 +15,7 @@ from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.reader import Log
 from helixserve.model import tensors
 from helixserve.model.contract import Contract
-from tests.clients import DOORS, Address, by_json
+from tests.clients import ENDPOINTS, Address, by_json
 from tests.helixserve.support import Serving
 
 
@@ -33,11 +33,11 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("task_name", "request_values"), REQUESTS, ids=lambda value: str(value)[:40])
-def test_all_doors_give_the_bytes_that_the_log_commits_to(
+def test_all_endpoints_give_the_bytes_that_the_log_commits_to(
     address: Address, log: Log, task_name: str, request_values: dict[str, Any]
 ) -> None:
     outputs, inputs = set(), set()
-    for name, ask in DOORS.items():
+    for name, ask in ENDPOINTS.items():
         items = ask(address, task_name, request_values)
         assert len(items) == request_values.get("repeats", 1)
         for index, (prediction, again) in enumerate(items):
@@ -52,7 +52,7 @@ def test_all_doors_give_the_bytes_that_the_log_commits_to(
             inputs.add(kept.input)
         outputs.add(tuple(again for _, again in items))
     assert len(outputs) == 1
-    assert len(inputs) == 1, "the recorded input must not depend on the door"
+    assert len(inputs) == 1, "the recorded input must not depend on the endpoint"
 
 
 def test_one_bit_less_does_not_meet_the_commitment(address: Address, log: Log) -> None:

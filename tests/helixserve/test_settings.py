@@ -32,7 +32,7 @@ def test_a_malformed_port_is_refused_naming_the_variable(text: str) -> None:
 def test_a_directory_is_a_url_or_none() -> None:
     assert Settings.read({"HELIX_DIRECTORY": ""}).directory is None
     assert Settings.read({"HELIX_DIRECTORY": "https://directory"}).directory == "https://directory"
-    with pytest.raises(NotReadyError, match="'ftp://x' is no URL") as caught:
+    with pytest.raises(NotReadyError, match="'ftp://x' is not a URL") as caught:
         Settings.read({"HELIX_DIRECTORY": "ftp://x"})
     assert caught.value.where == "HELIX_DIRECTORY"
 

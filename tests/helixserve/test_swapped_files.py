@@ -124,7 +124,7 @@ def test_a_server_that_hashes_and_then_reads_again_is_fooled(
 ) -> None:
     """The planted fault, and the canary: wrong weights are served, and the test above would see it."""
 
-    def twice(self: manifest.Files, path: Path) -> bytes:
+    def twice(self: manifest.ImageFiles, path: Path) -> bytes:
         checked = read.read(path, where="x", what="x", limit=1 << 20)
         self.compare(path, digest_bytes(checked))
         time.sleep(0.001)  # long enough for a swap
@@ -132,7 +132,7 @@ def test_a_server_that_hashes_and_then_reads_again_is_fooled(
             return read.read(path, where="x", what="x", limit=1 << 20, follow=True)
         return checked
 
-    monkeypatch.setattr(manifest.Files, "read", twice)
+    monkeypatch.setattr(manifest.ImageFiles, "read", twice)
     monkeypatch.setattr(readiness, "check_artifact", lambda *_: None)
     wrong = digest_bytes(weights[1].read_bytes())
     with racing(*weights):
@@ -337,14 +337,14 @@ def test_a_reader_that_waits_for_a_pipe_is_caught(place: Place, monkeypatch: pyt
 def test_a_list_of_files_that_climbs_out_is_refused(place: Place, name: str) -> None:
     line = {"path": name, "digest": digest_bytes(b""), "size": 0, "mode": 420}
     with pytest.raises(NotReadyError, match="no path inside the image"):
-        manifest.Files(support.dumps({"version": 1, "files": [line]}), place.root)
+        manifest.ImageFiles(support.dumps({"version": 1, "files": [line]}), place.root)
 
 
 @pytest.mark.parametrize("size", [-1, "1", None, True])
 def test_a_list_of_files_with_a_size_that_is_none_is_refused(place: Place, size: object) -> None:
     line = {"path": "a", "digest": digest_bytes(b""), "size": size, "mode": 420}
     with pytest.raises(NotReadyError, match="the size"):
-        manifest.Files(support.dumps({"version": 1, "files": [line]}), place.root)  # type: ignore[dict-item]
+        manifest.ImageFiles(support.dumps({"version": 1, "files": [line]}), place.root)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("artifact", ["../../../secret", "/etc/hostname", "../model/model.toml"])

@@ -18,7 +18,7 @@ from typing import Any, cast
 from helix_lineage.formats.canonical import digest_bytes, dumps
 from helix_lineage.paths import State
 from helix_lineage.records.chain import Promotion, Release
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.gitops import overlay, promote
 from model_to_metal.gitops.repository import Repository
 from model_to_metal.hermetic import fetch, nix
@@ -40,7 +40,7 @@ def fetching(checkout: Checkout, downloads: Path, scratch: Path, output: Path) -
     state = State(scratch / "state")
     state.root.mkdir()
     state.downloads.symlink_to(downloads)
-    store = nix.Store(scratch / "store")
+    store = nix.NixStore(scratch / "store")
     lines = [f"{file.folder} {file.store_path}" for file in fetch.locked_files(checkout.root)]
     lines.append(fetch.add_seed(checkout.root, state, store))
     with nix.sources(checkout.root, scratch / "flakes") as flake:
@@ -91,7 +91,7 @@ def releasing(checkout: Checkout, scratch: Path, output: Path) -> Release:
     """A whole chain of records, and what would be signed about it."""
     from tests.model_to_metal.project import Bench  # noqa: PLC0415  found on the path that main() adds
 
-    store = Store(scratch / "records")
+    store = RecordStore(scratch / "records")
     outcomes = Engine(checkout, State(scratch / "engine"), Bench(), clock=lambda: datetime.now(UTC)).run("toy")
     records = [outcome.record for name, outcome in outcomes.items() if name != "attest"]
     release = cast(Release, outcomes["attest"].record)

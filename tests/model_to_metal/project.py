@@ -16,11 +16,11 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.formats.canonical import Json, file_digest
 from helix_lineage.records.chain import Artifact, Record
 from model_to_metal.host.checkout import Checkout
-from model_to_metal.pipeline.engine import Job
+from model_to_metal.pipeline.engine import StageRun
 from model_to_metal.stages import interface as stages
-from model_to_metal.stages.interface import Made
+from model_to_metal.stages.interface import StageResult
 from model_to_metal.supply_chain import cache_keys, keys
-from model_to_metal.supply_chain.cache_keys import Seal
+from model_to_metal.supply_chain.cache_keys import CacheSigner
 
 ROOT = Path(__file__).resolve().parents[2]
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -212,14 +212,16 @@ def _directory_md5() -> str:
     return _md5(json.dumps(listing, sort_keys=True).encode())
 
 
-def make_seal(folder: Path, domain: str = "laptop", *, known: Sequence[Seal] = (), since: datetime = SINCE) -> Seal:
+def make_cache_signer(
+    folder: Path, domain: str = "laptop", *, known: Sequence[CacheSigner] = (), since: datetime = SINCE
+) -> CacheSigner:
     """A cache key of that domain, and a trust root that names it and those known."""
     folder.mkdir(parents=True, exist_ok=True)
     cache_keys.generate(folder / f"{domain}.key", folder / f"{domain}.pub")
     root = keys.trust((folder / f"{domain}.pub").read_bytes(), since=since, role=keys.CACHE, builder=domain)
     trust = Trust.parse(json.dumps(root).encode())
-    others = [key for seal in known for key in seal._trust.keys]
-    return Seal.open(folder / f"{domain}.key", Trust((*trust.keys, *others)), since)
+    others = [key for cache_signer in known for key in cache_signer._trust.keys]
+    return CacheSigner.open(folder / f"{domain}.key", Trust((*trust.keys, *others)), since)
 
 
 @dataclass
@@ -234,11 +236,11 @@ class Bench:
     """Stage → content of its one file."""
     complete: bool = True
 
-    def make(self, job: Job) -> tuple[Record, Path]:
+    def make(self, stage_run: StageRun) -> tuple[Record, Path]:
         """Write one file for the stage and make its record."""
-        name = job.plan.stage
+        name = stage_run.plan.stage
         self.made.append(name)
-        path = job.scratch / f"{name}.txt"
+        path = stage_run.scratch / f"{name}.txt"
         path.write_bytes(self.files.get(name, f"{name} of toy".encode()))
         outputs: tuple[Artifact, ...] = (Artifact(path.name, file_digest(path), path.stat().st_size),)
         given: dict[str, Any] = {
@@ -249,9 +251,9 @@ class Bench:
             "attest": {"image": "sha256:" + "2" * 64},
         }
         found = {**given.get(name, {}), **self.found.get(name, {})}
-        made = Made(plan=job.plan.plan, parents=job.parents, found=found, outputs=outputs)
-        return stages.record(job.spec, made), job.scratch
+        made = StageResult(plan=stage_run.plan.plan, parents=stage_run.parents, found=found, outputs=outputs)
+        return stages.record(stage_run.spec, made), stage_run.scratch
 
-    def is_complete(self, job: Job, record: Record) -> bool:
+    def is_complete(self, stage_run: StageRun, record: Record) -> bool:
         """As told."""
         return self.complete

@@ -14,13 +14,13 @@ from typing import Any
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
 from model_to_metal.gitops import layout, tree_rules
-from model_to_metal.gitops.promote import Desk, Promoted
+from model_to_metal.gitops.promote import PromotionContext, PromotionResult
 from model_to_metal.gitops.repository import Repository
 from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client
 from model_to_metal.supply_chain import keys
 from model_to_metal.supply_chain.attest import attest_image
-from model_to_metal.supply_chain.cosign import Pen
+from model_to_metal.supply_chain.cosign import CosignSigner
 from tests.model_to_metal.conftest import make_chain, write_layout
 from tests.model_to_metal.project import commit, copy_repository, git
 
@@ -40,23 +40,25 @@ class World:
     signed: dict[bytes, bytes] = field(default_factory=dict)
     """Statement → bundle: what the promoter signed once need not be signed again for another test."""
 
-    def desk(self, **changes: Any) -> Desk:
+    def context(self, **changes: Any) -> PromotionContext:
         """A desk at main, which signs with this world's promoter and renders nothing."""
         repository = Repository(self.root)
-        pen = Pen(self.state.tools / "cosign", keys.signer(self.state, role=keys.PROMOTER))
-        desk = Desk(
+        cosign_signer = CosignSigner(self.state.tools / "cosign", keys.signer(self.state, role=keys.PROMOTER))
+        context = PromotionContext(
             repository=repository,
             base=repository.commit_of("main"),
             client=self.client,
             trust=Trust.load(self.state.trust),
             cosign=self.state.tools / "cosign",
-            sign=lambda payload: self.signed.get(payload) or self.signed.setdefault(payload, pen.statement(payload)),
+            sign=lambda payload: (
+                self.signed.get(payload) or self.signed.setdefault(payload, cosign_signer.statement(payload))
+            ),
             check=tree_rules.check_model,
             at=datetime.now(UTC),
         )
-        return replace(desk, **changes)
+        return replace(context, **changes)
 
-    def merge(self, done: Promoted) -> None:
+    def merge(self, done: PromotionResult) -> None:
         """Let main have what was proposed."""
         git(self.root, "merge", "--quiet", "--ff-only", str(done.branch))
 

@@ -14,10 +14,10 @@ from helix_lineage.paths import State
 from model_to_metal.cli import main
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.local import demo
-from model_to_metal.local.workspace import Local
+from model_to_metal.local.workspace import Workspace
 from model_to_metal.pipeline.engine import Engine
 from model_to_metal.refusal import failures, line, rows
-from tests.model_to_metal.project import Bench, make_project, make_seal
+from tests.model_to_metal.project import Bench, make_cache_signer, make_project
 
 FINDING = {"rule": "contract", "file": "dvc.lock", "line": 0, "message": "missing", "fix": "add it"}
 GOOD = {"case": "1ubi", "metric": "deviation", "value": 4.1e-05, "allowed": 1e-4, "passed": True}
@@ -67,9 +67,11 @@ def command(
 ) -> Command:
     """`helix …` in this process, on stages that are made without Nix, whose regression gate refuses."""
     bench = Bench(found={"regress": REFUSAL})
-    state, seal = State(tmp_path / "state"), make_seal(tmp_path / "keys")
-    monkeypatch.setattr(Local, "engine", lambda *_arguments: Engine(project, state, bench, seal=seal))
-    monkeypatch.setattr(Local, "find", staticmethod(lambda: Local(project, state)))
+    state, cache_signer = State(tmp_path / "state"), make_cache_signer(tmp_path / "keys")
+    monkeypatch.setattr(
+        Workspace, "engine", lambda *_arguments: Engine(project, state, bench, cache_signer=cache_signer)
+    )
+    monkeypatch.setattr(Workspace, "find", staticmethod(lambda: Workspace(project, state)))
     monkeypatch.setattr(demo, "prepare", lambda *_arguments: project)
     monkeypatch.setattr(demo, "MODEL", "toy")
     monkeypatch.chdir(project.root)

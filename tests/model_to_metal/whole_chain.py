@@ -26,7 +26,7 @@ from helix_lineage.shard.header import ShardHeader
 from helix_lineage.shard.reader import Log
 from model_to_metal.registry.client import Image
 from model_to_metal.supply_chain import provenance
-from model_to_metal.supply_chain.verify import Case, Check, Report, claimed, judge
+from model_to_metal.supply_chain.verify import Case, Check, VerificationReport, claimed, judge
 from tests.helix_lineage.support import NOW_NS, Signer, header, request
 from tests.helix_lineage.test_links import Evidence
 from tests.helix_lineage.test_links import believe as believe_entry
@@ -183,7 +183,7 @@ class Verifier:
             raise TrustError("; ".join(f"{item.name}: {item.detail}" for item in report.checks if not item.passed))
         return (*told, promotion.promotion, promotion.key_id, report.checks)
 
-    def report(self, given: Parts, trust: Trust, *, release: str | None = None) -> Report:
+    def report(self, given: Parts, trust: Trust, *, release: str | None = None) -> VerificationReport:
         """What `helix verify` would say, once the image is known to be whole."""
         shard = ShardHeader.from_bytes(given.entry.header)
         at = datetime.fromtimestamp(shard.started_ns / 1e9, UTC)

@@ -7,7 +7,7 @@ Bottom to top:
     attestations/   who may say what: trust root, DSSE, releases, promotions, revocations
     tlog/           a transparency log that knows nothing of predictions
     shard/          the log of one serving process
-    directory/      which shards there are, how far each came, what counts no more
+    directory/      which shards there are, how far each came, what is revoked
     evidence/       a prediction: trace, receipt, list
     audit/ replay/  did anybody change the record; does it give the same bytes again
     page/ cli/      the trace as one page; the command line

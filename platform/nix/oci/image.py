@@ -15,7 +15,7 @@ from typing import Any
 
 OCI = "application/vnd.oci.image"
 CREATED = "1970-01-01T00:00:01Z"
-"""The time of every file; when an image was made is no part of it."""
+"""The time of every file; when an image was made is not part of it."""
 
 
 def main(out: Path, settings: str, *folders: str) -> None:

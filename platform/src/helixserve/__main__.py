@@ -42,7 +42,7 @@ def serve(settings: Settings) -> int:
     socket on the loopback without a password, and a worker that outlives it. The container's
     runtime is the supervisor here.
     """
-    prehash.begin(settings)
+    prehash.start(settings)
     signal.signal(signal.SIGTERM, _leave)  # until the server takes over: process 1 would ignore TERM
     gc.disable()  # nothing that is imported becomes garbage; `Server.start` turns it on again
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")

@@ -1,4 +1,4 @@
-"""The errors of `helixserve`, and what each is called at every door.
+"""The errors of `helixserve`, and what each is called at every endpoint.
 
 HelixServeError              500  INTERNAL             a fault of ours
 ├── ContractError            500  INTERNAL             `model.toml` is malformed, or a model breaks its contract
@@ -15,7 +15,7 @@ HelixServeError              500  INTERNAL             a fault of ours
 └── NotReadyError            503  UNAVAILABLE          the release is not verified, or the server is stopping
     └── UnrecordedError      503  UNAVAILABLE          the answer could not be written to the log, so it is withheld
 
-This module imports nothing, so that every door can map errors without loading the others.
+This module imports nothing, so that every endpoint can map errors without loading the others.
 
 >>> TooLargeError("812 residues, at most 500 are served", where="structure").http_status
 413
@@ -134,6 +134,6 @@ class UnrecordedError(NotReadyError):
 
 
 def _said(text: str, most: int) -> str:
-    """Text that may repeat a stranger's: cut short, and without lone surrogates, which no answer can carry."""
+    """Text that may repeat an untrusted client's: cut short, and without lone surrogates, which no answer can carry."""
     text = text[: most + 1].encode("utf-8", "replace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,6 +1,6 @@
 """The life of a serving process: verify, load, open a shard, serve, drain.
 
-Until the release and the files are verified there is no `Core` to ask: every door gets a
+Until the release and the files are verified there is no `Core` to ask: every endpoint gets a
 NotReadyError that names what is wrong. Nothing is served unverified, and nothing unrecorded.
 """
 
@@ -18,9 +18,9 @@ from helixserve.errors import HelixServeError, NotReadyError
 from helixserve.execution.budget import Budget, memory_bytes
 from helixserve.execution.core import Core
 from helixserve.integrity import readiness
-from helixserve.integrity.readiness import Verified
+from helixserve.integrity.readiness import VerifiedImage
 from helixserve.model.contract import Contract, load_class
-from helixserve.observe.metrics import State
+from helixserve.observe.metrics import ServerState
 from helixserve.observe.observer import Observer
 from helixserve.process import on_terminate
 from helixserve.recording.recorder import Recorder
@@ -41,7 +41,7 @@ class Server:
     """One per process.
 
     Args:
-        contract: what the doors were built from; must be the release's.
+        contract: what the endpoints were built from; must be the release's.
         settings: where the files are; read from the environment when missing.
     """
 
@@ -113,21 +113,21 @@ class Server:
             return False
         return True
 
-    def state(self) -> State:
+    def state(self) -> ServerState:
         """What a scrape of the metrics tells."""
         recorder = self._recorder
         if recorder is None:
-            return State(ready=False, info=self._info)
+            return ServerState(ready=False, info=self._info)
         entries, size = recorder.measure()
         waiting = 0 if self._core is None else self._core.inside
-        return State(self.ready(), waiting, entries, size, {**self._info, "shard": recorder.shard or ""})
+        return ServerState(self.ready(), waiting, entries, size, {**self._info, "shard": recorder.shard or ""})
 
     async def start(self) -> None:
         """Become ready, or stay unready with a reason; never raises for what makes a server unready."""
         try:
             self._recorder, self._core = await asyncio.to_thread(self._open)
         except HelixServeError as error:
-            # Internal kinds (a model that breaks its contract) also mean: not ready, at every door.
+            # Internal kinds (a model that breaks its contract) also mean: not ready, at every endpoint.
             self._reason = NotReadyError(error.what, where=error.where, fix=error.fix)
         except LineageError as error:
             self._reason = NotReadyError(error.what, where=error.where, fix=error.fix)
@@ -144,7 +144,7 @@ class Server:
             self._mender = asyncio.create_task(self._mend())
 
     def leave(self) -> None:
-        """From now on refuse new requests, at every door; those accepted are finished. Called at TERM."""
+        """From now on refuse new requests, at every endpoint; those accepted are finished. Called at TERM."""
         self._leaving = True
         for listener in self._listeners:
             self._tasks.add(task := asyncio.ensure_future(listener()))
@@ -220,7 +220,7 @@ class Server:
         return recorder, Core(model, recorder)
 
 
-def _registrar(settings: Settings, verified: Verified) -> Registrar | None:
+def _registrar(settings: Settings, verified: VerifiedImage) -> Registrar | None:
     """Who tells the directory of this server's shards."""
     if settings.directory is None:
         logger.info("no directory (HELIX_DIRECTORY is not set): nothing but the log says which shards there are")

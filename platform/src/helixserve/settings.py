@@ -127,7 +127,7 @@ def _one_of(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
 def _url(env: Mapping[str, str], name: str) -> str | None:
     text = env.get(name) or None
     if text is not None and not text.startswith(("http://", "https://")):
-        raise NotReadyError(f"{text!r} is no URL of http or https", where=name)
+        raise NotReadyError(f"{text!r} is not a URL of http or https", where=name)
     return text
 
 
@@ -140,19 +140,21 @@ def _origins(env: Mapping[str, str], name: str) -> tuple[str, ...]:
     for text in found:
         # As browsers send it: no path, no default port, lower case.
         if re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", text) is None:
-            raise NotReadyError(f"{text!r} is no origin", where=name, fix="write scheme://host or scheme://host:port")
+            raise NotReadyError(
+                f"{text!r} is not an origin", where=name, fix="write scheme://host or scheme://host:port"
+            )
     return found
 
 
 def _bytes(env: Mapping[str, str], name: str) -> int | None:
     text = env.get(name) or None
     if text is not None and re.fullmatch("[1-9][0-9]{7,17}", text) is None:
-        raise NotReadyError(f"{text!r} is no number of bytes, or too few", where=name, fix="say 1073741824")
+        raise NotReadyError(f"{text!r} is not a number of bytes, or too few", where=name, fix="say 1073741824")
     return None if text is None else int(text)
 
 
 def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:
     text = env.get(name, str(default))
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**16:
-        raise NotReadyError(f"{text!r} is no {what}", where=name)
+        raise NotReadyError(f"{text!r} is not a {what}", where=name)
     return int(text)

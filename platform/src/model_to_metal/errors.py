@@ -1,7 +1,7 @@
 """The errors of `model_to_metal`.
 
 PipelineError
-├── CheckoutError     the working folder is no Helix checkout, or its state forbids the step
+├── CheckoutError     the working folder is not a Helix checkout, or its state forbids the step
 │   └── DirtyTree     a release was asked for, and the tree differs from the commit
 ├── ContractError     `model.toml` or a lock is malformed or absent
 ├── StageError        a stage could not be run to its end
@@ -64,7 +64,7 @@ class PipelineError(Exception):
 
 
 class CheckoutError(PipelineError):
-    """The working folder is no Helix checkout, or its state forbids the step."""
+    """The working folder is not a Helix checkout, or its state forbids the step."""
 
 
 class DirtyTree(CheckoutError):

@@ -12,7 +12,7 @@ from helix_lineage.errors import TrustError
 from tests.helix_lineage.support import NOW, Chain, Signer
 
 
-def _open(bundle: bytes, signer: Signer, **changes: Any) -> dsse.Statement:
+def _open(bundle: bytes, signer: Signer, **changes: Any) -> dsse.InTotoStatement:
     asked: dict[str, Any] = {"role": "releaser", "predicate_type": PREDICATE_TYPE, "at": NOW} | changes
     return dsse.open_statement(bundle, signer.trust(), **asked)
 

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helix_lineage.audit import RULES, Report, audit
+from helix_lineage.audit import RULES, AuditReport, audit
 from helix_lineage.audit.findings import compare
-from helix_lineage.evidence.releases import Sources
-from helix_lineage.records.store import Store
+from helix_lineage.evidence.releases import ReleaseSources
+from helix_lineage.records.store import RecordStore
 from helix_lineage.shard import entries
 from helix_lineage.shard.payload import SEGMENT_HEAD_BYTES, segment_head
 from helix_lineage.shard.payload_reader import erase
@@ -34,7 +34,7 @@ def shard(world: World) -> ShardFolder:
     return ShardFolder(world.log_dir / names[0].partition(".")[0])
 
 
-def _rules(report: Report) -> list[tuple[str, int | None]]:
+def _rules(report: AuditReport) -> list[tuple[str, int | None]]:
     assert all(finding.rule in RULES for finding in report.findings)
     return [(finding.rule, finding.sequence) for finding in report.findings]
 
@@ -257,7 +257,7 @@ def test_a_missing_payload_is_found_and_an_erased_one_is_noted(world: World, sha
 
 def test_a_release_that_the_trust_root_does_not_know(world: World, shard: ShardFolder) -> None:
     for trust in (Signer().trust(), None):
-        (finding,) = audit(world.log, Sources(trust=trust)).findings
+        (finding,) = audit(world.log, ReleaseSources(trust=trust)).findings
         assert finding.rule == "release"
     shard.release.unlink()
     (finding,) = audit(world.log, world.sources).findings
@@ -267,7 +267,7 @@ def test_a_release_that_the_trust_root_does_not_know(world: World, shard: ShardF
 
 def test_records_without_a_signature_are_not_enough(world: World, shard: ShardFolder) -> None:
     shard.release.unlink()
-    store = Store(world.root / "store")
+    store = RecordStore(world.root / "store")
     for record in (*world.chain.records.values(), world.chain.release):
         store.put_record(record)
     (finding,) = audit(world.log, replace(world.sources, store=store)).findings

@@ -1,4 +1,4 @@
-"""A log that changes while it is audited: what does not hold together because of that is no finding."""
+"""A log that changes while it is audited: what does not hold together because of that is not a finding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helix_lineage.audit import audit
 from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.shard_audit import AuditedShard
 from helix_lineage.shard import payload
-from helix_lineage.shard.payload_reader import PayloadReader, Place
+from helix_lineage.shard.payload_reader import PayloadReader, RecordPosition
 from helix_lineage.tlog.layout import ShardFolder
 from tests.helix_lineage.support import World, die, request
 
@@ -111,7 +111,7 @@ def test_a_recovery_may_take_the_only_segment_away(world: World, monkeypatch: py
     assert finding.rule == "payload-torn"
     scan = PayloadReader.scan
 
-    def recover_and_scan(reader: PayloadReader, number: int, **how: Any) -> Iterator[Place]:
+    def recover_and_scan(reader: PayloadReader, number: int, **how: Any) -> Iterator[RecordPosition]:
         monkeypatch.undo()
         with world.open() as other:
             assert [found.shard for found in other.recovered] == [living.shard_id]

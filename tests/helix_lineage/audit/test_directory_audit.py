@@ -18,7 +18,7 @@ from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import Directory
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.errors import DirectoryAway, TrustError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.evidence.trace import trace
 from helix_lineage.page import gather, page
 from helix_lineage.shard import ShardWriter
@@ -70,7 +70,7 @@ class Town:
         return view.load(FolderSource(self.office.folder), self.office.trust(), now(), audited=True)
 
     def found(self, **options: bool) -> list[tuple[str, str]]:
-        report = audit(Log(self.log), Sources(trust=self.office.trust()), directory=self.view, **options)
+        report = audit(Log(self.log), ReleaseSources(trust=self.office.trust()), directory=self.view, **options)
         self.notes = report.notes
         return [(item.rule, item.message) for item in report.findings]
 
@@ -88,7 +88,7 @@ def test_an_honest_log_holds_and_its_trace_names_the_registration(town: Town) ->
     folder = town.shard()
     assert town.found() == []
     assert not any("directory" in note for note in town.notes)
-    traced = trace(Log(town.log), f"{folder.name}.2", Sources(trust=town.office.trust()), town.view())
+    traced = trace(Log(town.log), f"{folder.name}.2", ReleaseSources(trust=town.office.trust()), town.view())
     assert traced.directory is not None
     said = traced.directory.to_json()
     assert (said["index"], said["closed"], said["revoked"], said["origin"]) == (1, True, [], town.office.origin)
@@ -130,7 +130,7 @@ def test_a_shard_that_is_registered_after_the_directory_was_read_is_no_stranger(
             town.shard()
         return views[-1]
 
-    assert audit(Log(town.log), Sources(trust=town.office.trust()), directory=look).findings == []
+    assert audit(Log(town.log), ReleaseSources(trust=town.office.trust()), directory=look).findings == []
     assert len(views) == 2
 
 
@@ -146,10 +146,10 @@ def test_a_directory_that_goes_away_between_two_looks_hides_nothing(town: Town) 
         town.shard()
         return views[0]
 
-    found = audit(Log(town.log), Sources(trust=town.office.trust()), directory=look).findings
+    found = audit(Log(town.log), ReleaseSources(trust=town.office.trust()), directory=look).findings
     assert "file" in {finding.rule for finding in found}
     with pytest.raises(DirectoryAway):
-        audit(Log(town.log), Sources(trust=town.office.trust()), directory=look)
+        audit(Log(town.log), ReleaseSources(trust=town.office.trust()), directory=look)
 
 
 def test_a_directory_that_nobody_can_believe_is_a_finding(town: Town) -> None:
@@ -158,7 +158,7 @@ def test_a_directory_that_nobody_can_believe_is_a_finding(town: Town) -> None:
     def look() -> view.View:
         raise TrustError("its key is another")
 
-    (finding,) = audit(Log(town.log), Sources(trust=town.office.trust()), directory=look).findings
+    (finding,) = audit(Log(town.log), ReleaseSources(trust=town.office.trust()), directory=look).findings
     assert (finding.rule, finding.message) == ("directory", "its key is another")
 
 
@@ -197,7 +197,7 @@ def test_a_rolled_back_shard_is_named_though_it_is_whole_in_itself(town: Town, t
 
 
 def audit_alone(town: Town) -> list[tuple[str, str]]:
-    report = audit(Log(town.log), Sources(trust=town.office.trust()))
+    report = audit(Log(town.log), ReleaseSources(trust=town.office.trust()))
     return [(item.rule, item.message) for item in report.findings]
 
 
@@ -226,7 +226,7 @@ def test_a_shard_that_never_was_registered_is_named_if_it_served(town: Town) -> 
     with town.open(register=False) as writer:
         writer.append(request())
     assert rules(town.found()) == {"unregistered"}
-    traced = trace(Log(town.log), f"{writer.shard_id}.1", Sources(trust=town.office.trust()), town.view())
+    traced = trace(Log(town.log), f"{writer.shard_id}.1", ReleaseSources(trust=town.office.trust()), town.view())
     assert traced.directory is not None
     assert traced.directory.index is None
 
@@ -262,7 +262,7 @@ def test_what_was_revoked_is_marked_in_audit_and_trace(town: Town, kind: str) ->
     assert town.found() == []
     words = f"revoked: the {kind} {target}, as of 2026-06-01T01:00:00+00:00 (directory entry {index}): leaked"
     assert any(words in note for note in town.notes)
-    traced = trace(Log(town.log), f"{folder.name}.1", Sources(trust=office.trust()), town.view())
+    traced = trace(Log(town.log), f"{folder.name}.1", ReleaseSources(trust=office.trust()), town.view())
     assert traced.directory is not None
     assert [mark.to_json()["target"] for mark in traced.directory.marks] == [target]
 
@@ -271,7 +271,7 @@ def test_a_directory_that_took_what_it_should_not_is_named(town: Town, monkeypat
     """Its own key signs, so its log is whole; the rules are run again by the auditor."""
     town.shard()
     shard = town.office.shard(release="sha256:" + "0" * 64)
-    monkeypatch.setattr("helix_lineage.directory.rules.Book.decide", lambda *_: None)
+    monkeypatch.setattr("helix_lineage.directory.rules.DirectoryState.decide", lambda *_: None)
     town.directory.take(shard.registration())
     monkeypatch.undo()
     found = town.found()
@@ -317,7 +317,7 @@ def test_an_auditor_that_does_not_look_at_the_directory_misses_it(town: Town) ->
 
 
 def test_the_page_of_a_trace_shows_what_the_directory_says(town: Town) -> None:
-    folder, sources = town.shard(), Sources(trust=town.office.trust())
+    folder, sources = town.shard(), ReleaseSources(trust=town.office.trust())
 
     def drawn(name: str) -> str:
         return page(gather(Log(town.log), name, sources, town.view())).decode()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.audit import audit
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log
 from tests.helix_lineage.support import NOW_NS, header, request
@@ -93,7 +93,7 @@ def _audits(log_dir: Path, rng: random.Random) -> tuple[int, int]:
             while waiting and len(living) < PROCESSES:
                 living.append(waiting.pop())
                 living[-1].start()
-            found = audit(Log(log_dir), Sources()).findings
+            found = audit(Log(log_dir), ReleaseSources()).findings
             assert [str(item) for item in found if item.rule not in UNFINISHED] == []
             made += 1
             for process in living:
@@ -117,7 +117,7 @@ def _accuses_nobody(folder: Path, rounds: int, seed: int) -> None:
         made, recovered = made + audits, recovered + recoveries
         with ShardWriter.create(log_dir, header(), now=lambda: NOW_NS) as last:
             last.append(request())
-        assert audit(Log(log_dir), Sources()).findings == []
+        assert audit(Log(log_dir), ReleaseSources()).findings == []
     assert made > 3 * rounds
     assert recovered >= rounds, "processes recovered one another while audits were made"
 

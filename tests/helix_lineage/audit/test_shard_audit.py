@@ -78,7 +78,7 @@ def test_a_process_that_dies_after_its_close_entry_leaves_no_finding(
         pass  # makes it whole
     assert audit(world.log, world.sources).findings == []
     for torn in ("checkpoint.tmp", "tile/0/000.p/5.tmp"):
-        (folder.root / torn).write_bytes(b"a stranger's")
+        (folder.root / torn).write_bytes(b"an untrusted client's")
     assert {finding.rule for finding in audit(world.log, world.sources).findings} == {"file"}
 
 

@@ -23,7 +23,7 @@ from helix_lineage.attestations.trust import Trust, key_id_of
 from helix_lineage.directory import admission
 from helix_lineage.directory.client import DirectoryClient
 from helix_lineage.directory.entries import Advance, Ending, Registration
-from helix_lineage.directory.receipt import Receipt
+from helix_lineage.directory.receipt import DirectoryReceipt
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import Directory
 from helix_lineage.records.chain import Promotion, Revocation
@@ -177,7 +177,7 @@ class Office:
         return {"_type": dsse.STATEMENT_TYPE, "subject": subject, "predicateType": predicate_type}
 
 
-def submit(directory: Directory, bundle: bytes, seen: int = 0) -> Receipt:
+def submit(directory: Directory, bundle: bytes, seen: int = 0) -> DirectoryReceipt:
     return directory.take(statement_of(bundle), bundle=bundle, seen=seen)
 
 

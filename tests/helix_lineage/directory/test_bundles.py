@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from helix_lineage.audit import audit
 from helix_lineage.cli.main import app
 from helix_lineage.directory import bundles, evidence, view
-from helix_lineage.directory.entries import Statement, digest_of
-from helix_lineage.directory.rules import Book
+from helix_lineage.directory.entries import StatementEntry, digest_of
+from helix_lineage.directory.rules import DirectoryState
 from helix_lineage.directory.source import FolderSource, UrlSource
 from helix_lineage.errors import LineageError, StatementMissing, TrustError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log, Shard
 from tests.helix_lineage.directory.support import Office, now, running, submit
@@ -111,7 +111,9 @@ def test_a_trace_tells_nothing(spoilt: tuple[Revoked, str]) -> None:
 
 def test_an_audit_and_a_look_find_it_and_still_tell_the_rest(spoilt: tuple[Revoked, str]) -> None:
     place, words = spoilt
-    report = audit(Log(place.log), Sources(trust=place.office.trust()), directory=lambda: place.load(audited=True))
+    report = audit(
+        Log(place.log), ReleaseSources(trust=place.office.trust()), directory=lambda: place.load(audited=True)
+    )
     (found,) = report.findings
     assert found.rule == "directory"
     assert words in found.message
@@ -145,14 +147,14 @@ def test_what_cannot_be_read_is_no_yes(revoked: Revoked) -> None:
 
 
 def test_an_entry_that_cannot_be_read_is_no_yes(revoked: Revoked, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Book.apply
+    real = DirectoryState.apply
 
-    def apply(book: Book, entry: bytes, bundle: bytes | None = None) -> None:
+    def apply(book: DirectoryState, entry: bytes, bundle: bytes | None = None) -> None:
         if book.size == 3:
             raise TrustError("of a later version")
         real(book, entry, bundle)
 
-    monkeypatch.setattr(Book, "apply", apply)
+    monkeypatch.setattr(DirectoryState, "apply", apply)
     with pytest.raises(TrustError, match="entry 3 of the directory does not hold: of a later version"):
         revoked.load()
     assert revoked.load(audited=True).problems == [(3, "of a later version")]
@@ -172,7 +174,7 @@ def test_several_are_told_at_once() -> None:
     lost = []
     for at in range(7):
         with pytest.raises(StatementMissing) as caught:
-            bundles.own(Statement("https://example.org/x", bytes([at] * 32)), None)
+            bundles.own(StatementEntry("https://example.org/x", bytes([at] * 32)), None)
         lost.append(caught.value)
     assert lost[0].what == "the bundle of a statement is missing"
     told = bundles.missing(lost, "/var/lib/directory")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helix_lineage.directory import entries
-from helix_lineage.directory.entries import Advance, Body, Ending, Registration, Statement, decode
+from helix_lineage.directory.entries import Advance, Ending, EntryBody, Registration, StatementEntry, decode
 from helix_lineage.errors import DirectoryError
 from helix_lineage.shard.entries import dump
 from tests.helix_lineage.directory.support import Office
@@ -23,7 +23,7 @@ BODIES = st.one_of(
     st.builds(Registration, st.binary(), st.binary()),
     st.builds(Advance, NAMES, st.binary(), HASHES),
     st.builds(Ending, NAMES, st.binary(), HASHES, st.binary(), HASHES),
-    st.builds(Statement, st.text(st.characters(codec="utf-8")), st.binary(min_size=32, max_size=32)),
+    st.builds(StatementEntry, st.text(st.characters(codec="utf-8")), st.binary(min_size=32, max_size=32)),
 )
 
 
@@ -42,9 +42,9 @@ def test_requests_are_read_by_their_route() -> None:
     with pytest.raises(DirectoryError, match="other fields"):
         entries.decode_advance(ending.to_bytes())
     with pytest.raises(NotImplementedError):
-        Body().fields()
+        EntryBody().fields()
     with pytest.raises(NotImplementedError):
-        Body.of([])
+        EntryBody.of([])
 
 
 MALFORMED: list[tuple[list[Any], str]] = [

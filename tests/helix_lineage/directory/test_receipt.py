@@ -13,7 +13,7 @@ import pytest
 
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory.entries import Entry
-from helix_lineage.directory.receipt import Receipt, ShardState, check_growth, check_receipt, open_note
+from helix_lineage.directory.receipt import DirectoryReceipt, ShardState, check_growth, check_receipt, open_note
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import Directory
 from helix_lineage.errors import DirectoryError, LineageError, TrustError
@@ -33,7 +33,7 @@ class Answered:
     trust: Trust
 
     def believe(self, at: datetime = NOW) -> tuple[object, ...]:
-        receipt = Receipt.from_bytes(self.answer)
+        receipt = DirectoryReceipt.from_bytes(self.answer)
         signed = check_receipt(receipt, self.body, self.seen, self.trust, at)
         return receipt.index, receipt.entry, signed
 
@@ -72,11 +72,11 @@ def test_an_honest_answer_is_believed(honest: list[Answered], other: list[Answer
     assert [item.believe()[0] for item in other] == [1, 2, 3, 4, 5, 6]
 
 
-def _changed(item: Answered, change: Callable[[Receipt], Receipt]) -> Answered:
-    return replace(item, answer=change(Receipt.from_bytes(item.answer)).to_bytes())
+def _changed(item: Answered, change: Callable[[DirectoryReceipt], DirectoryReceipt]) -> Answered:
+    return replace(item, answer=change(DirectoryReceipt.from_bytes(item.answer)).to_bytes())
 
 
-LIES: dict[str, tuple[Callable[[Receipt], Receipt], str]] = {
+LIES: dict[str, tuple[Callable[[DirectoryReceipt], DirectoryReceipt], str]] = {
     "index": (lambda r: replace(r, index=r.index - 1), "not under its checkpoint"),
     "entry": (lambda r: replace(r, entry=r.entry[:40] + b"\0" + r.entry[41:]), "with another entry"),
     "proof": (lambda r: replace(r, inclusion=r.inclusion[:-1]), "not under its checkpoint"),
@@ -104,7 +104,7 @@ def test_answers_of_another_directory_or_about_another_shard_are_refused(
         replace(swapped, trust=both).believe()
     with pytest.raises(TrustError, match="with another entry than it was asked to take"):
         replace(honest[3], answer=honest[2].answer).believe()
-    parts = Receipt.from_bytes(other[3].answer)
+    parts = DirectoryReceipt.from_bytes(other[3].answer)
     for name in ("inclusion", "consistency", "note"):
         mixed = _changed(honest[3], lambda r, n=name: replace(r, **{n: getattr(parts, n)}))  # type: ignore[misc]
         with pytest.raises(TrustError):
@@ -135,7 +135,7 @@ def test_what_was_sent_again_is_answered_by_what_was_taken_first(tmp_path: Path)
 
 
 def test_a_rolled_back_directory_is_named(honest: list[Answered]) -> None:
-    late = checkpoint.parse(Receipt.from_bytes(honest[-1].answer).note)
+    late = checkpoint.parse(DirectoryReceipt.from_bytes(honest[-1].answer).note)
     with pytest.raises(TrustError, match="rolled back: it has 2 entries, but showed 7"):
         replace(honest[0], seen=late).believe()
 
@@ -157,7 +157,7 @@ def test_the_directorys_key_must_hold(honest: list[Answered]) -> None:
     entry = Office(Path("x")).revoker.entry() | {"role": "directory"}
     ecdsa = Trust.parse(json.dumps({"version": 1, "keys": [entry]}).encode())
     with pytest.raises(TrustError, match="the directory's key is not ed25519"):
-        open_note(Receipt.from_bytes(honest[0].answer).note, ecdsa, NOW)
+        open_note(DirectoryReceipt.from_bytes(honest[0].answer).note, ecdsa, NOW)
     imposter = Trust.parse(json.dumps({"version": 1, "keys": [key_entry(directory_key(9))]}).encode())
     with pytest.raises(TrustError, match="not signed by the log's key"):
         replace(honest[0], trust=imposter).believe()
@@ -172,13 +172,13 @@ def test_growth_from_nothing_needs_no_proof() -> None:
 def test_answers_that_are_none() -> None:
     for data in (b"", b"\x80", b"\x81\xf5", ShardState(1, bytes(32), 0, False).to_bytes()):
         with pytest.raises(DirectoryError):
-            Receipt.from_bytes(data)
-    good = Receipt(1, b"e", (), b"n", ())
+            DirectoryReceipt.from_bytes(data)
+    good = DirectoryReceipt(1, b"e", (), b"n", ())
     for spoilt in (replace(good, index=-1), replace(good, entry="e"), replace(good, inclusion=(b"short",) * 1)):
         with pytest.raises(DirectoryError):
-            Receipt.from_bytes(spoilt.to_bytes())
+            DirectoryReceipt.from_bytes(spoilt.to_bytes())
     with pytest.raises(DirectoryError, match="at most 64"):
-        Receipt.from_bytes(replace(good, inclusion=(bytes(32),) * 65).to_bytes())
+        DirectoryReceipt.from_bytes(replace(good, inclusion=(bytes(32),) * 65).to_bytes())
     state = ShardState(1, bytes(32), 0, True)
     assert ShardState.from_bytes(state.to_bytes()) == state
     with pytest.raises(DirectoryError):
@@ -209,8 +209,8 @@ def test_five_thousand_random_mutations_are_refused(honest: list[Answered], othe
     for _ in range(5000):
         item = replace(rng.choice(honest), trust=both)
         truth = item.believe()
-        receipt = Receipt.from_bytes(item.answer)
-        donor = Receipt.from_bytes(rng.choice(honest + other).answer)
+        receipt = DirectoryReceipt.from_bytes(item.answer)
+        donor = DirectoryReceipt.from_bytes(rng.choice(honest + other).answer)
         name = rng.choice(["index", "entry", "inclusion", "note", "consistency"])
         value = getattr(donor, name)
         if rng.random() < 0.5 and isinstance(value, bytes):
@@ -234,7 +234,7 @@ def test_a_verifier_that_skips_the_proof_is_caught(honest: list[Answered], monke
 
 def test_a_note_with_other_signers_still_counts(honest: list[Answered]) -> None:
     """Witnesses may have signed the same checkpoint."""
-    note = Receipt.from_bytes(honest[0].answer).note
+    note = DirectoryReceipt.from_bytes(honest[0].answer).note
     signed = checkpoint.parse(note)
     witness = sign(signed, directory_key(7)).split(b"\n\n")[1]
     assert open_note(note + witness, honest[0].trust, NOW) == signed

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from helix_lineage.attestations import promotion
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import rules
-from helix_lineage.directory.entries import Advance, Registration, Statement, decode
-from helix_lineage.directory.rules import Book, statement_of
+from helix_lineage.directory.entries import Advance, Registration, StatementEntry, decode
+from helix_lineage.directory.rules import DirectoryState, statement_of
 from helix_lineage.errors import DirectoryError, DirectoryRefusal
 from tests.helix_lineage.directory.support import FakeShard, Office
 from tests.helix_lineage.support import NOW, NOW_NS, Signer, digest, header, make_chain
@@ -31,7 +31,7 @@ class Desk:
 
     def __init__(self, office: Office = OFFICE, *, released: bool = True, at: int = NOW_NS) -> None:
         self.office, self.at = office, at
-        self.book = Book(office.trust())
+        self.book = DirectoryState(office.trust())
         self.entries: list[tuple[bytes, bytes | None]] = []
         if released:
             self.submit(office.released())
@@ -292,7 +292,7 @@ def test_a_revocation_is_not_of_a_future_of_the_log() -> None:
 def test_a_trust_root_without_a_key_voids_what_it_signed_and_breaks_nothing() -> None:
     desk, shard = Desk(), OFFICE.shard()
     desk.take(shard.registration())
-    again = Book(Trust(()))
+    again = DirectoryState(Trust(()))
     for entry, bundle in desk.entries:
         again.apply(entry, bundle)
     assert (again.void, again.size, list(again.shards)) == ([0], 2, [shard.id])
@@ -300,7 +300,7 @@ def test_a_trust_root_without_a_key_voids_what_it_signed_and_breaks_nothing() ->
 
 
 def test_entries_that_are_none() -> None:
-    for data in (b"", b"\x80", b"\x83\x01\x18\x63\x05", Statement("x", bytes(32)).entry(5) + b"x"):
+    for data in (b"", b"\x80", b"\x83\x01\x18\x63\x05", StatementEntry("x", bytes(32)).entry(5) + b"x"):
         with pytest.raises(DirectoryError):
             decode(data)
     with pytest.raises(DirectoryError, match="more than 65535"):
@@ -335,7 +335,7 @@ def test_whatever_the_order_the_book_is_that_of_its_entries(data: st.DataObject)
             pass
         desk.at += 1
         assert all(desk.book.shards[name].size >= size for name, size in before.items())
-    again = Book(OFFICE.trust())
+    again = DirectoryState(OFFICE.trust())
     for entry, bundle in desk.entries:
         time_ns, body = decode(entry)
         assert again.decide(body, time_ns, bundle) is None

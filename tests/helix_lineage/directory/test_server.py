@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from helix_lineage.cli.main import app
 from helix_lineage.directory import admission, view
-from helix_lineage.directory.entries import Statement, decode
+from helix_lineage.directory.entries import StatementEntry, decode
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.service import load_key
 from helix_lineage.directory.source import FolderSource, UrlSource, open_source
@@ -100,7 +100,7 @@ def test_what_stands_for_another_statement_is_not_taken_for_ours(
         client.submit(office.released())
         receipt = client.submit(office.released())
         held = decode(receipt.entry)[1]
-        assert isinstance(held, Statement)
+        assert isinstance(held, StatementEntry)
         ours = office.promoted()[0]
         assert client._same_statement(receipt, statement_of(ours), ours) == statement_of(ours)
         bundle = (office.folder / "statement" / held.digest.hex()).read_bytes()

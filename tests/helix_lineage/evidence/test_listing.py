@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.errors import LineageError
-from helix_lineage.evidence.listing import Listed, Wanted, newest
+from helix_lineage.evidence.listing import ListedPrediction, PredictionFilter, newest
 from helix_lineage.shard import Prediction, ShardWriter
 from helix_lineage.shard.reader import Log
 from helix_lineage.tlog import journal
@@ -48,7 +48,7 @@ def closing() -> object:
         _open.pop().close()
 
 
-def listed(log: Path, wanted: Wanted = Wanted()) -> list[Listed]:  # noqa: B008  frozen
+def listed(log: Path, wanted: PredictionFilter = PredictionFilter()) -> list[ListedPrediction]:  # noqa: B008  frozen
     return list(newest(Log(log), wanted, lambda name, error: pytest.fail(f"{name}: {error}")))
 
 
@@ -82,10 +82,10 @@ def test_a_clock_that_goes_back_hides_nothing(tmp_path: Path) -> None:
 def test_what_is_asked_for(tmp_path: Path) -> None:
     served(tmp_path, range(5), model="one", size=2)
     served(tmp_path, range(100, 105), model="other")
-    assert {item.header.model for item in listed(tmp_path, Wanted(model="one"))} == {"one"}
-    assert len(listed(tmp_path, Wanted(request="0" * 31 + "3"))) == 2
-    assert len(listed(tmp_path, Wanted(request="0" * 24))) == 15
-    assert [item.entry.seed for item in listed(tmp_path, Wanted(since_ns=NOW_NS + 103 * _S))] == [104, 103]
+    assert {item.header.model for item in listed(tmp_path, PredictionFilter(model="one"))} == {"one"}
+    assert len(listed(tmp_path, PredictionFilter(request="0" * 31 + "3"))) == 2
+    assert len(listed(tmp_path, PredictionFilter(request="0" * 24))) == 15
+    assert [item.entry.seed for item in listed(tmp_path, PredictionFilter(since_ns=NOW_NS + 103 * _S))] == [104, 103]
 
 
 def test_a_damaged_shard_hides_no_other(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_damaged_shard_hides_no_other(tmp_path: Path) -> None:
     def note(name: str, _error: LineageError) -> None:
         damaged.append(name)
 
-    found = [item.id for item in newest(Log(tmp_path), Wanted(), note)]
+    found = [item.id for item in newest(Log(tmp_path), PredictionFilter(), note)]
     assert damaged == [bad]
     assert set(good) < set(found)
 
@@ -114,7 +114,7 @@ def test_a_torn_journal_is_read_up_to_what_is_covered() -> None:
 def peak(log: Path, *, keep: bool = False) -> int:
     tracemalloc.start()
     try:
-        found = newest(Log(log), Wanted(), lambda _name, _error: None)
+        found = newest(Log(log), PredictionFilter(), lambda _name, _error: None)
         kept = list(found) if keep else sum(1 for _ in found)
         assert kept
         return tracemalloc.get_traced_memory()[1]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from helix_lineage.cli.main import app
 from helix_lineage.errors import PredictionNotFound, TrustError
-from helix_lineage.evidence.receipt import Receipt, make
+from helix_lineage.evidence.receipt import PredictionReceipt, make
 from helix_lineage.formats.canonical import dumps
 from helix_lineage.shard.payload_reader import erase
 from tests.helix_lineage.support import Signer, World, make_chain, request
@@ -26,7 +26,7 @@ def names(world: World) -> list[str]:
 
 def test_a_receipt_proves_its_prediction_and_opens_its_commitments(world: World, names: list[str]) -> None:
     data = make(world.log, names[1]).to_bytes()
-    receipt = Receipt.parse(data)
+    receipt = PredictionReceipt.parse(data)
     proven = receipt.verify(names[1])
     shard, sequence = world.log.find(names[1])
     assert proven.entry == shard.prediction(sequence)
@@ -48,7 +48,9 @@ def test_a_receipt_proves_its_prediction_and_opens_its_commitments(world: World,
         receipt.check_release(bundle + b" ")
 
 
-FAULTS: dict[str, tuple[Callable[[Receipt, Receipt, Receipt], Receipt], str]] = {
+FAULTS: dict[
+    str, tuple[Callable[[PredictionReceipt, PredictionReceipt, PredictionReceipt], PredictionReceipt], str]
+] = {
     "another prediction": (lambda _, other, __: other, "another prediction"),
     "another entry": (lambda mine, other, _: replace(mine, entry=other.entry), "proof"),
     "another proof": (lambda mine, other, _: replace(mine, proof=other.proof), "proof"),
@@ -91,7 +93,7 @@ def test_erasing_the_salts_closes_the_receipt(world: World, names: list[str]) ->
     shard, sequence = world.log.find(names[0])
     kept = shard.payload(sequence)
     erase(shard.folder, sequence, link=True)
-    receipt = Receipt.parse(make(world.log, names[0]).to_bytes())
+    receipt = PredictionReceipt.parse(make(world.log, names[0]).to_bytes())
     proven = receipt.verify(names[0])
     assert kept.input is not None
     with pytest.raises(TrustError, match="erased"):
@@ -101,7 +103,7 @@ def test_erasing_the_salts_closes_the_receipt(world: World, names: list[str]) ->
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'{"version":2}', b"\xff"])
 def test_what_is_no_receipt_is_refused(data: bytes) -> None:
     with pytest.raises(TrustError, match="not a receipt"):
-        Receipt.parse(data)
+        PredictionReceipt.parse(data)
 
 
 @given(st.data())
@@ -112,7 +114,7 @@ def test_any_changed_field_of_the_json_is_refused_or_means_nothing(data: st.Data
     if dumps(value) == SAMPLE[0] or field in ("salts", "release_bundle"):
         return
     with pytest.raises(TrustError):
-        Receipt.parse(dumps(value)).verify(SAMPLE[1])
+        PredictionReceipt.parse(dumps(value)).verify(SAMPLE[1])
 
 
 SAMPLE: list[Any] = []

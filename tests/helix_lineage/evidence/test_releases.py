@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.errors import TrustError
-from helix_lineage.evidence.releases import Sources, find_release, read_bundle
-from helix_lineage.records.store import Store
+from helix_lineage.evidence.releases import ReleaseSources, find_release, read_bundle
+from helix_lineage.records.store import RecordStore
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Shard
 from tests.helix_lineage.support import NOW_NS, Signer, World, header, make_chain, request
@@ -38,7 +38,7 @@ def test_nothing_stands_in_for_the_shards_own_copy_where_it_must_hold_by_itself(
 
 
 def test_bundles_that_are_not_this_releases_are_passed_over(world: World, tmp_path: Path) -> None:
-    """Junk, absent files, a stranger's spelling of the same release, and another release, before the right one."""
+    """Junk, absent files, another spelling of the same release, and another release, before the right one."""
     shard = _shard(world)
     kept = shard.folder.release.read_bytes()
     shard.folder.release.unlink()
@@ -55,7 +55,7 @@ def test_bundles_that_are_not_this_releases_are_passed_over(world: World, tmp_pa
 
 
 def test_a_header_that_names_another_kind_of_record(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = RecordStore(tmp_path / "store")
     chain = make_chain()
     for record in chain.records.values():
         store.put_record(record)
@@ -64,7 +64,7 @@ def test_a_header_that_names_another_kind_of_record(tmp_path: Path) -> None:
     with ShardWriter.create(world.log_dir, header(**claims), now=lambda: NOW_NS) as writer:
         (name,) = writer.append(request())
     with pytest.raises(TrustError, match=r"the header's release is a helix\.trained-weights"):
-        find_release(world.log.find(name)[0], Sources(store=store))
+        find_release(world.log.find(name)[0], ReleaseSources(store=store))
 
 
 def test_a_bundle_that_somebody_named_is_a_file(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.errors import PredictionNotFound, ShardError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.evidence.trace import trace
 from helix_lineage.formats.canonical import dumps
 from helix_lineage.records.chain import from_json
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.tlog import checkpoint, merkle
@@ -77,7 +77,7 @@ def test_a_stranger_can_check_the_inclusion_from_the_json_alone(world: World) ->
 
 def test_a_release_that_does_not_verify_is_shown_with_what_is_wrong(world: World) -> None:
     (name,) = world.shard([request()])
-    found = trace(world.log, name, Sources(trust=Signer().trust()))
+    found = trace(world.log, name, ReleaseSources(trust=Signer().trust()))
     assert found.found is None
     assert found.problem is not None
     assert "no signature is by a key of role 'releaser'" in found.problem
@@ -85,10 +85,10 @@ def test_a_release_that_does_not_verify_is_shown_with_what_is_wrong(world: World
 
 def test_stored_records_show_the_chain_without_a_signature(world: World) -> None:
     (name,) = world.shard([request()])
-    store = Store(world.root / "store")
+    store = RecordStore(world.root / "store")
     for record in (*world.chain.records.values(), world.chain.release):
         store.put_record(record)
-    found = trace(world.log, name, Sources(store=store))
+    found = trace(world.log, name, ReleaseSources(store=store))
     assert found.problem == "no trust root was given"
     assert found.to_json()["code_commit"] == "c" * 40
     assert found.to_json()["release"]["signed_by"] is None
@@ -159,7 +159,7 @@ def test_a_payload_that_was_cut_and_written_again_is_found_where_it_lies_now(wor
 
 def test_a_promoted_server_s_trace_names_the_promotion(tmp_path: Path) -> None:
     world = promoted(tmp_path)
-    said = trace(world.log, world.id, Sources(trust=world.trust)).to_json()["promotion"]
+    said = trace(world.log, world.id, ReleaseSources(trust=world.trust)).to_json()["promotion"]
     assert isinstance(said, dict)
     assert (said["digest"], said["generation"], said["problem"]) == (world.promotion, 1, None)
     assert said["record"] is not None
@@ -168,7 +168,7 @@ def test_a_promoted_server_s_trace_names_the_promotion(tmp_path: Path) -> None:
 def test_a_promotion_that_does_not_hold_is_said(tmp_path: Path) -> None:
     world = promoted(tmp_path)
     ShardFolder(world.folder).promotion.write_bytes(b"{}")
-    found = trace(world.log, world.id, Sources(trust=world.trust))
+    found = trace(world.log, world.id, ReleaseSources(trust=world.trust))
     assert found.promotion is None
     assert found.promotion_problem
     said = found.to_json()["promotion"]

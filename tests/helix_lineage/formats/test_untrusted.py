@@ -121,8 +121,8 @@ def test_json_of_a_bounded_depth() -> None:
     ("data", "message"),
     [
         (b'{"a": 1, "a": 1}', "a key twice"),
-        (b"[NaN]", "NaN is no number"),
-        (b"[-Infinity]", "-Infinity is no number"),
+        (b"[NaN]", "NaN is not a number"),
+        (b"[-Infinity]", "-Infinity is not a number"),
         (b"1" * 21, "has 21 digits"),
         (b"[" + b"9" * 10_000 + b"]", "has 10000 digits"),
         (b"\xff", "decode"),

@@ -14,13 +14,13 @@ from hypothesis import given, strategies
 from jinja2 import UndefinedError
 
 from helix_lineage.errors import LineageError, PredictionNotFound
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.evidence.values import Values, stored
 from helix_lineage.formats.typed import Tensor
 from helix_lineage.page import HERE, environment, gather, page
 from helix_lineage.page.chain import chain
 from helix_lineage.page.evidence import Evidence, Problem
-from helix_lineage.page.graph import State
+from helix_lineage.page.graph import NodeState
 from helix_lineage.page.overview import overview
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.shard.reader import Log
@@ -40,15 +40,15 @@ def whole(tmp_path: Path) -> Promoted:
     return promoted(tmp_path / "whole")
 
 
-def states(given: Promoted, **options: bool) -> dict[str, State]:
+def states(given: Promoted, **options: bool) -> dict[str, NodeState]:
     return {key: node.state for key, node in chain(given.evidence(**options)).nodes.items()}
 
 
 def test_every_link_of_a_whole_chain_holds(whole: Promoted) -> None:
     graph = chain(whole.evidence())
     assert set(graph.nodes) == EVERY
-    assert {node.state for node in graph.nodes.values()} == {State.HOLDS} == {graph.state}
-    assert {edge.state for edge in graph.edges} == {State.HOLDS}
+    assert {node.state for node in graph.nodes.values()} == {NodeState.HOLDS} == {graph.state}
+    assert {edge.state for edge in graph.edges} == {NodeState.HOLDS}
     # From the prediction every link can be reached.
     reached, waiting = set(), ["prediction"]
     while waiting:
@@ -77,8 +77,8 @@ def test_the_same_chain_gives_the_same_bytes(whole: Promoted) -> None:
 def test_an_edited_entry_does_not_hold(whole: Promoted) -> None:
     edit_entry(whole)
     found = states(whole)
-    assert found["prediction"] is State.FAILS
-    assert found["checkpoint"] is State.UNKNOWN
+    assert found["prediction"] is NodeState.FAILS
+    assert found["checkpoint"] is NodeState.UNKNOWN
     assert "the entry is not the one under the signed checkpoint" in whole.page().decode()
     assert "<title>Prediction " + whole.id + ": does not hold</title>" in whole.page().decode()
 
@@ -87,63 +87,63 @@ def test_an_edited_header_leaves_nothing_to_believe(whole: Promoted) -> None:
     shard = whole.folder.rename(whole.folder.with_name("0" * 32))
     other = replace(whole, id=f"{shard.name}.1")
     found = states(other)
-    assert found.pop("shard") is State.FAILS
-    assert set(found.values()) == {State.UNKNOWN}
+    assert found.pop("shard") is NodeState.FAILS
+    assert set(found.values()) == {NodeState.UNKNOWN}
     assert "the header makes the id" in other.page().decode()
 
 
 def test_an_erased_payload_says_so(whole: Promoted) -> None:
     shard, sequence = whole.log.find(whole.id)
     erase(shard.folder, sequence)
-    assert states(whole)["payload"] is State.ERASED
+    assert states(whole)["payload"] is NodeState.ERASED
 
 
 def test_a_release_that_nobody_signed_is_refused_and_its_records_are_unknown(whole: Promoted) -> None:
     stranger = replace(whole, trust=Signer().trust())
-    assert states(stranger)["release"] is State.FAILS
+    assert states(stranger)["release"] is NodeState.FAILS
 
 
 def test_without_a_trust_root_nothing_signed_is_believed(whole: Promoted) -> None:
     found = states(whole, trust=False)
-    assert (found["release"], found["promotion"]) == (State.UNKNOWN, State.UNKNOWN)
+    assert (found["release"], found["promotion"]) == (NodeState.UNKNOWN, NodeState.UNKNOWN)
     assert "release-key" not in found
 
 
 def test_a_promotion_without_its_bundle_does_not_hold(whole: Promoted) -> None:
     shard, _ = whole.log.find(whole.id)
     shard.folder.promotion.unlink()
-    assert states(whole)["promotion"] is State.FAILS
+    assert states(whole)["promotion"] is NodeState.FAILS
 
 
 def test_what_the_directory_says_is_shown(whole: Promoted, tmp_path: Path) -> None:
-    assert states(whole, directory=False)["directory"] is State.UNCHECKED
+    assert states(whole, directory=False)["directory"] is NodeState.UNCHECKED
     stranger = promoted(tmp_path / "stranger", register=False)
-    assert states(stranger)["directory"] is State.FAILS
+    assert states(stranger)["directory"] is NodeState.FAILS
     assert b"It never heard of this shard." in stranger.page()
     with closing(whole.office.open()) as directory:
         submit(directory, whole.office.revoked("release", whole.office.chain.release.digest))
-    assert states(whole)["directory"] is State.FAILS
+    assert states(whole)["directory"] is NodeState.FAILS
     assert f"revoked: the release {whole.office.chain.release.digest}" in whole.page().decode()
 
 
 def test_a_promotion_that_nobody_signed_does_not_hold(whole: Promoted) -> None:
     keys = tuple(key for key in whole.trust.keys if key.role == "releaser")
-    assert states(replace(whole, trust=replace(whole.trust, keys=keys)))["promotion"] is State.FAILS
+    assert states(replace(whole, trust=replace(whole.trust, keys=keys)))["promotion"] is NodeState.FAILS
 
 
 def test_a_server_without_promotion_or_release(tmp_path: Path, signer: Signer) -> None:
     world = World(tmp_path, make_chain(), signer)
     (name,) = world.shard([request()])
     found = {key: node.state for key, node in chain(gather(world.log, name, world.sources)).nodes.items()}
-    assert (found.pop("promotion"), found.pop("directory")) == (State.ABSENT, State.UNCHECKED)
-    assert set(found.values()) == {State.HOLDS}
+    assert (found.pop("promotion"), found.pop("directory")) == (NodeState.ABSENT, NodeState.UNCHECKED)
+    assert set(found.values()) == {NodeState.HOLDS}
 
 
 def test_a_good_local_prediction_is_headed_green_and_says_what_was_not_checked(tmp_path: Path, signer: Signer) -> None:
     world = World(tmp_path, make_chain(), signer)
     (name,) = world.shard([request()])
     given = gather(world.log, name, world.sources)
-    assert chain(given).state is State.HOLDS
+    assert chain(given).state is NodeState.HOLDS
     first = overview(given, chain(given))
     assert [sentence.partition(":")[0] for sentence in first.unchecked] == ["Directory", "Promotion", "Replay"]
     shown = page(given).decode()
@@ -223,11 +223,11 @@ def test_an_id_that_names_no_prediction_has_no_page(whole: Promoted) -> None:
     shard = whole.id.partition(".")[0]
     for sequence in (0, 4, 99):  # the header, the close entry, nothing
         with pytest.raises(PredictionNotFound):
-            gather(whole.log, f"{shard}.{sequence}", Sources())
+            gather(whole.log, f"{shard}.{sequence}", ReleaseSources())
     with pytest.raises(PredictionNotFound):
-        gather(Log(whole.log.root), "f" * 32 + ".1", Sources())
+        gather(Log(whole.log.root), "f" * 32 + ".1", ReleaseSources())
     with pytest.raises(LineageError, match="not a prediction id"):
-        gather(whole.log, "<script>", Sources())
+        gather(whole.log, "<script>", ReleaseSources())
 
 
 class _Shape(HTMLParser):
@@ -329,7 +329,7 @@ def inks_and_papers() -> list[tuple[str, str, str]]:
 def test_every_text_has_contrast() -> None:
     """WCAG 2.2 AAA asks for 7 to 1; labels of arrows stand on the page's paper, not on their state's."""
     pairs = inks_and_papers()
-    assert {name for name, _, _ in pairs} == {"page", "card", "quiet", *(state.css for state in State)}
+    assert {name for name, _, _ in pairs} == {"page", "card", "quiet", *(state.css for state in NodeState)}
     assert len(pairs) == 2 * 2 * 9
     for name, ink, paper in pairs:
         dark, light = sorted((_luminance(ink), _luminance(paper)))
@@ -339,7 +339,7 @@ def test_every_text_has_contrast() -> None:
 def test_states_are_told_by_text_too(whole: Promoted) -> None:
     edit_entry(whole)
     shown, nodes = whole.page().decode(), chain(whole.evidence()).nodes.values()
-    for state in State:
+    for state in NodeState:
         boxes = len([node for node in nodes if node.state is state])
         assert shown.count(f">{state.value}</text>") == shown.count(f'data-state="{state.value}"') == boxes
 
@@ -349,4 +349,4 @@ def test_a_page_of_what_could_not_be_read_is_a_page(whole: Promoted) -> None:
     for name in ("entry", "inclusion", "found", "promotion"):
         broken = replace(given, **{name: Problem("<b>planted</b>")})
         assert b"&lt;b&gt;planted&lt;/b&gt;" in page(broken)
-        assert chain(broken).state is State.FAILS
+        assert chain(broken).state is NodeState.FAILS

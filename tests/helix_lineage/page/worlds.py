@@ -12,7 +12,7 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import evidence
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.directory.view import View, load
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.formats.canonical import Json
 from helix_lineage.page import Evidence, gather, page
 from helix_lineage.shard import ShardWriter
@@ -48,7 +48,7 @@ class Promoted:
         return load(FolderSource(self.office.folder), self.office.trust(), now(), audited=True)
 
     def evidence(self, *, trust: bool = True, directory: bool = True) -> Evidence:
-        sources = Sources(trust=self.trust if trust else None)
+        sources = ReleaseSources(trust=self.trust if trust else None)
         return gather(self.log, self.id, sources, self.view() if directory else None)
 
     def page(self) -> bytes:

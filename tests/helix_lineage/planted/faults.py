@@ -133,7 +133,7 @@ def _dumped(value: object, rng: random.Random) -> bytes:
 
 
 def _type(path: Path, rng: random.Random) -> str:
-    """Something that is no file, or no folder."""
+    """Something that is not a file, or no folder."""
     links = {"loop": path.name, "dangling": "nowhere", "device": "/dev/zero", "terminal": "/dev/tty", "itself": "."}
     name = rng.choice(("pipe", "socket", "folder", "file", "absent", *links))
     _remove(path)

@@ -21,7 +21,7 @@ from helix_lineage.audit.findings import Finding
 from helix_lineage.cli.main import app
 from helix_lineage.errors import LineageError, ShardError
 from helix_lineage.evidence.trace import trace
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from helix_lineage.replay.plan import plan
 from helix_lineage.shard import ShardWriter, entries, payload
 from helix_lineage.shard.header import shard_id
@@ -175,7 +175,7 @@ def test_a_release_file_of_nested_lists(world: World, shard: ShardFolder, data: 
 
 
 def _forge(world: World, rows: list[bytes], size: int | None = None) -> str:
-    """A shard of a stranger's own: its key is his, so all that he says of it is signed."""
+    """A shard of an untrusted client's own: its key is his, so all that he says of it is signed."""
     key = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"\x07")
     rows = [header(world.chain, public_key=key.public_key().public_bytes_raw()).to_bytes(), *rows]
     name = shard_id(rows[0])
@@ -295,7 +295,7 @@ def test_what_lies_in_the_place_of_a_temporary_file_is_not_written_to(tmp_path: 
 
 
 def test_a_store_says_what_lies_in_a_blobs_place(world: World) -> None:
-    store, digest = Store(world.root / "store"), world.chain.release.digest
+    store, digest = RecordStore(world.root / "store"), world.chain.release.digest
     path = store.path(digest)
     path.unlink()
     os.mkfifo(path)

@@ -1,6 +1,6 @@
 """Thousands of files of every kind are planted in a log, a store, releases, a directory and an image; all are read.
 
-Nobody who reads them may end with a traceback, or not at all; what is no file must be found; and no shard is blamed
+Nobody who reads them may end with a traceback, or not at all; what is not a file must be found; and no shard is blamed
 for another's damage. Processes of their own plant and read (`__main__.py`), and are killed when they say nothing.
 """
 

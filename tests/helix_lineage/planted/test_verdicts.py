@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from helix_lineage.audit import Report, audit
+from helix_lineage.audit import AuditReport, audit
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.directory.view import load
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.evidence.trace import trace
 from helix_lineage.shard import payload
 from helix_lineage.shard.payload_reader import PayloadReader
@@ -60,7 +60,7 @@ def test_a_release_that_was_removed_is_named_though_it_verifies_from_elsewhere(w
     assert finding.message.endswith("is verified by a copy from elsewhere")
 
 
-def _directory(report: Report) -> list[str]:
+def _directory(report: AuditReport) -> list[str]:
     return [finding.message for finding in report.findings if finding.rule == "directory"]
 
 
@@ -152,5 +152,5 @@ def test_a_directory_without_its_checkpoint_or_a_tile_is_a_finding_and_shards_ar
 
 
 def test_without_a_trust_root_the_journal_is_not_judged(world: World) -> None:
-    report = audit(Log(world.log.root), Sources(), directory_folder=world.directory)
+    report = audit(Log(world.log.root), ReleaseSources(), directory_folder=world.directory)
     assert {finding.rule for finding in report.findings} == {"release"}

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from helix_lineage.attestations.trust import Trust
-from helix_lineage.audit import Report, audit
+from helix_lineage.audit import AuditReport, audit
 from helix_lineage.cli.trace import tree
 from helix_lineage.directory import evidence
 from helix_lineage.directory.service import Directory
@@ -25,11 +25,11 @@ from helix_lineage.directory.view import View, load
 from helix_lineage.errors import LineageError
 from helix_lineage.evidence import receipt
 from helix_lineage.evidence.promotions import newest_seen
-from helix_lineage.evidence.releases import Sources, find_release
+from helix_lineage.evidence.releases import ReleaseSources, find_release
 from helix_lineage.evidence.trace import trace
 from helix_lineage.formats.canonical import digest_bytes, dumps
 from helix_lineage.page import gather, page
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from helix_lineage.replay.images import FILES, check_files, obtain
 from helix_lineage.replay.plan import plan
 from helix_lineage.shard import ShardWriter
@@ -46,7 +46,7 @@ OWN = "0" * 32
 class Found:
     """What everybody said who read the folders."""
 
-    report: Report | None
+    report: AuditReport | None
     answers: dict[str, str] = field(default_factory=dict)
     """By reader: `ok`, or the one line of an error of ours."""
 
@@ -86,10 +86,10 @@ class World:
         return self.office.trust()
 
     @cached_property
-    def sources(self) -> Sources:
-        return Sources(tuple(sorted((self.root / "releases").glob("*/*.sigstore.json"))), None, self.trust)
+    def sources(self) -> ReleaseSources:
+        return ReleaseSources(tuple(sorted((self.root / "releases").glob("*/*.sigstore.json"))), None, self.trust)
 
-    def audit(self, *, directory: bool = True) -> Report:
+    def audit(self, *, directory: bool = True) -> AuditReport:
         """By a directory that is read again, or by what it was."""
         if directory:
             return audit(self.log, self.sources, directory=self.view, directory_folder=self.directory)
@@ -114,7 +114,7 @@ class World:
                 str(error).encode()
             else:
                 answers[name] = "ok"
-                report = said if isinstance(said, Report) else report
+                report = said if isinstance(said, AuditReport) else report
         return Found(report, answers)
 
     def _readers(self, part: str) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -132,13 +132,13 @@ class World:
             yield "trace", lambda: trace(self.log, self.ids[0], self.sources, self.view())
             yield "restart", self._restart_directory
         if part == "store":
-            store = Store(self.root / "store")
+            store = RecordStore(self.root / "store")
             yield "fsck", store.fsck
             for record in (self.chain.release, *self.chain.records.values()):
                 yield f"get {record.TYPE}", lambda record=record: store.get_record(record.digest)  # type: ignore[misc]
             yield "observations", lambda: store.observations(self.chain.release.digest)
             yield "observe", lambda: store.observe(self.chain.release.digest, {"commit": "c" * 40})
-            yield "chain", lambda: find_release(self._shard(), Sources(store=Store(self.root / "store")))
+            yield "chain", lambda: find_release(self._shard(), ReleaseSources(store=RecordStore(self.root / "store")))
         if part == "releases":
             bare = Log(self.root / "bare")
             yield "trace", lambda: trace(bare, self.ids[0], self.sources).to_json()
@@ -147,7 +147,7 @@ class World:
         if part == "images":
             yield "image", self._open_image
 
-    def _print_audit(self, *, directory: bool) -> Report:
+    def _print_audit(self, *, directory: bool) -> AuditReport:
         report = self.audit(directory=directory)
         json.dumps(report.to_json(), ensure_ascii=False).encode()
         return report
@@ -204,7 +204,7 @@ def make_world(root: Path) -> World:
 
 
 def _store(root: Path, chain: Chain) -> None:
-    store = Store(root)
+    store = RecordStore(root)
     for record in (chain.release, *chain.records.values()):
         store.observe(store.put_record(record), {"commit": "c" * 40})
 

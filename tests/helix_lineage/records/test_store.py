@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from helix_lineage.errors import RecordError, StoreError
 from helix_lineage.formats.canonical import digest_bytes
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from tests.helix_lineage.support import digest, make_chain
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+def store(tmp_path: Path) -> RecordStore:
+    return RecordStore(tmp_path / "store")
 
 
 @given(data=st.binary(max_size=100))
 def test_what_was_put_is_read_back(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    store = Store(tmp_path_factory.getbasetemp() / "shared")
+    store = RecordStore(tmp_path_factory.getbasetemp() / "shared")
     digest = store.put_bytes(data)
     assert digest == digest_bytes(data)
     assert store.has(digest)
@@ -28,7 +28,7 @@ def test_what_was_put_is_read_back(tmp_path_factory: pytest.TempPathFactory, dat
     assert store.path(digest).read_bytes() == data
 
 
-def test_a_file_is_copied_so_that_later_edits_do_not_reach_the_store(store: Store, tmp_path: Path) -> None:
+def test_a_file_is_copied_so_that_later_edits_do_not_reach_the_store(store: RecordStore, tmp_path: Path) -> None:
     source = tmp_path / "weights.bin"
     source.write_bytes(b"w" * 3_000_000)
     artifact = store.put_file(source, "out/weights.bin")
@@ -39,14 +39,14 @@ def test_a_file_is_copied_so_that_later_edits_do_not_reach_the_store(store: Stor
     assert list((store.root / "tmp").iterdir()) == []
 
 
-def test_records_come_back_typed(store: Store) -> None:
+def test_records_come_back_typed(store: RecordStore) -> None:
     record = make_chain().parts["weights"]
     assert store.get_record(store.put_record(record)) == record
     with pytest.raises(RecordError):
         store.get_record(store.put_bytes(b"no record"))
 
 
-def test_what_is_absent_is_an_error_that_names_it(store: Store) -> None:
+def test_what_is_absent_is_an_error_that_names_it(store: RecordStore) -> None:
     assert not store.has(digest("x"))
     for ask in (store.path, store.read_bytes, store.get_record):
         with pytest.raises(StoreError, match=digest("x")):
@@ -57,7 +57,7 @@ def test_what_is_absent_is_an_error_that_names_it(store: Store) -> None:
         store.put_file(Path("/nonexistent/absent"), "a")
 
 
-def test_a_changed_blob_is_found_when_read_and_by_fsck(store: Store) -> None:
+def test_a_changed_blob_is_found_when_read_and_by_fsck(store: RecordStore) -> None:
     digest = store.put_bytes(b"truth")
     assert store.fsck() == []
     path = store.path(digest)
@@ -69,7 +69,7 @@ def test_a_changed_blob_is_found_when_read_and_by_fsck(store: Store) -> None:
     assert digest in store.fsck()[0]
 
 
-def test_observations_are_kept_in_order_and_are_no_input_to_the_digest(store: Store) -> None:
+def test_observations_are_kept_in_order_and_are_no_input_to_the_digest(store: RecordStore) -> None:
     record = make_chain().parts["data"]
     before = store.put_record(record)
     store.observe(before, {"commit": "abc", "seconds": 1.5})
@@ -79,7 +79,7 @@ def test_observations_are_kept_in_order_and_are_no_input_to_the_digest(store: St
     assert store.put_record(record) == before
 
 
-def test_observations_of_many_threads_do_not_tear(store: Store) -> None:
+def test_observations_of_many_threads_do_not_tear(store: RecordStore) -> None:
     name = digest("x")
 
     def observe(who: int) -> None:
@@ -96,7 +96,7 @@ def test_observations_of_many_threads_do_not_tear(store: Store) -> None:
     assert sorted(seen) == [(who, at) for who in range(6) for at in range(20)]
 
 
-def test_a_torn_observation_is_left_out_and_does_not_swallow_the_next(store: Store) -> None:
+def test_a_torn_observation_is_left_out_and_does_not_swallow_the_next(store: RecordStore) -> None:
     name = digest("x")
     store.observe(name, {"at": 1})
     path = store.root / "observations" / f"{name.removeprefix('sha256:')}.jsonl"
@@ -110,4 +110,4 @@ def test_a_torn_observation_is_left_out_and_does_not_swallow_the_next(store: Sto
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file is in the way")
     with pytest.raises(StoreError, match="cannot write"):
-        Store(tmp_path / "store").put_bytes(b"x")
+        RecordStore(tmp_path / "store").put_bytes(b"x")

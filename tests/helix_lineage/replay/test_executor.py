@@ -9,7 +9,7 @@ import pytest
 
 from helix_lineage.errors import ReplayError
 from helix_lineage.formats.typed import decode
-from helix_lineage.replay import Executor, Plan, Planner, Verdict, executor, plan
+from helix_lineage.replay import ReplayExecutor, ReplayPlan, ReplayPlanner, Verdict, executor, plan
 from helix_lineage.replay.executor import run_in_image
 from helix_lineage.replay.images import UnpackedImage
 from helix_lineage.replay.verdict import NOT_REPLAYED
@@ -36,9 +36,11 @@ def serve(world: World, unpacked: UnpackedImage, seeds: range, count: int = 2, t
     return names
 
 
-def replay(world: World, images: Path, *plans: Plan) -> list[Verdict]:
-    planner = Planner(world.log, world.sources)
-    return Executor(images, "127.0.0.1:1").replay(plans or [planner.plan(name) for name in planner.all(support.refuse)])
+def replay(world: World, images: Path, *plans: ReplayPlan) -> list[Verdict]:
+    planner = ReplayPlanner(world.log, world.sources)
+    return ReplayExecutor(images, "127.0.0.1:1").replay(
+        plans or [planner.plan(name) for name in planner.all(support.refuse)]
+    )
 
 
 def test_predictions_replay_to_the_same_bytes_without_their_stored_outputs(
@@ -57,7 +59,7 @@ def test_the_image_comes_from_the_registry(
     served: World, unpacked: UnpackedImage, registry: str, tmp_path: Path
 ) -> None:
     (name,) = serve(served, unpacked, range(1), count=1)
-    (verdict,) = Executor(tmp_path / "fresh", registry).replay([plan(served.log, name, served.sources)])
+    (verdict,) = ReplayExecutor(tmp_path / "fresh", registry).replay([plan(served.log, name, served.sources)])
     assert verdict.same
 
 
@@ -200,9 +202,9 @@ def test_items_of_one_request_share_a_process_and_no_two_requests_do(
 
     monkeypatch.setattr(executor, "run_in_image", counting)
     told: list[str] = []
-    planner = Planner(served.log, served.sources)
+    planner = ReplayPlanner(served.log, served.sources)
     plans = [planner.plan(name) for name in reversed(planner.all(support.refuse))]
-    verdicts = Executor(images, "127.0.0.1:1").replay(plans, lambda verdict: told.append(verdict.id))
+    verdicts = ReplayExecutor(images, "127.0.0.1:1").replay(plans, lambda verdict: told.append(verdict.id))
     assert runs == [[0, 1, 2, 3]] * 3
     assert [verdict.id for verdict in verdicts] == [item.id for item in plans]
     assert sorted(told) == sorted(item.id for item in plans)

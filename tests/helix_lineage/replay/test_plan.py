@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from helix_lineage.errors import CanonicalError, PredictionNotFound, ReplayError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.formats.typed import decode
-from helix_lineage.replay import Planner, plan
+from helix_lineage.replay import ReplayPlanner, plan
 from helix_lineage.replay.plan import repository_of
 from helix_lineage.shard.payload_reader import erase
 from tests.helix_lineage.replay import support
@@ -23,7 +23,7 @@ def test_a_plan_holds_what_a_replay_needs(world: World) -> None:
     assert found.machine_class == "x86-64-v4"
     assert found.entry.seed == 11
     assert found.stored_output is not None
-    assert Planner(world.log, world.sources).all(support.refuse) == names
+    assert ReplayPlanner(world.log, world.sources).all(support.refuse) == names
 
 
 def test_a_swapped_seed_changes_the_seed_only(world: World) -> None:
@@ -42,7 +42,7 @@ def test_a_shard_that_cannot_be_read_is_told_and_hides_no_other(world: World) ->
     folder = world.log.shard(first[0].partition(".")[0]).folder
     folder.journal.unlink()
     told: dict[str, str] = {}
-    names = Planner(world.log, world.sources).all(lambda shard, error: told.update({shard: str(error)}))
+    names = ReplayPlanner(world.log, world.sources).all(lambda shard, error: told.update({shard: str(error)}))
     assert names == second
     assert list(told) == [folder.id]
     assert "the file is missing" in told[folder.id]
@@ -70,7 +70,7 @@ def test_an_erased_salt_cannot_be_replayed(world: World) -> None:
 
 def test_a_release_that_does_not_verify_is_not_run(world: World) -> None:
     (name,) = world.shard([request()])
-    for sources in (Sources(trust=Signer().trust()), Sources()):
+    for sources in (ReleaseSources(trust=Signer().trust()), ReleaseSources()):
         with pytest.raises(ReplayError, match="release"):
             plan(world.log, name, sources)
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helix_lineage.formats.typed import Tensor, encode
-from helix_lineage.replay import Plan, plan
+from helix_lineage.replay import ReplayPlan, plan
 from helix_lineage.replay.tolerance import compare
-from helix_lineage.replay.verdict import DIFFERS, OTHER_CLASS, SAME, WITHIN, Difference, judge
+from helix_lineage.replay.verdict import DIFFERS, OTHER_CLASS, SAME, WITHIN, OutputDifference, judge
 from tests.helix_lineage.support import World, request, typed_output
 
 
@@ -92,7 +92,7 @@ def test_a_value_is_within_any_tolerance_of_itself_and_a_plain_rule_agrees(value
 
 
 @pytest.fixture
-def ready(world: World) -> Plan:
+def ready(world: World) -> ReplayPlan:
     (name,) = world.shard([request(output="MK")])
     return plan(world.log, name, world.sources)
 
@@ -100,7 +100,7 @@ def ready(world: World) -> Plan:
 NEAR = encode([text(b"MK0"), Tensor("score", "FP32", (1,), struct.pack("<f", 1.00001))])
 
 
-def test_other_bytes_on_another_class_are_no_verdict_and_both_are_named(ready: Plan) -> None:
+def test_other_bytes_on_another_class_are_no_verdict_and_both_are_named(ready: ReplayPlan) -> None:
     verdict = judge(ready, [], "x86-64-v3", NEAR)
     assert (verdict.outcome, verdict.same) == (OTHER_CLASS, False)
     assert verdict.differences[0].detail == "served on x86-64-v4, replayed on x86-64-v3"
@@ -112,7 +112,7 @@ def test_other_bytes_on_another_class_are_no_verdict_and_both_are_named(ready: P
     assert judge(ready, [], "x86-64-v4", NEAR).outcome == DIFFERS
 
 
-def test_a_tolerance_gives_a_verdict_with_the_figures(ready: Plan) -> None:
+def test_a_tolerance_gives_a_verdict_with_the_figures(ready: ReplayPlan) -> None:
     for machine in ("x86-64-v3", "x86-64-v4"):
         verdict = judge(ready, [], machine, NEAR, 1e-4)
         assert verdict.outcome == WITHIN
@@ -123,13 +123,13 @@ def test_a_tolerance_gives_a_verdict_with_the_figures(ready: Plan) -> None:
     assert judge(ready, [], "x86-64-v4", typed_output("MK0"), 1e-4).deviation is None
 
 
-def test_a_tolerance_excuses_no_changed_file_and_no_other_seed(ready: Plan) -> None:
-    assert judge(ready, [Difference("weights", "w")], "x86-64-v3", NEAR, 1e-4).outcome == DIFFERS
+def test_a_tolerance_excuses_no_changed_file_and_no_other_seed(ready: ReplayPlan) -> None:
+    assert judge(ready, [OutputDifference("weights", "w")], "x86-64-v3", NEAR, 1e-4).outcome == DIFFERS
     assert judge(ready.with_seed(8), [], "x86-64-v3", NEAR, 1e-4).outcome == DIFFERS
-    assert judge(ready, [Difference("file", "f")], "x86-64-v3", NEAR).outcome == DIFFERS
+    assert judge(ready, [OutputDifference("file", "f")], "x86-64-v3", NEAR).outcome == DIFFERS
 
 
-def test_a_tolerance_needs_the_answer_that_was_committed_to(ready: Plan) -> None:
+def test_a_tolerance_needs_the_answer_that_was_committed_to(ready: ReplayPlan) -> None:
     for stored in (None, NEAR):
         verdict = judge(replace(ready, stored_output=stored), [], "x86-64-v4", NEAR, 1e-4)
         assert verdict.outcome == DIFFERS

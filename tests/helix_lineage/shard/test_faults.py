@@ -16,7 +16,7 @@ import pytest
 
 from helix_lineage.audit import audit
 from helix_lineage.errors import ShardError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log
 from helix_lineage.tlog import disk as files
@@ -168,7 +168,7 @@ def test_two_processes_cannot_own_one_shard(tmp_path: Path) -> None:
     second, _ = process.communicate("")
     assert second.strip() == first.replace(".1", ".2")
     FolderLock(folder.lock).release()
-    assert audit(Log(tmp_path), Sources()).findings == []
+    assert audit(Log(tmp_path), ReleaseSources()).findings == []
 
 
 def test_many_processes_that_start_at_once_each_get_their_own_shard(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_many_processes_that_start_at_once_each_get_their_own_shard(tmp_path: Pa
     names = [name for process in started for name in process.communicate()[0].split()]
     assert [process.returncode for process in started] == [0] * 4
     assert len({name.partition(".")[0] for name in names}) == 4
-    assert audit(Log(tmp_path), Sources()).findings == []
+    assert audit(Log(tmp_path), ReleaseSources()).findings == []
 
 
 def test_a_shard_that_could_not_be_opened_is_let_go(patch: pytest.MonkeyPatch, ram: Path) -> None:

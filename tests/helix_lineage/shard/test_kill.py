@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.audit import audit
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import ShardWriter
 from helix_lineage.shard.reader import Log
 from tests.helix_lineage.support import NOW_NS, header, request
@@ -84,7 +84,7 @@ def _survives(log_dir: Path, kills: int, seed: int) -> None:
         mine = [int(name.partition(".")[2]) for name in promised if name.startswith(shard.id)]
         assert all(shard.inclusion(sequence).holds for sequence in mine[-5:])
     # The rest of the inclusions, and everything else that a log says of itself.
-    report = audit(log, Sources())
+    report = audit(log, ReleaseSources())
     assert report.findings == []
     assert report.predictions >= len(promised)
 

@@ -135,7 +135,7 @@ def test_a_segment_belongs_to_its_shard() -> None:
 
 @pytest.mark.parametrize("bit", range(8))
 def test_a_damaged_kind_hides_no_other_record(bit: int) -> None:
-    """Only a head of zeros ends a segment: what is laid ahead, and not what was damaged."""
+    """Only a head of zeros ends a segment: what is preallocated, and not what was damaged."""
     records = [PayloadRecord(payload.OUTPUT, at, bytes([at]) * 32, compress(b"x")).to_bytes() for at in (1, 2, 3)]
     data = bytearray(b"".join(records) + bytes(1000))
     data[len(records[0]) + 4] ^= 1 << bit

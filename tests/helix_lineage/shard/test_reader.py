@@ -146,7 +146,7 @@ def test_a_damaged_payload_is_an_error(world: World) -> None:
 
 
 def test_a_record_that_is_half_written_misleads_no_later_look(world: World) -> None:
-    """In the zeros that are laid ahead no file size tells how far a record has come."""
+    """In the zeros that are preallocated no file size tells how far a record has come."""
     with world.open() as writer:
         writer.append(request())
         folder = ShardFolder(writer.folder)

@@ -92,7 +92,7 @@ def test_who_reads_while_a_shard_is_recovered_finds_tiles_for_its_checkpoint(
 
 @pytest.mark.parametrize("laid", [0, 5000])
 def test_a_torn_tail_is_cut_off_kept_and_told(world: World, dead: ShardFolder, laid: int) -> None:
-    """Whether it ends the file or stands in the zeros that its writer had laid ahead."""
+    """Whether it ends the file or stands in the zeros that its writer had preallocated."""
     data = dead.journal.read_bytes()
     whole = data[: journal.parse(data).intact]
     torn = journal.frame(journal.ENTRY, b"an entry without its checkpoint") + b"\x07"
@@ -223,12 +223,12 @@ def test_a_shard_that_closed_but_did_not_publish_needs_no_recovery(world: World)
 
 
 def test_a_shard_that_was_never_opened_is_removed(world: World) -> None:
-    unborn = world.log_dir / (".new-" + "ab" * 16)
-    unborn.mkdir(parents=True)
-    (unborn / "journal").write_bytes(b"helix")
+    unpublished = world.log_dir / (".new-" + "ab" * 16)
+    unpublished.mkdir(parents=True)
+    (unpublished / "journal").write_bytes(b"helix")
     assert "never opened" in audit(world.log, world.sources).notes[0]
     with world.open():
-        assert not unborn.exists()
+        assert not unpublished.exists()
 
 
 @pytest.fixture(scope="module")

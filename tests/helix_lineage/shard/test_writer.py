@@ -16,7 +16,7 @@ import pytest
 
 from helix_lineage.audit import audit
 from helix_lineage.errors import ShardError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import ShardWriter, entries, payload
 from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.payload_writer import PreparedOutput
@@ -93,7 +93,7 @@ def test_an_input_is_stored_once_a_request_and_salted_by_request(open_shard: Ope
     commitments = [shard.prediction(at).input_commitment for at in range(1, 42)]
     assert len(set(commitments[:40])) == 1
     assert commitments[40] != commitments[0]
-    places = {(place.record.kind, place.offset) for place in shard.payloads.scan(0, laid=True)}
+    places = {(place.record.kind, place.offset) for place in shard.payloads.scan(0, preallocated=True)}
     assert sum(kind == payload.INPUT for kind, _ in places) == 2
     assert sum(kind == payload.OUTPUT for kind, _ in places) == 41
 
@@ -382,4 +382,4 @@ def test_a_real_limit_of_the_kernel_refuses_and_loses_nothing(tmp_path: Path) ->
     assert len(names) > 5
     log = Log(tmp_path / "log")
     assert [f"{shard}.{at}" for shard in log.shard_ids() for at, _ in log.shard(shard).predictions()] == names
-    assert audit(log, Sources()).findings == []
+    assert audit(log, ReleaseSources()).findings == []

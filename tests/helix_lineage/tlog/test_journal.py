@@ -41,8 +41,8 @@ def test_whatever_is_cut_off_only_whole_groups_count(
     assert len(found.checkpoints) == intact
     assert found.covered == sum(len(entries) for entries, _ in groups[:intact])
     assert found.intact == (len(_write(groups[:intact])) if intact else 0)
-    assert found.intact + found.tail + found.laid == cut
-    assert not any(whole[cut - found.laid : cut])
+    assert found.intact + found.tail + found.preallocated == cut
+    assert not any(whole[cut - found.preallocated : cut])
 
 
 @given(_groups.filter(bool), st.data())

@@ -8,7 +8,7 @@ from tiny_model.model import Tiny
 
 from helix_lineage.formats.typed import Tensor
 from helixserve.errors import ContractError, GoneError
-from helixserve.execution.request import Work
+from helixserve.execution.request import RequestWork
 from helixserve.model import tensors
 from helixserve.model.contract import Contract
 from helixserve.observe.call import Call
@@ -20,9 +20,9 @@ def model(contract: Contract) -> Tiny:
     return Tiny.load({"tiny.onnx": tiny_graph()}, contract)
 
 
-def work(model: Tiny, repeats: int = 3) -> Work:
+def work(model: Tiny, repeats: int = 3) -> RequestWork:
     given = [tensors.from_value("values", "FP32", [1]), tensors.from_value("repeats", "INT64", repeats)]
-    return Work(model, "project", given, Call(), lambda: 7)
+    return RequestWork(model, "project", given, Call(), lambda: 7)
 
 
 def test_each_step_gives_the_next_item_until_all_are_given(model: Tiny) -> None:

@@ -38,15 +38,15 @@ def module(place: Place) -> Path:
 def hashed_here(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> set[str]:
     """A look has begun; what this process hashes from now on. Files are old enough to be known again."""
     monkeypatch.setattr(manifest, "_SETTLED_NS", -1)
-    prehash.begin(settings)
+    prehash.start(settings)
     names: set[str] = set()
-    real = manifest.Files._read
+    real = manifest.ImageFiles._read
 
-    def read(self: manifest.Files, name: str) -> bytes:
+    def read(self: manifest.ImageFiles, name: str) -> bytes:
         names.add(name)
         return real(self, name)
 
-    monkeypatch.setattr(manifest.Files, "_read", read)
+    monkeypatch.setattr(manifest.ImageFiles, "_read", read)
     return names
 
 
@@ -59,7 +59,7 @@ def test_what_the_look_has_hashed_is_not_hashed_again(settings: Settings, hashed
 
 
 def test_what_changes_after_the_look_is_seen(settings: Settings, hashed_here: set[str], module: Path) -> None:
-    process = prehash._begun[0].process  # it may be over already
+    process = prehash._started[0].process  # it may be over already
     assert wait([process.sentinel], timeout=LONGEST_S), "the look is over"
     module.write_bytes(module.read_bytes()[:-1] + b"#")
     with pytest.raises(NotReadyError, match="the release lists") as caught:
@@ -70,8 +70,8 @@ def test_what_changes_after_the_look_is_seen(settings: Settings, hashed_here: se
 
 def test_what_the_look_finds_wrong_is_said(settings: Settings, module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module.write_bytes(module.read_bytes() + b"#")
-    prehash.begin(settings)
-    monkeypatch.setattr(manifest.Files, "check_tree", lambda *_: None)
+    prehash.start(settings)
+    monkeypatch.setattr(manifest.ImageFiles, "check_tree", lambda *_: None)
     with pytest.raises(NotReadyError, match="bytes") as caught:
         readiness.load(settings, NOW)
     assert caught.value.where == "opt/helix/model/src/tiny_model/model.py"
@@ -79,11 +79,11 @@ def test_what_the_look_finds_wrong_is_said(settings: Settings, module: Path, mon
 
 
 def test_after_a_look_that_died_this_process_looks(settings: Settings, hashed_here: set[str]) -> None:
-    process = prehash._begun[0].process  # it may be over already
+    process = prehash._started[0].process  # it may be over already
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
     # What it may have told already is thrown away with its end of the pipe.
-    prehash._begun[0].found.close()
+    prehash._started[0].found.close()
     os.kill(process.pid, signal.SIGKILL)
     readiness.load(settings, NOW)
     assert hashed_here > READ
@@ -94,14 +94,14 @@ def test_where_no_process_may_be_made_this_one_looks(settings: Settings, monkeyp
         raise BlockingIOError("no more processes")
 
     monkeypatch.setattr(os, "fork", fork)
-    prehash.begin(settings)
-    assert prehash.end() is None
+    prehash.start(settings)
+    assert prehash.result() is None
     readiness.load(settings, NOW)
 
 
 def test_a_look_by_another_list_counts_for_nothing(settings: Settings) -> None:
-    prehash.begin(settings)
-    found = prehash.end()
+    prehash.start(settings)
+    found = prehash.result()
     assert found is not None
     assert found.by(found.digest) is found.seen
     assert found.by(digest_bytes(b"another list")) is None
@@ -109,7 +109,7 @@ def test_a_look_by_another_list_counts_for_nothing(settings: Settings) -> None:
 
 def test_a_list_that_cannot_be_read_is_told_by_who_knows_the_release(place: Place, settings: Settings) -> None:
     (place.home / "files.json").write_bytes(b"{}")
-    prehash.begin(settings)
+    prehash.start(settings)
     with pytest.raises(NotReadyError, match="the release names") as caught:
         readiness.load(settings, NOW)
     assert caught.value.where == "files.json"
@@ -125,9 +125,9 @@ def test_a_look_whose_server_was_killed_ends(place: Place) -> None:
         "from helixserve.settings import Settings\n"
         "real = json.dumps\n"
         "prehash.json.dumps = lambda told: real(told) + ' ' * 10**6\n"
-        "prehash.begin(Settings.read())\n"
-        "print(prehash._begun[0].process.pid, flush=True)\n"
-        f"assert wait([prehash._begun[0].found], {LONGEST_S}), 'the look tells nothing'\n"
+        "prehash.start(Settings.read())\n"
+        "print(prehash._started[0].process.pid, flush=True)\n"
+        f"assert wait([prehash._started[0].found], {LONGEST_S}), 'the look tells nothing'\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(

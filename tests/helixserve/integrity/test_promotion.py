@@ -12,7 +12,7 @@ import pytest
 
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.audit import audit
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.evidence.trace import trace
 from helix_lineage.formats.canonical import digest_bytes
 from helix_lineage.shard.reader import Log
@@ -26,7 +26,7 @@ from tests.helixserve.support import Place
 NOW = datetime.now(UTC)
 
 
-def load(place: Place, environment: str = "staging") -> readiness.Verified:
+def load(place: Place, environment: str = "staging") -> readiness.VerifiedImage:
     return readiness.load(Settings.read(place.environment(HELIX_ENVIRONMENT=environment)), NOW)
 
 
@@ -132,7 +132,7 @@ def test_trace_and_audit_show_and_verify_the_promotion(place: Place) -> None:
     with support.serving(place, HELIX_ENVIRONMENT="staging") as server:
         answer = httpx.post(f"{server.url}/project", json={"values": [1]}).json()
     prediction = answer["predictions"][0]["prediction_id"]
-    log, sources = Log(place.log), Sources(trust=Trust.load(place.trust))
+    log, sources = Log(place.log), ReleaseSources(trust=Trust.load(place.trust))
     shown = trace(log, prediction, sources).to_json()["promotion"]
     assert shown == {
         "digest": promotion.digest,
@@ -152,7 +152,7 @@ def test_trace_and_audit_show_and_verify_the_promotion(place: Place) -> None:
         assert trace(log, prediction, sources).promotion_problem is not None
     folder.promotion.unlink()
     assert {finding.rule for finding in audit(log, sources).findings} == {"promotion"}
-    shutil.copy(place.release, folder.promotion)  # a release is no promotion
+    shutil.copy(place.release, folder.promotion)  # a release is not a promotion
     assert {finding.rule for finding in audit(log, sources).findings} == {"promotion"}
 
 

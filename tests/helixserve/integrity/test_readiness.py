@@ -186,7 +186,7 @@ def test_links_are_compared_by_target(place: Place) -> None:
     link = place.home / "model" / "link"
     link.symlink_to("model.toml")
     listed = {"version": 1, "files": [{"path": "opt/helix/model/link", "link": "model.toml"}]}
-    files = image_files.Files(json.dumps(listed, separators=(",", ":"), sort_keys=True).encode(), place.root)
+    files = image_files.ImageFiles(json.dumps(listed, separators=(",", ":"), sort_keys=True).encode(), place.root)
     files.check(link)
     link.unlink()
     link.symlink_to("bentofile.yaml")
@@ -197,5 +197,5 @@ def test_links_are_compared_by_target(place: Place) -> None:
 @pytest.mark.parametrize("manifest", [b"", b"{}", b'{"files":[],"version":2}', b'{"files":[{}],"version":1}', b"[]"])
 def test_a_malformed_list_of_files_is_refused(manifest: bytes) -> None:
     with pytest.raises(HelixServeError) as caught:
-        image_files.Files(manifest, Path("/"))
+        image_files.ImageFiles(manifest, Path("/"))
     assert caught.value.where == "files.json"

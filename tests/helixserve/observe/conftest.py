@@ -1,4 +1,4 @@
-"""A server that is watched by a real OTLP/HTTP receiver, and asked once at every door."""
+"""A server that is watched by a real OTLP/HTTP receiver, and asked once at every endpoint."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Asked:
 
     server: Serving
     ids: dict[str, list[str]] = field(default_factory=dict)
-    """Door → prediction ids."""
+    """Endpoint → prediction ids."""
     output: Path = Path()
 
 
@@ -90,13 +90,13 @@ def asked(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Itera
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     with serving(place, **environment) as server:
         made = Asked(server, output=server.output)
-        ask_every_door(made)
+        ask_every_endpoint(made)
         told = lambda: made.output.read_text().count('"message": "request ')  # noqa: E731
         until(lambda: told() >= len(COUNTS) + REFUSED, "a line of every request, which follows its answer")
         yield made
 
 
-def ask_every_door(made: Asked) -> None:
+def ask_every_endpoint(made: Asked) -> None:
     url, headers = made.server.url, {"traceparent": f"00-{TRACE}-{PARENT}-01"}
     body = {"values": [1], "seed": 1, "words": [CANARY], "repeats": 2}
     # A connection each: one that is kept may be closed by the server, if this machine lets us wait, as we use it.
@@ -133,9 +133,9 @@ def ask_every_door(made: Asked) -> None:
         grpc.async_stream_infer("tiny-project", [values, words], parameters={"repeats": 2})
         grpc.stop_stream()
         made.ids["grpc-stream"] = [r.as_numpy("prediction_id")[0].decode() for r, error in given if error is None]
-    assert {door: len(ids) for door, ids in made.ids.items()} == COUNTS
+    assert {endpoint: len(ids) for endpoint, ids in made.ids.items()} == COUNTS
 
 
 COUNTS = {"json": 2, "json-stream": 2, "oip-http": 1, "grpc": 1, "grpc-stream": 2}
 REFUSED = 5
-"""Requests above that a door or the gate refused; the unknown path is nobody's."""
+"""Requests above that a endpoint or the gate refused; the unknown path is nobody's."""

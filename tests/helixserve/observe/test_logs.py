@@ -23,8 +23,8 @@ def lines(asked: Asked) -> list[dict[str, Any]]:
 
 def test_every_line_is_json_and_every_request_has_one(lines: list[dict[str, Any]], asked: Asked) -> None:
     ended = [line for line in lines if line["message"] == "request ended"]
-    by_door = {line["door"]: line for line in ended}
-    assert {door: line["prediction_ids"] for door, line in by_door.items()} == asked.ids
+    by_endpoint = {line["endpoint"]: line for line in ended}
+    assert {endpoint: line["prediction_ids"] for endpoint, line in by_endpoint.items()} == asked.ids
     for line in ended:
         assert len(line["request_id"]) == 32
         assert (line["task"], line["status"], line["trace_id"]) == ("project", "OK", TRACE)
@@ -49,7 +49,7 @@ def test_the_canary_would_be_seen(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="helixserve.calls"):
         logging.getLogger("helixserve.calls").info("a request for %s", CANARY)
     (record,) = caplog.records
-    assert CANARY in logs.JsonLines().format(record)
+    assert CANARY in logs.JsonFormatter().format(record)
 
 
 def test_text_is_for_people(place: Place) -> None:
@@ -61,7 +61,7 @@ def test_text_is_for_people(place: Place) -> None:
         written = server.output.read_text()
     (line,) = [line for line in written.splitlines() if "request ended" in line]
     assert f"prediction_ids={prediction}" in line
-    assert "door=json" in line
+    assert "endpoint=json" in line
     assert not line.startswith("{")
     assert CANARY not in written
 
@@ -71,7 +71,7 @@ def test_a_line_names_so_many_ids_and_counts_all(caplog: pytest.LogCaptureFixtur
     call.end()
     with caplog.at_level(logging.INFO, logger="helixserve.calls"):
         logs.line(call, "s")
-    value = json.loads(logs.JsonLines().format(caplog.records[0]))
+    value = json.loads(logs.JsonFormatter().format(caplog.records[0]))
     assert (value["items"], len(value["prediction_ids"])) == (1000, logs.IDS)
 
 
@@ -83,7 +83,7 @@ def test_an_exceptions_cause_is_named_by_type_and_place_only() -> None:
             raise KeyError(CANARY) from error
     except KeyError as error:
         record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", None, (KeyError, error, None))
-    for formatter in (logs.JsonLines(), logs.Text()):
+    for formatter in (logs.JsonFormatter(), logs.TextFormatter()):
         text = formatter.format(record)
         assert CANARY not in text
         assert "KeyError" in text

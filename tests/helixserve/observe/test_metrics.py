@@ -1,4 +1,4 @@
-"""Metrics of a server that was asked at every door, scraped and parsed as Prometheus does."""
+"""Metrics of a server that was asked at every endpoint, scraped and parsed as Prometheus does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from helix_lineage.shard.reader import Log
 from helixserve.observe.call import Call
-from helixserve.observe.metrics import Histogram, Metrics, State
+from helixserve.observe.metrics import Histogram, Metrics, ServerState
 from tests.helixserve.observe.conftest import CANARY, COUNTS, Asked
 
 
@@ -27,16 +27,17 @@ def value(families: dict[str, Any], family: str, name: str, **labels: str) -> fl
     return float(found)
 
 
-def test_requests_and_items_are_counted_by_door_task_and_status(scraped: dict[str, Any]) -> None:
-    for door, count in COUNTS.items():
-        place = {"door": door, "task": "project"}
+def test_requests_and_items_are_counted_by_endpoint_task_and_status(scraped: dict[str, Any]) -> None:
+    for endpoint, count in COUNTS.items():
+        place = {"endpoint": endpoint, "task": "project"}
         assert value(scraped, "helix_requests", "helix_requests_total", **place, status="OK") == 1
         assert value(scraped, "helix_items", "helix_items_total", **place) == count
-    bad = {"door": "json", "task": "project"}
+    bad = {"endpoint": "json", "task": "project"}
     assert value(scraped, "helix_requests", "helix_requests_total", **bad, status="INVALID_ARGUMENT") == 3
     assert value(scraped, "helix_requests", "helix_requests_total", **bad, status="INTERNAL") == 1
     assert (
-        value(scraped, "helix_requests", "helix_requests_total", door="http", task="", status="INVALID_ARGUMENT") == 1
+        value(scraped, "helix_requests", "helix_requests_total", endpoint="http", task="", status="INVALID_ARGUMENT")
+        == 1
     )
     assert value(scraped, "helix_request_seconds", "helix_request_seconds_count", **bad) == 5
 
@@ -71,7 +72,7 @@ def test_paths_that_a_stranger_makes_up_leave_nothing_behind(asked: Asked) -> No
 
 
 def test_a_server_that_is_not_ready_says_so() -> None:
-    assert "\nhelix_ready 0.0\n" in Metrics().text(State(ready=False))
+    assert "\nhelix_ready 0.0\n" in Metrics().text(ServerState(ready=False))
 
 
 def test_a_histogram_counts_each_value_in_the_bucket_that_holds_it() -> None:
@@ -85,4 +86,6 @@ def test_a_call_is_counted_as_it_ended() -> None:
     metrics, call = Metrics(), Call("grpc", task="design", status="CANCELLED")
     call.end()
     metrics.count(call)
-    assert 'helix_requests_total{door="grpc",status="CANCELLED",task="design"} 1.0' in metrics.text(State(ready=True))
+    assert 'helix_requests_total{endpoint="grpc",status="CANCELLED",task="design"} 1.0' in metrics.text(
+        ServerState(ready=True)
+    )

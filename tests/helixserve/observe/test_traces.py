@@ -30,26 +30,28 @@ def requests(spans: list[Any]) -> list[Any]:
     return [span for span in spans if span.kind == span.SPAN_KIND_SERVER]
 
 
-def test_every_door_continues_the_callers_trace(spans: list[Any]) -> None:
-    by_door = {attributes(span)["helix.door"]: span for span in requests(spans)}
-    assert set(by_door) >= set(COUNTS)
+def test_every_endpoint_continues_the_callers_trace(spans: list[Any]) -> None:
+    by_endpoint = {attributes(span)["helix.endpoint"]: span for span in requests(spans)}
+    assert set(by_endpoint) >= set(COUNTS)
     for span in requests(spans):
         assert span.trace_id.hex() == TRACE
         assert span.parent_span_id.hex() == PARENT
 
 
-@pytest.mark.parametrize("door", COUNTS)
-def test_a_request_has_its_phases_below_it_and_names_its_predictions(spans: list[Any], asked: Asked, door: str) -> None:
+@pytest.mark.parametrize("endpoint", COUNTS)
+def test_a_request_has_its_phases_below_it_and_names_its_predictions(
+    spans: list[Any], asked: Asked, endpoint: str
+) -> None:
     (request,) = [
         span
         for span in requests(spans)
-        if attributes(span)["helix.door"] == door and attributes(span)["helix.status"] == "OK"
+        if attributes(span)["helix.endpoint"] == endpoint and attributes(span)["helix.status"] == "OK"
     ]
     parts = [span for span in spans if span.parent_span_id == request.span_id]
     assert {part.name for part in parts} == {"queue", "resolve", "compute", "record"}
-    assert attributes(request)["helix.prediction_ids"] == asked.ids[door]
+    assert attributes(request)["helix.prediction_ids"] == asked.ids[endpoint]
     recorded = [attributes(part)["helix.prediction_ids"] for part in parts if part.name == "record"]
-    assert [name for names in recorded for name in names] == asked.ids[door]
+    assert [name for names in recorded for name in names] == asked.ids[endpoint]
     for part in parts:
         assert part.trace_id == request.trace_id
         assert request.start_time_unix_nano <= part.start_time_unix_nano

@@ -48,8 +48,8 @@ def ask(server: Serving, prediction: str, *headers: str) -> httpx.Response:
 OFFLINE = """
 import sys
 from pathlib import Path
-from helix_lineage.evidence.receipt import Receipt
-receipt = Receipt.parse(Path("receipt.json").read_bytes())
+from helix_lineage.evidence.receipt import PredictionReceipt
+receipt = PredictionReceipt.parse(Path("receipt.json").read_bytes())
 proven = receipt.verify(sys.argv[1])
 receipt.check_input(Path("input").read_bytes(), proven)
 receipt.check_output(Path("output").read_bytes(), proven)

@@ -19,10 +19,10 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.audit import audit
 from helix_lineage.directory import view
 from helix_lineage.directory.entries import Registration
-from helix_lineage.directory.receipt import Receipt
+from helix_lineage.directory.receipt import DirectoryReceipt
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.errors import DirectoryAway
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import ShardHeader, ShardWriter
 from helix_lineage.shard.reader import Log
 from helixserve.errors import NotReadyError
@@ -75,7 +75,7 @@ class Far:
         return Trust.load(self.place.trust)
 
     def audit(self, log: Path, *, whole: bool = False) -> list[str]:
-        report = audit(Log(log), Sources(trust=self.trust), directory=self.view, whole=whole)
+        report = audit(Log(log), ReleaseSources(trust=self.trust), directory=self.view, whole=whole)
         return [f"{finding.rule}: {finding.message}" for finding in report.findings]
 
 
@@ -256,7 +256,7 @@ def test_a_shard_that_was_registered_and_never_served_is_withdrawn_by_its_key(tm
         with ShardWriter.create(log, header(office.chain), release=office.released()) as writer:
             take = registrar._client.take
 
-            def lost(body: Registration) -> Receipt:
+            def lost(body: Registration) -> DirectoryReceipt:
                 take(body)
                 raise DirectoryAway("the answer was lost")
 
@@ -271,7 +271,7 @@ def test_a_shard_that_was_registered_and_never_served_is_withdrawn_by_its_key(tm
 
     assert seen().book.shards[writer.shard_id].withdrawn
     shutil.rmtree(writer.folder)
-    report = audit(Log(log), Sources(trust=office.trust()), directory=seen)
+    report = audit(Log(log), ReleaseSources(trust=office.trust()), directory=seen)
     assert report.findings == []
     assert any("withdrawn: its own key closed it before it served anything" in note for note in report.notes)
 

@@ -19,13 +19,13 @@ import pytest
 from helix_lineage.records.chain import Promotion
 from model_to_metal import errors
 from model_to_metal.cli import _pipeline, _promotion, build, demo, doctor, gitops, main, promote, rebuild, verify
-from model_to_metal.gitops.manifests import Fault
-from model_to_metal.gitops.promote import Promoted
-from model_to_metal.hermetic.image import Built, Rebuilt
-from model_to_metal.local.doctor import Finding
+from model_to_metal.gitops.manifests import ManifestFault
+from model_to_metal.gitops.promote import PromotionResult
+from model_to_metal.hermetic.image import BuiltImage, SecondBuild
+from model_to_metal.local.doctor import Diagnosis
 from model_to_metal.registry.client import Image
-from model_to_metal.supply_chain.rebuild import Rebuild, Released
-from model_to_metal.supply_chain.verify import Check, Report
+from model_to_metal.supply_chain.rebuild import RebuildResult, ReleasedImage
+from model_to_metal.supply_chain.verify import Check, VerificationReport
 from tests.helix_lineage.support import make_chain
 from tests.model_to_metal.project import ROOT, make_project
 
@@ -66,15 +66,15 @@ def _gate(command: str, refusal: errors.PipelineError) -> Scenario:
 
 
 def _build(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
-    twice = Built(Path("layout"), DIGEST), Rebuilt("out", 3, 1.0, (2, 1), ())
+    twice = BuiltImage(Path("layout"), DIGEST), SecondBuild("out", 3, 1.0, (2, 1), ())
     answer = (twice, errors.ImageDiffers("planted: layer 1 differs"), CANNOT)[status]
     monkeypatch.setattr(build.image, "build_twice", gives(answer))
     return ["build", "toy", "--twice"]
 
 
 def _rebuild(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
-    asked = Released("toy", "c" * 40, DIGEST)
-    made = Rebuild(asked, (DIGEST, OTHER, "")[status], 3, 1.0, (), None)
+    asked = ReleasedImage("toy", "c" * 40, DIGEST)
+    made = RebuildResult(asked, (DIGEST, OTHER, "")[status], 3, 1.0, (), None)
     monkeypatch.setattr(rebuild.Trust, "load", gives(None))
     monkeypatch.setattr(rebuild.rebuilding, "find", gives(asked))
     monkeypatch.setattr(rebuild.rebuilding, "clone", _context)
@@ -87,7 +87,7 @@ def _verify(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
     monkeypatch.setattr(verify.Trust, "load", gives(None))
     monkeypatch.setattr(verify.tools, "ensure", gives(Path("cosign")))
     monkeypatch.setattr(verify, "_opened", lambda *_: _pair(image))
-    report = Report(image, (Check("signature", status == 0, "planted"),))
+    report = VerificationReport(image, (Check("signature", status == 0, "planted"),))
     monkeypatch.setattr(verify, "verify_image", gives(CANNOT if status == 2 else report))
     return ["verify", f"helix/toy@{DIGEST}"]
 
@@ -101,7 +101,7 @@ def _promote(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
     record = Promotion(
         parents={"release": DIGEST}, parameters={"model": "toy", "environment": "staging", "generation": 1}
     )
-    done = Promoted(None, "c" * 40, record, changed=False)
+    done = PromotionResult(None, "c" * 40, record, changed=False)
     answer = (done, errors.PromotionRefused("planted: the branch does not hold this promotion"), CANNOT)[status]
     monkeypatch.setattr(_promotion, "opened", _context)
     monkeypatch.setattr(promote, "_bundle", gives(b""))
@@ -110,7 +110,7 @@ def _promote(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
 
 
 def _gitops(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
-    faults = [Fault(*(["planted"] * len(Fault.__dataclass_fields__)))] if status == 1 else []
+    faults = [ManifestFault(*(["planted"] * len(ManifestFault.__dataclass_fields__)))] if status == 1 else []
     monkeypatch.setattr(gitops.Renderer, "ready", gives(None))
     monkeypatch.setattr(gitops.succession, "check", gives([]))
     monkeypatch.setattr(gitops, "check_all", gives(CANNOT if status == 2 else faults))
@@ -118,7 +118,7 @@ def _gitops(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
 
 
 def _doctor(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
-    answer = CANNOT if status == 2 else [Finding("nix", status == 0, "planted", "make setup")]
+    answer = CANNOT if status == 2 else [Diagnosis("nix", status == 0, "planted", "make setup")]
     monkeypatch.setattr(doctor.examination, "examine", gives(answer))
     return ["doctor"]
 

@@ -47,7 +47,7 @@ def test_help_names_every_command(helix: Helix) -> None:
         assert f" {name} " in said, name
 
 
-def test_a_release_without_a_key_is_refused_at_the_door(helix: Helix, tmp_path: Path) -> None:
+def test_a_release_without_a_key_is_refused_first(helix: Helix, tmp_path: Path) -> None:
     done = helix("run", "release", "toy")
     assert done.returncode == 2
     assert "there is no releaser's key" in done.stderr

@@ -14,13 +14,13 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
 from model_to_metal.errors import GitopsError, KeysError, PromotionRefused
 from model_to_metal.gitops import layout, overlay, tree_rules
-from model_to_metal.gitops.manifests import Fault
+from model_to_metal.gitops.manifests import ManifestFault
 from model_to_metal.gitops.policy import Denial, Denied
-from model_to_metal.gitops.promote import Desk, Promoted, carried, promote
+from model_to_metal.gitops.promote import PromotionContext, PromotionResult, carried, promote
 from model_to_metal.gitops.render import Renderer, check_model
 from model_to_metal.registry import artifacts
 from model_to_metal.supply_chain import keys
-from model_to_metal.supply_chain.cosign import Pen
+from model_to_metal.supply_chain.cosign import CosignSigner
 from tests.model_to_metal import promotion_world
 from tests.model_to_metal.project import git
 from tests.model_to_metal.promotion_world import MODEL, World
@@ -33,8 +33,8 @@ def world(promotable: World, tmp_path: Path) -> World:
     return promotion_world.copy(promotable, tmp_path)
 
 
-def to_staging(world: World, name: str = "a", desk: Desk | None = None) -> Promoted:
-    return promote(desk or world.desk(), world.bundles[name], MODEL, "staging")
+def to_staging(world: World, name: str = "a", context: PromotionContext | None = None) -> PromotionResult:
+    return promote(context or world.context(), world.bundles[name], MODEL, "staging")
 
 
 def never(_payload: bytes) -> bytes:
@@ -46,13 +46,13 @@ def test_one_commit_on_a_branch_changes_the_models_folder_only(world: World, che
     (world.root / "new.txt").write_text("not tracked")
     before = world.tree()
     renderer = Renderer.ready(checkout_state)
-    seen: list[Fault] = []
+    seen: list[ManifestFault] = []
 
-    def check(files: dict[str, bytes], environment: str, model: str) -> list[Fault]:
+    def check(files: dict[str, bytes], environment: str, model: str) -> list[ManifestFault]:
         seen.extend(check_model(renderer, files, environment, model))
         return seen
 
-    done = to_staging(world, desk=world.desk(check=check))
+    done = to_staging(world, context=world.context(check=check))
     assert seen == []
     assert world.tree() == before
     release = overlay.claimed_release(world.bundles["a"])
@@ -63,7 +63,7 @@ def test_one_commit_on_a_branch_changes_the_models_folder_only(world: World, che
     ]
     kustomization = git(world.root, "show", f"{done.branch}:{STAGING}/kustomization.yaml")
     assert f"digest: {release.parameters['image']}" in kustomization
-    files = world.desk().folder("staging", MODEL, done.commit)
+    files = world.context().folder("staging", MODEL, done.commit)
     trust, now = Trust.load(world.state.trust), datetime.now(UTC)
     verified = verify_release(files["release.sigstore.json"], trust, image=None, at=now)
     found = verify_promotion(files["promotion.sigstore.json"], trust, verified, environment="staging", at=now)
@@ -74,7 +74,7 @@ def test_one_commit_on_a_branch_changes_the_models_folder_only(world: World, che
 
 def test_a_models_folder_holds_what_promote_writes_and_nothing_else(world: World) -> None:
     done = to_staging(world)
-    files = dict(world.desk().repository.files(done.commit, layout.ROOT))
+    files = dict(world.context().repository.files(done.commit, layout.ROOT))
     assert tree_rules.check(files) == []
 
     def rules(**changes: bytes | None) -> list[str]:
@@ -101,12 +101,12 @@ def test_a_models_folder_holds_what_promote_writes_and_nothing_else(world: World
 def test_again_it_changes_nothing(world: World) -> None:
     first = to_staging(world)
     assert first.changed
-    again = to_staging(world, desk=world.desk(sign=never))
+    again = to_staging(world, context=world.context(sign=never))
     assert again == replace(first, changed=False)
     world.write("README.md", "main goes on, elsewhere")
-    assert to_staging(world, desk=world.desk(sign=never)) == again
+    assert to_staging(world, context=world.context(sign=never)) == again
     git(world.root, "merge", "--quiet", "--no-edit", str(first.branch))
-    merged = to_staging(world, desk=world.desk(sign=never))
+    merged = to_staging(world, context=world.context(sign=never))
     assert (merged.branch, merged.changed, merged.promotion) == (None, False, first.promotion)
 
 
@@ -122,7 +122,7 @@ def test_the_same_promotion_gives_the_same_bytes_whatever_the_users_settings(wor
     time = git(world.root, "show", "-s", "--format=%ct", str(released))
     assert made == f"Helix <helix@helix.example> {time} {time}"
     # What the workflow does with a pull request: no key, the branch as it is, made again from main.
-    assert to_staging(elsewhere, desk=elsewhere.desk(sign=never, writes=False)).commit == first.commit
+    assert to_staging(elsewhere, context=elsewhere.context(sign=never, writes=False)).commit == first.commit
 
 
 @pytest.mark.parametrize("planted", ["kustomization.yaml", "release.sigstore.json", "promotion.sigstore.json", "more"])
@@ -135,7 +135,7 @@ def test_an_edited_proposal_is_found(world: World, planted: str) -> None:
     git(world.root, "commit", "--quiet", "--amend", "--no-edit")
     git(world.root, "switch", "--quiet", "main")
     with pytest.raises(PromotionRefused, match="made again the commit is"):
-        to_staging(world, desk=world.desk(writes=False))
+        to_staging(world, context=world.context(writes=False))
     mended = to_staging(world)
     assert mended.changed
     # A trailing newline leaves a bundle's meaning, and its signature: it is taken as it is.
@@ -159,7 +159,7 @@ def test_a_branch_in_the_way_is_named(world: World) -> None:
 
 
 def test_a_date_may_be_given(world: World) -> None:
-    done = to_staging(world, desk=world.desk(epoch=datetime(2026, 1, 2, tzinfo=UTC)))
+    done = to_staging(world, context=world.context(epoch=datetime(2026, 1, 2, tzinfo=UTC)))
     assert git(world.root, "show", "-s", "--format=%ct", done.commit) == "1767312000"
 
 
@@ -172,14 +172,14 @@ def test_generations_count_and_name_what_they_replace(world: World) -> None:
     world.merge(second)
     third = to_staging(world, "a")
     assert third.promotion.parameters["generation"] == 3
-    # A branch of the same name, from an older state of main, is made anew.
+    # A branch of the same name, from an older state of main, is made again.
     assert third.branch == first.branch
     assert git(world.root, "rev-parse", f"{third.branch}^") == git(world.root, "rev-parse", "main")
 
 
 def test_production_wants_the_same_release_in_staging_first_and_no_laptop(world: World) -> None:
-    def to_production(name: str = "a") -> Promoted:
-        return promote(world.desk(), world.bundles[name], MODEL, "production")
+    def to_production(name: str = "a") -> PromotionResult:
+        return promote(world.context(), world.bundles[name], MODEL, "production")
 
     with pytest.raises(PromotionRefused, match="does not take releases of the builder 'laptop', only of: github"):
         to_production()
@@ -190,7 +190,7 @@ def test_production_wants_the_same_release_in_staging_first_and_no_laptop(world:
     with pytest.raises(PromotionRefused, match="must run in staging first, which runs sha256:"):
         to_production()
     done = to_production("b")
-    assert set(world.desk().repository.changed(done.commit)) == {
+    assert set(world.context().repository.changed(done.commit)) == {
         f"gitops/argocd/environments/production/tiny/{name}"
         for name in (layout.KUSTOMIZATION, layout.PROMOTION, layout.RELEASE)
     }
@@ -207,10 +207,10 @@ def test_an_environment_takes_only_the_builders_that_it_names(world: World) -> N
 
 def test_a_release_that_does_not_verify_is_refused(world: World, tmp_path: Path) -> None:
     with pytest.raises(PromotionRefused, match="the release does not verify"):
-        promote(world.desk(), b"{}", MODEL, "staging")
+        promote(world.context(), b"{}", MODEL, "staging")
     with pytest.raises(PromotionRefused, match="the release is of 'tiny', not of 'huge'"):
-        promote(world.desk(), world.bundles["a"], "huge", "staging")
-    late = world.desk(at=datetime(2040, 1, 1, tzinfo=UTC))
+        promote(world.context(), world.bundles["a"], "huge", "staging")
+    late = world.context(at=datetime(2040, 1, 1, tzinfo=UTC))
     with pytest.raises(PromotionRefused, match="that holds at 2040"):
         promote(late, world.bundles["a"], MODEL, "staging")
     assert git(world.root, "branch", "--list", "promote/*") == ""
@@ -227,7 +227,7 @@ def test_an_image_that_does_not_verify_in_the_registry_is_refused(world: World, 
     blob.write_bytes(b"other bytes")
     with artifacts.serving(copy, port=0) as address, type(world.client)(address) as client:
         with pytest.raises(PromotionRefused, match="the image does not verify: image: "):
-            to_staging(world, desk=world.desk(client=client))
+            to_staging(world, context=world.context(client=client))
         assert git(world.root, "branch", "--list", "promote/*") == ""
 
 
@@ -256,23 +256,23 @@ def test_a_deny_list_that_cannot_be_read_denies_all(world: World, planted: str) 
 
 def test_unknown_environments_and_names_that_leave_the_folder(world: World) -> None:
     with pytest.raises(GitopsError, match="no environment is called 'prod'; there are: production, staging"):
-        promote(world.desk(), world.bundles["a"], MODEL, "prod")
+        promote(world.context(), world.bundles["a"], MODEL, "prod")
     for name in ("../x", "", "A", "x/y", "-x", "_common", "x" * 41):
         with pytest.raises(GitopsError, match="not a name"):
-            promote(world.desk(), world.bundles["a"], MODEL, name)
+            promote(world.context(), world.bundles["a"], MODEL, name)
 
 
 def test_what_breaks_a_rule_is_not_proposed(world: World) -> None:
-    fault = Fault("StatefulSet/tiny-server", "no-token", "planted", "mend it")
+    fault = ManifestFault("StatefulSet/tiny-server", "no-token", "planted", "mend it")
     with pytest.raises(PromotionRefused, match="1 faults: no-token"):
-        to_staging(world, desk=world.desk(check=lambda *_: [fault]))
+        to_staging(world, context=world.context(check=lambda *_: [fault]))
     assert git(world.root, "branch", "--list", "promote/*") == ""
 
 
 def test_a_promoter_who_is_not_trusted_proposes_nothing(world: World) -> None:
-    releaser = world.desk(sign=Pen(world.state.tools / "cosign", keys.signer(world.state)).statement)
+    releaser = world.context(sign=CosignSigner(world.state.tools / "cosign", keys.signer(world.state)).statement)
     with pytest.raises(GitopsError, match="the signed promotion does not verify"):
-        to_staging(world, desk=releaser)
+        to_staging(world, context=releaser)
     assert git(world.root, "branch", "--list", "promote/*") == ""
 
 
@@ -290,12 +290,12 @@ def test_a_release_of_a_commit_that_this_clone_lacks(world: World) -> None:
 
 def test_the_release_that_an_image_carries(world: World) -> None:
     image = str(overlay.claimed_release(world.bundles["a"]).parameters["image"])
-    assert carried(world.desk(), MODEL, image) == world.bundles["a"]
+    assert carried(world.context(), MODEL, image) == world.bundles["a"]
     two = str(overlay.claimed_release(world.bundles["b"]).parameters["image"])
     with pytest.raises(PromotionRefused, match="carries 2 releases"):
-        carried(world.desk(), MODEL, two)
+        carried(world.context(), MODEL, two)
     with pytest.raises(PromotionRefused, match="no release that verifies"):
-        carried(world.desk(), MODEL, "sha256:" + "0" * 64)
+        carried(world.context(), MODEL, "sha256:" + "0" * 64)
 
 
 def test_a_key_elsewhere_signs_when_the_trust_root_names_it(world: World) -> None:

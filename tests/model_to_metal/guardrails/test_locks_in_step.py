@@ -30,7 +30,7 @@ def wanted(model: Path, requirement: str) -> None:
         ("numpy>=3", "numpy is locked at 2.4.6, wanted is >=3"),
         ("numpy==2.4.5", "numpy is locked at 2.4.6, wanted is ==2.4.5"),
         ("gemmi", "gemmi is wanted and not locked"),
-        ("not a requirement", "is no requirement"),
+        ("not a requirement", "is not a requirement"),
     ],
 )
 def test_bites_when_a_lock_does_not_satisfy_its_group(toy: Path, requirement: str, said: str) -> None:

@@ -28,7 +28,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 @needs_diffoscope
 def test_the_line_that_differs_inside_a_layer_is_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    found = diff.report(*pair, tmp_path / "report", ("released", "remade"))
+    found = diff.report(*pair, tmp_path / "report", ("released", "rebuilt"))
     text = (tmp_path / "report/report.txt").read_text()
     assert "opt/colour" in text
     assert "-red" in text

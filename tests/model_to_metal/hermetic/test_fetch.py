@@ -12,7 +12,7 @@ from helix_lineage.paths import State
 from model_to_metal.errors import FetchError
 from model_to_metal.hermetic import fetch, locks, nix
 from model_to_metal.hermetic.fetch import Fetched
-from model_to_metal.hermetic.nix import Store
+from model_to_metal.hermetic.nix import NixStore
 
 ROOT = Path(__file__).resolve().parents[3]
 WHEEL = "rfc8785"
@@ -54,7 +54,7 @@ def tiny(tmp_path: Path) -> Path:
 def empty(tmp_path: Path) -> Iterator[State]:
     state = State(tmp_path / "state")
     yield state
-    Store.of(state).remove()
+    NixStore.of(state).remove()
 
 
 def test_every_locked_file_comes_into_the_store_once(tiny: Path, empty: State) -> None:
@@ -62,7 +62,7 @@ def test_every_locked_file_comes_into_the_store_once(tiny: Path, empty: State) -
     first = fetch.fetch(tiny, empty, progress=lambda what, *_: told.append(what))
     assert first == Fetched(locked=3, downloaded=3, added=3)
     assert any(WHEEL in line for line in told)
-    store = Store.of(empty)
+    store = NixStore.of(empty)
     for file in fetch.locked_files(tiny):
         assert fetch.is_intact(store.real(file.store_path), file.digest)
     assert (store.real(fetch.add_seed(tiny, empty, store)) / "bin/busybox").is_file()
@@ -82,7 +82,7 @@ def test_a_round_holds_each_distribution_once() -> None:
 
 def test_another_store_is_filled_without_downloading_again(tiny: Path, empty: State, tmp_path: Path) -> None:
     fetch.fetch(tiny, empty)
-    second = Store(tmp_path / "second")
+    second = NixStore(tmp_path / "second")
     assert fetch.fetch(tiny, empty, store=second) == Fetched(locked=3, downloaded=0, added=3)
     second.remove()
     assert not second.root.exists()

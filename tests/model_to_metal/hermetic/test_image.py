@@ -18,7 +18,7 @@ from helix_lineage.formats.canonical import file_digest
 from helix_lineage.paths import State
 from model_to_metal.errors import ImageDiffers, ImageError
 from model_to_metal.hermetic import fetch, image, nix
-from model_to_metal.hermetic.nix import Store
+from model_to_metal.hermetic.nix import NixStore
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = "proteinmpnn"
@@ -47,9 +47,9 @@ Tiny = Callable[..., str]
 
 
 @pytest.fixture
-def stores(tmp_path: Path, checkout_state: State) -> Iterator[tuple[Store, Store]]:
+def stores(tmp_path: Path, checkout_state: State) -> Iterator[tuple[NixStore, NixStore]]:
     """A store with the seed, and a place for the second one."""
-    first, second = Store(tmp_path / "first"), Store(tmp_path / "second")
+    first, second = NixStore(tmp_path / "first"), NixStore(tmp_path / "second")
     fetch.add_seed(ROOT, checkout_state, first)
     yield first, second
     first.remove()
@@ -73,10 +73,10 @@ def tiny(tmp_path: Path) -> Tiny:
     return written
 
 
-def test_what_is_the_same_again_passes_and_every_step_ran_again(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+def test_what_is_the_same_again_passes_and_every_step_ran_again(tiny: Tiny, stores: tuple[NixStore, NixStore]) -> None:
     first, second = stores
     lines: list[str] = []
-    again = image.make_again(tiny(), first, second, tell=lines.append)
+    again = image.make_again(tiny(), first, second, report=lines.append)
     assert again.steps == 3
     assert sum(line.startswith("building ") for line in lines) == 6
     assert again.unstable == ()
@@ -84,7 +84,7 @@ def test_what_is_the_same_again_passes_and_every_step_ran_again(tiny: Tiny, stor
     assert not second.root.exists()
 
 
-def test_a_time_stamp_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+def test_a_time_stamp_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tuple[NixStore, NixStore]) -> None:
     first, second = stores
     flake = tiny(dependency="$b cat /proc/uptime >$out/stamp")
     with pytest.raises(ImageError, match=r"image is not the same: the first difference is stamp of dependency"):
@@ -93,14 +93,14 @@ def test_a_time_stamp_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tup
 
 
 @pytest.mark.skipif(shutil.which("diffoscope") is None, reason="needs diffoscope; run: make setup-tests test-fast")
-def test_what_differs_is_told_by_diffoscope(tiny: Tiny, stores: tuple[Store, Store], tmp_path: Path) -> None:
+def test_what_differs_is_told_by_diffoscope(tiny: Tiny, stores: tuple[NixStore, NixStore], tmp_path: Path) -> None:
     flake = tiny(dependency="$b cat /proc/uptime >$out/stamp")
     with pytest.raises(ImageDiffers, match=r"(?s)stamp of dependency.*stamp.*the whole report: "):
         image.make_again(flake, *stores, reports=tmp_path / "report")
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.txt", "report.json", "report.html"}
 
 
-def test_rebuilding_the_last_step_alone_misses_that_time_stamp(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+def test_rebuilding_the_last_step_alone_misses_that_time_stamp(tiny: Tiny, stores: tuple[NixStore, NixStore]) -> None:
     first, _ = stores
     flake = tiny(dependency="$b cat /proc/uptime >$out/stamp")
     assert first.build(flake) == first.build(flake, rebuild=True)
@@ -109,33 +109,35 @@ def test_rebuilding_the_last_step_alone_misses_that_time_stamp(tiny: Tiny, store
 @pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="one core cannot be made fewer; run on two or more: make test-fast"
 )
-def test_the_number_of_cores_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+def test_the_number_of_cores_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tuple[NixStore, NixStore]) -> None:
     with pytest.raises(ImageError, match="cores of dependency"):
         image.make_again(tiny(dependency="$b nproc >$out/cores"), *stores)
 
 
-def test_the_place_of_the_store_in_a_dependency_is_found_and_named(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+def test_the_place_of_the_store_in_a_dependency_is_found_and_named(
+    tiny: Tiny, stores: tuple[NixStore, NixStore]
+) -> None:
     # The only way to see it from inside: what is mounted where.
     planted = "$b grep -oE 'first/nix|second/nix' /proc/self/mountinfo | $b sort -u >$out/place"
     with pytest.raises(ImageError, match="place of dependency"):
         image.make_again(tiny(dependency=planted), *stores)
 
 
-def test_a_difference_that_does_not_reach_the_result_is_told(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+def test_a_difference_that_does_not_reach_the_result_is_told(tiny: Tiny, stores: tuple[NixStore, NixStore]) -> None:
     again = image.make_again(tiny(aside="$b cat /proc/uptime >$out/stamp"), *stores)
     assert again.unstable == ("aside",)
 
 
-def test_a_difference_of_the_last_step_is_named(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+def test_a_difference_of_the_last_step_is_named(tiny: Tiny, stores: tuple[NixStore, NixStore]) -> None:
     with pytest.raises(ImageError, match="stamp of image"):
         image.make_again(tiny(image="$b cat /proc/uptime >$out/stamp"), *stores)
 
 
-def test_a_second_store_is_one_process_s_at_a_time(tiny: Tiny, stores: tuple[Store, Store]) -> None:
+def test_a_second_store_is_one_process_s_at_a_time(tiny: Tiny, stores: tuple[NixStore, NixStore]) -> None:
     flake, lines = tiny(), [list[str](), list[str]()]
 
-    def again(told: list[str]) -> image.Rebuilt:
-        return image.make_again(flake, *stores, tell=told.append)
+    def again(told: list[str]) -> image.SecondBuild:
+        return image.make_again(flake, *stores, report=told.append)
 
     with ThreadPoolExecutor(2) as pool:
         assert [made.steps for made in pool.map(again, lines)] == [3, 3]
@@ -189,12 +191,12 @@ def test_links_and_the_executable_bit_count(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def built(checkout_state: State) -> image.Built:
+def built(checkout_state: State) -> image.BuiltImage:
     return image.build(MODEL, ROOT, checkout_state)
 
 
 @pytest.fixture(scope="module")
-def root(built: image.Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(built: image.BuiltImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The image's root filesystem, unpacked by umoci."""
     bundle = tmp_path_factory.mktemp("image") / "bundle"
     unpack = ["umoci", "unpack", "--image", f"{built.layout}:latest", bundle]
@@ -243,7 +245,7 @@ def test_the_image_holds_no_shell_no_setuid_no_torch_and_no_documentation_of_our
 
 
 @pytest.mark.slow
-def test_the_image_starts_as_a_numbered_user_without_a_shell(built: image.Built) -> None:
+def test_the_image_starts_as_a_numbered_user_without_a_shell(built: image.BuiltImage) -> None:
     manifest = json.loads((built.layout / "blobs/sha256" / built.manifest.removeprefix("sha256:")).read_bytes())
     digest = manifest["config"]["digest"].removeprefix("sha256:")
     config = json.loads((built.layout / "blobs/sha256" / digest).read_bytes())["config"]
@@ -299,7 +301,7 @@ def test_the_image_runs_under_bubblewrap_without_root(root: Path) -> None:
 
 @pytest.mark.slow
 def test_the_image_is_the_same_when_it_is_built_again_from_an_empty_store(checkout_state: State) -> None:
-    store, second = Store.of(checkout_state), Store(checkout_state.nix_second)
+    store, second = NixStore.of(checkout_state), NixStore(checkout_state.nix_second)
     with nix.sources(ROOT, checkout_state.root / "scratch") as flake:
         again = image.make_again(f"{flake}#{MODEL}-image", store, second)
         made = [step.name for step in store.derivations(f"{flake}#{MODEL}-image").values() if not step.fixed]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from helix_lineage.paths import State
 from model_to_metal.errors import NixError, ToolError
 from model_to_metal.hermetic import fetch, nix
-from model_to_metal.hermetic.nix import Store
+from model_to_metal.hermetic.nix import NixStore
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline import closure as python_sources
 
@@ -25,17 +25,17 @@ MODEL = "proteinmpnn"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[NixStore]:
     """An empty store."""
-    made = Store(tmp_path / "store")
+    made = NixStore(tmp_path / "store")
     yield made
     made.remove()
 
 
 @pytest.fixture(scope="module")
-def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NixStore]:
     """A store for evaluations, which need nothing built."""
-    made = Store(tmp_path_factory.mktemp("evaluations") / "store")
+    made = NixStore(tmp_path_factory.mktemp("evaluations") / "store")
     yield made
     made.remove()
 
@@ -54,7 +54,7 @@ def test_store_paths_are_those_of_nix(name: str, digest: str, recursive: bool) -
     assert nix.fixed_output_path(name, f"sha256:{digest}", recursive=recursive) == said.stdout.strip()
 
 
-def test_an_added_file_is_where_its_hash_says(store: Store, tmp_path: Path) -> None:
+def test_an_added_file_is_where_its_hash_says(store: NixStore, tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("text")
     (path,) = store.add_fixed([file])
@@ -65,7 +65,7 @@ def test_an_added_file_is_where_its_hash_says(store: Store, tmp_path: Path) -> N
 
 
 def test_a_locked_file_that_is_absent_names_the_command_that_fetches_it(
-    store: Store, checkout_state: State, tmp_path: Path
+    store: NixStore, checkout_state: State, tmp_path: Path
 ) -> None:
     fetch.add_seed(ROOT, checkout_state, store)
     with nix.sources(ROOT, tmp_path / "scratch") as flake, pytest.raises(NixError) as caught:
@@ -74,13 +74,13 @@ def test_a_locked_file_that_is_absent_names_the_command_that_fetches_it(
     assert caught.value.fix == "helix fetch"
 
 
-def test_an_absent_seed_names_the_command_that_fetches_it(store: Store, tmp_path: Path) -> None:
+def test_an_absent_seed_names_the_command_that_fetches_it(store: NixStore, tmp_path: Path) -> None:
     with nix.sources(ROOT, tmp_path / "scratch") as flake, pytest.raises(NixError) as caught:
         store.build(f"{flake}#base")
     assert caught.value.fix == "helix fetch"
 
 
-def test_an_unknown_attribute_is_named(store: Store, tmp_path: Path) -> None:
+def test_an_unknown_attribute_is_named(store: NixStore, tmp_path: Path) -> None:
     with nix.sources(ROOT, tmp_path / "scratch") as flake, pytest.raises(NixError, match="no-such-thing"):
         store.build(f"{flake}#no-such-thing")
 
@@ -119,18 +119,18 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "copy"
 
 
-def steps(store: Store, root: Path) -> Paths:
+def steps(store: NixStore, root: Path) -> Paths:
     """Name → derivation of every step of the model's image."""
     return {step.name: step.path for step in store.derivations(f"path:{root}#{MODEL}-image").values()}
 
 
 @pytest.fixture(scope="module")
-def before(shared_store: Store, copied: Path) -> Paths:
+def before(shared_store: NixStore, copied: Path) -> Paths:
     return steps(shared_store, copied)
 
 
 @pytest.fixture
-def changed(shared_store: Store, copied: Path, before: Paths) -> Changed:
+def changed(shared_store: NixStore, copied: Path, before: Paths) -> Changed:
     """Appends text to a file (or makes one), and gives the names of the steps that this makes again."""
 
     def by(name: str, text: str) -> set[str]:
@@ -169,7 +169,7 @@ def test_what_no_build_runs_makes_nothing_again(changed: Changed, name: str) -> 
 
 
 def test_serving_code_makes_one_layer_again_and_no_export(changed: Changed) -> None:
-    assert changed("platform/src/helixserve/another_door.py", "x = 1\n") == {
+    assert changed("platform/src/helixserve/another_endpoint.py", "x = 1\n") == {
         "platform", f"{MODEL}-platform-layers", f"{MODEL}-files", f"{MODEL}-code-layers", f"{MODEL}-image",
     }  # fmt: skip
 
@@ -191,7 +191,7 @@ def test_a_module_that_export_begins_to_import_counts(changed: Changed) -> None:
 
 @pytest.mark.parametrize("stage", ["import", "export"])
 def test_a_stage_is_shown_its_import_closure_and_no_more(
-    shared_store: Store, copied: Path, before: Paths, stage: str
+    shared_store: NixStore, copied: Path, before: Paths, stage: str
 ) -> None:
     """Nix and Python find import closures each in their own way; they must agree."""
     checkout = Checkout(ROOT)
@@ -222,7 +222,7 @@ def test_torch_imports_in_the_build_environment_without_a_network(
         "try: open('/usr/planted', 'w')\n"
         "except OSError as error: print('read-only')\n"
     )
-    store = Store.of(checkout_state)
+    store = NixStore.of(checkout_state)
     status = nix.run_in_env(store, f"{nix.PREFIX}/{environment.name}", ["python", "-c", script])
     said = capfd.readouterr().out
     assert status == 0
@@ -263,7 +263,9 @@ def test_the_readmes_nix_command_builds_the_same_image_from_a_git_checkout(
     assert expected.name in said.stdout
 
 
-def test_a_second_model_shares_the_large_wheels_of_the_first(shared_store: Store, copied: Path, tmp_path: Path) -> None:
+def test_a_second_model_shares_the_large_wheels_of_the_first(
+    shared_store: NixStore, copied: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "two"
     shutil.copytree(copied, root, symlinks=True)
     shutil.copytree(root / "models" / MODEL, root / "models" / "second", symlinks=True)

@@ -10,7 +10,7 @@ import pytest
 from helix_lineage.paths import State
 from model_to_metal.errors import NixError
 from model_to_metal.hermetic import fetch, prune
-from model_to_metal.hermetic.nix import Store
+from model_to_metal.hermetic.nix import NixStore
 from tests.model_to_metal.project import ROOT, commit, git
 
 FLAKE = """\
@@ -36,8 +36,8 @@ Write = Callable[..., str]
 
 
 @pytest.fixture
-def store(tmp_path: Path, checkout_state: State) -> Iterator[Store]:
-    made = Store(tmp_path / "store")
+def store(tmp_path: Path, checkout_state: State) -> Iterator[NixStore]:
+    made = NixStore(tmp_path / "store")
     fetch.add_seed(ROOT, checkout_state, made)
     yield made
     made.remove()
@@ -70,7 +70,7 @@ def names(paths: tuple[str, ...]) -> list[str]:
 
 
 def test_what_an_older_commit_made_goes_and_what_this_one_needs_stays(
-    write: Write, checkout: Path, store: Store, tmp_path: Path
+    write: Write, checkout: Path, store: NixStore, tmp_path: Path
 ) -> None:
     old = store.build(f"{write('one')}#image")
     flake = write("two")
@@ -87,14 +87,14 @@ def test_what_an_older_commit_made_goes_and_what_this_one_needs_stays(
     assert done.size > 0
     assert not store.real(old).exists()
     ran: list[str] = []
-    assert store.build(f"{flake}#image", tell=ran.append) == new
-    assert store.build(f"{flake}#other", tell=ran.append) == other
+    assert store.build(f"{flake}#image", report=ran.append) == new
+    assert store.build(f"{flake}#other", report=ran.append) == other
     assert [line for line in ran if line.startswith("building")] == []
     assert not list((store.root / "nix/var/nix/gcroots").glob("helix-*"))
 
 
 def test_a_second_time_nothing_goes_and_what_went_can_be_made_again(
-    write: Write, checkout: Path, store: Store, tmp_path: Path
+    write: Write, checkout: Path, store: NixStore, tmp_path: Path
 ) -> None:
     old = store.build(f"{write('one')}#image")
     store.build(f"{write('two')}#image")
@@ -105,7 +105,7 @@ def test_a_second_time_nothing_goes_and_what_went_can_be_made_again(
 
 
 def test_what_is_locked_stays_though_no_attribute_takes_it(
-    write: Write, checkout: Path, store: Store, tmp_path: Path
+    write: Write, checkout: Path, store: NixStore, tmp_path: Path
 ) -> None:
     write("one")
     for name in ("locked", "loose"):
@@ -118,7 +118,7 @@ def test_what_is_locked_stays_though_no_attribute_takes_it(
 
 
 def test_a_checkout_that_reaches_nothing_removes_nothing(
-    write: Write, checkout: Path, store: Store, tmp_path: Path
+    write: Write, checkout: Path, store: NixStore, tmp_path: Path
 ) -> None:
     old = store.build(f"{write('one')}#image")
     write("two", attributes="")

@@ -165,7 +165,7 @@ def test_the_machines_go_is_used_only_when_it_is_new_enough(
     locked = tmp_path / "locked"
     locked.write_text("#!/bin/sh\necho go1.27.3\n")
     locked.chmod(0o755)
-    monkeypatch.setattr(tools, "_locked_go", lambda _state, _tell: locked)
+    monkeypatch.setattr(tools, "_locked_go", lambda _state, _report: locked)
     assert tools.toolchain("1.26.0", own) == (locked, {**tools.toolchain("1.26.0", own)[1], "GOTOOLCHAIN": "local"})
     assert tools.toolchain("1.28.1", own)[1]["GOTOOLCHAIN"] == "go1.28.1"
 

@@ -45,7 +45,7 @@ from helix_lineage.paths import State
 from model_to_metal.errors import GateRefused
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline.engine import Engine
-from model_to_metal.pipeline.local_executor import LocalWorkshop
+from model_to_metal.pipeline.local_executor import LocalExecutor
 from model_to_metal.workflows.release import rendered
 from tests.model_to_metal.project import Bench
 
@@ -53,7 +53,7 @@ class Mixed(Bench):
     # The new stage by the executor that is there already; the others as all tests of the engine make them.
     def make(self, job):
         if job.plan.stage == "screen":
-            return LocalWorkshop(state, sign=lambda *_: None, is_signed=lambda _: True).make(job)
+            return LocalExecutor(state, sign=lambda *_: None, is_signed=lambda _: True).make(job)
         return super().make(job)
 
 root, state = Path(sys.argv[1]), State(Path(sys.argv[2]))

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helix_lineage.formats.canonical import dumps, loads
-from model_to_metal.pipeline.cache import CONTEXT, Cache, Entry, Found, Key
-from model_to_metal.supply_chain.cache_keys import Seal
-from tests.model_to_metal.project import SINCE, make_seal
+from model_to_metal.pipeline.cache import CONTEXT, Cache, Entry, Key, Lookup
+from model_to_metal.supply_chain.cache_keys import CacheSigner
+from tests.model_to_metal.project import SINCE, make_cache_signer
 
 NOW = SINCE + timedelta(days=1)
 
@@ -46,16 +46,16 @@ def test_the_order_of_parameters_does_not_count(parameters: dict[str, str]) -> N
 
 
 @pytest.fixture
-def seal(tmp_path: Path) -> Seal:
-    return make_seal(tmp_path / "keys")
+def cache_signer(tmp_path: Path) -> CacheSigner:
+    return make_cache_signer(tmp_path / "keys")
 
 
 @pytest.fixture
-def cache(tmp_path: Path, seal: Seal) -> Cache:
-    return Cache(tmp_path / "cache", seal)
+def cache(tmp_path: Path, cache_signer: CacheSigner) -> Cache:
+    return Cache(tmp_path / "cache", cache_signer)
 
 
-def find(cache: Cache, key: Key = KEY, *accepted: str, at: datetime = NOW) -> Found:
+def find(cache: Cache, key: Key = KEY, *accepted: str, at: datetime = NOW) -> Lookup:
     return cache.find(key, accepted or ("laptop",), at)
 
 
@@ -65,10 +65,10 @@ def the_file(tmp_path: Path) -> Path:
 
 
 def test_what_was_remembered_is_found_under_its_key_only(cache: Cache) -> None:
-    assert find(cache) == Found()
+    assert find(cache) == Lookup()
     cache.remember(KEY, ENTRY)
-    assert find(cache) == Found(replace(ENTRY, domain="laptop"))
-    assert find(cache, replace(KEY, target=None)) == Found()
+    assert find(cache) == Lookup(replace(ENTRY, domain="laptop"))
+    assert find(cache, replace(KEY, target=None)) == Lookup()
 
 
 def test_a_damaged_entry_counts_as_absent_and_says_why(cache: Cache, tmp_path: Path) -> None:
@@ -98,37 +98,37 @@ def test_an_unsigned_entry_counts_as_absent(cache: Cache, tmp_path: Path) -> Non
     cache.remember(KEY, ENTRY)
     said = {name: value for name, value in loads(the_file(tmp_path).read_bytes()).items() if name != "signature"}
     the_file(tmp_path).write_bytes(dumps(said))
-    assert find(cache) == Found(refusal="it is not signed")
+    assert find(cache) == Lookup(refusal="it is not signed")
     version_0 = {"key": asdict(KEY), "record": ENTRY.record, "time": ENTRY.time}
     the_file(tmp_path).write_bytes(dumps(version_0))
-    assert find(cache) == Found(refusal="it is not signed")
+    assert find(cache) == Lookup(refusal="it is not signed")
 
 
 def test_an_entry_that_names_another_record_is_found_out(cache: Cache, tmp_path: Path) -> None:
     cache.remember(KEY, ENTRY)
     said = loads(the_file(tmp_path).read_bytes())
     the_file(tmp_path).write_bytes(dumps({**said, "record": "sha256:" + "6" * 64}))
-    assert find(cache) == Found(refusal="no signature is by a key of role 'cache' in the trust root")
+    assert find(cache) == Lookup(refusal="no signature is by a key of role 'cache' in the trust root")
 
 
 def test_an_entry_that_was_moved_to_another_key_is_found_out(cache: Cache, tmp_path: Path) -> None:
     cache.remember(KEY, ENTRY)
     other = replace(KEY, code="sha256:" + "9" * 64)
     the_file(tmp_path).rename(tmp_path / "cache" / f"export-{other.digest.removeprefix('sha256:')}.json")
-    assert find(cache, other) == Found(refusal="it was moved here: it was made for another key")
+    assert find(cache, other) == Lookup(refusal="it was moved here: it was made for another key")
     # The same with the key in it changed to match: then the signature covers other bytes.
     said = loads(the_file(tmp_path).read_bytes())
     the_file(tmp_path).write_bytes(dumps({**said, "key": asdict(other)}))
-    assert find(cache, other) == Found(refusal="no signature is by a key of role 'cache' in the trust root")
+    assert find(cache, other) == Lookup(refusal="no signature is by a key of role 'cache' in the trust root")
 
 
 def test_another_domain_counts_only_where_it_is_accepted(tmp_path: Path) -> None:
-    theirs = make_seal(tmp_path / "theirs", "pull-request")
-    ours = make_seal(tmp_path / "ours", "release", known=[theirs])
+    theirs = make_cache_signer(tmp_path / "theirs", "pull-request")
+    ours = make_cache_signer(tmp_path / "ours", "release", known=[theirs])
     Cache(tmp_path / "cache", theirs).remember(KEY, ENTRY)
     mine = Cache(tmp_path / "cache", ours)
     refusal = "it is of the domain 'pull-request'; this run takes those of release only"
-    assert find(mine, KEY, *ours.accepted(releasing=True)) == Found(refusal=refusal)
+    assert find(mine, KEY, *ours.accepted(releasing=True)) == Lookup(refusal=refusal)
     assert find(mine, KEY, "pull-request").entry == replace(ENTRY, domain="pull-request")
     # It may call itself what it likes.
     said = loads(the_file(tmp_path).read_bytes())
@@ -139,7 +139,7 @@ def test_another_domain_counts_only_where_it_is_accepted(tmp_path: Path) -> None
 
 
 def test_a_stranger_s_entry_and_an_expired_key_s_count_as_absent(tmp_path: Path, cache: Cache) -> None:
-    Cache(tmp_path / "cache", make_seal(tmp_path / "stranger")).remember(KEY, ENTRY)
+    Cache(tmp_path / "cache", make_cache_signer(tmp_path / "stranger")).remember(KEY, ENTRY)
     assert find(cache).refusal == "no signature is by a key of role 'cache' in the trust root"
     cache.remember(KEY, ENTRY)
     assert "no key of role 'cache' that holds" in str(find(cache, at=NOW + timedelta(days=400)).refusal)
@@ -150,7 +150,7 @@ def test_without_a_seal_nothing_is_kept_and_nothing_is_believed(tmp_path: Path, 
     bare.remember(KEY, ENTRY)
     assert not (tmp_path / "cache").exists()
     cache.remember(KEY, ENTRY)
-    assert find(bare) == Found(refusal="there is no cache key to check it by; run: helix keys init")
+    assert find(bare) == Lookup(refusal="there is no cache key to check it by; run: helix keys init")
 
 
 def test_a_later_entry_replaces_the_earlier_and_leaves_no_litter(cache: Cache, tmp_path: Path) -> None:

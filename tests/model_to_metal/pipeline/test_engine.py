@@ -11,13 +11,13 @@ from helix_lineage.attestations.release import complete_chain
 from helix_lineage.formats.canonical import dumps, loads
 from helix_lineage.paths import State
 from helix_lineage.records.chain import GuardVerdict, RegressionVerdict, Release
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.errors import CheckoutError, GateRefused, KeysError, NotReproducible, WorkflowError
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline.engine import Engine, Outcome
-from model_to_metal.pipeline.progress import Lines
-from model_to_metal.supply_chain.cache_keys import Seal
-from tests.model_to_metal.project import Bench, commit, make_project, make_seal
+from model_to_metal.pipeline.progress import ProgressLines
+from model_to_metal.supply_chain.cache_keys import CacheSigner
+from tests.model_to_metal.project import Bench, commit, make_cache_signer, make_project
 
 ORDER = ["data", "import", "export", "compile", "guard", "regress", "build", "attest"]
 
@@ -43,13 +43,13 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def seal(tmp_path: Path) -> Seal:
-    return make_seal(tmp_path / "keys")
+def cache_signer(tmp_path: Path) -> CacheSigner:
+    return make_cache_signer(tmp_path / "keys")
 
 
 @pytest.fixture
-def engine(project: Checkout, state: State, bench: Bench, seal: Seal) -> Engine:
-    return Engine(project, state, bench, seal=seal, clock=clock())
+def engine(project: Checkout, state: State, bench: Bench, cache_signer: CacheSigner) -> Engine:
+    return Engine(project, state, bench, cache_signer=cache_signer, clock=clock())
 
 
 def clock() -> Callable[[], datetime]:
@@ -85,7 +85,7 @@ def test_what_is_recorded_is_not_made_again(engine: Engine, bench: Bench) -> Non
     assert {outcome.record.digest for outcome in second.values()} == {
         outcome.record.digest for outcome in first.values()
     }
-    assert set(statuses(first).values()) == {"remade"}
+    assert set(statuses(first).values()) == {"rebuilt"}
     assert all(second[name].status == f"recorded {first[name].time}" for name in ORDER)
 
 
@@ -113,7 +113,7 @@ def test_a_stage_whose_output_is_the_same_makes_no_later_stage_again(
 def test_lost_files_are_made_again(engine: Engine, state: State, bench: Bench) -> None:
     outcomes = engine.run("toy", until=["export"])
     bench.made.clear()
-    path = Store(state.store).path(outcomes["import"].record.outputs[0].digest)
+    path = RecordStore(state.store).path(outcomes["import"].record.outputs[0].digest)
     path.parent.chmod(0o755)
     path.unlink()
     engine.run("toy", until=["export"])
@@ -125,7 +125,7 @@ def test_a_file_that_was_changed_in_the_store_is_made_again_and_named(
 ) -> None:
     outcomes = engine.run("toy", until=["export"])
     bench.made.clear()
-    path = Store(state.store).path(outcomes["import"].record.outputs[0].digest)
+    path = RecordStore(state.store).path(outcomes["import"].record.outputs[0].digest)
     path.chmod(0o644)
     path.write_bytes(b"planted")
     again = engine.run("toy", until=["export"])
@@ -134,12 +134,12 @@ def test_a_file_that_was_changed_in_the_store_is_made_again_and_named(
 
 
 def test_a_release_uses_no_entry_of_another_domain_and_names_it(
-    project: Checkout, state: State, bench: Bench, seal: Seal, tmp_path: Path
+    project: Checkout, state: State, bench: Bench, cache_signer: CacheSigner, tmp_path: Path
 ) -> None:
-    builder = make_seal(tmp_path / "builder", "release", known=[seal])
-    Engine(project, state, bench, seal=seal, clock=clock()).run("toy", until=["build"])
+    builder = make_cache_signer(tmp_path / "builder", "release", known=[cache_signer])
+    Engine(project, state, bench, cache_signer=cache_signer, clock=clock()).run("toy", until=["build"])
     bench.made.clear()
-    released = Engine(project, state, bench, seal=builder, clock=clock()).run("toy")
+    released = Engine(project, state, bench, cache_signer=builder, clock=clock()).run("toy")
     assert bench.made == ORDER
     said = "it is of the domain 'laptop'; this run takes those of release only"
     assert {name: outcome.ignored for name, outcome in released.items()} == dict.fromkeys(ORDER[:-1], said) | {
@@ -147,11 +147,11 @@ def test_a_release_uses_no_entry_of_another_domain_and_names_it(
     }
     # The laptop may use what the release builder recorded, but not release it as its own.
     bench.made.clear()
-    reader = make_seal(tmp_path / "reader", known=[builder])
-    used = Engine(project, state, bench, seal=reader, clock=clock()).run("toy", until=["build"])
+    reader = make_cache_signer(tmp_path / "reader", known=[builder])
+    used = Engine(project, state, bench, cache_signer=reader, clock=clock()).run("toy", until=["build"])
     assert bench.made == []
     assert {outcome.domain for outcome in used.values()} == {"release"}
-    Engine(project, state, bench, seal=reader, clock=clock()).run("toy")
+    Engine(project, state, bench, cache_signer=reader, clock=clock()).run("toy")
     assert bench.made == ORDER
 
 
@@ -172,7 +172,7 @@ def test_an_entry_that_is_not_believed_is_made_again_and_named(
         }[planted]
     )
     lines: list[str] = []
-    engine._watcher = Lines(lines.append)
+    engine._listener = ProgressLines(lines.append)
     again = engine.run("toy", until=["export"])
     assert bench.made == ["export"]
     assert again["export"].ignored
@@ -181,7 +181,9 @@ def test_an_entry_that_is_not_believed_is_made_again_and_named(
 
 
 def test_a_pull_request_makes_no_release(project: Checkout, state: State, bench: Bench, tmp_path: Path) -> None:
-    engine = Engine(project, state, bench, seal=make_seal(tmp_path / "pr", "pull-request"), clock=clock())
+    engine = Engine(
+        project, state, bench, cache_signer=make_cache_signer(tmp_path / "pr", "pull-request"), clock=clock()
+    )
     with pytest.raises(KeysError, match="a pull request makes no release"):
         engine.run("toy")
     assert bench.made == []
@@ -196,13 +198,13 @@ def test_without_a_key_nothing_is_remembered(project: Checkout, state: State, be
     assert bench.made == ORDER[:3] * 2
 
 
-def test_a_release_that_could_not_be_signed_is_refused_at_the_door(
-    project: Checkout, state: State, bench: Bench, seal: Seal
+def test_a_release_that_could_not_be_signed_is_refused_first(
+    project: Checkout, state: State, bench: Bench, cache_signer: CacheSigner
 ) -> None:
     def closed() -> None:
         raise KeysError("no key")
 
-    engine = Engine(project, state, bench, seal=seal, door=closed, clock=clock())
+    engine = Engine(project, state, bench, cache_signer=cache_signer, before_release=closed, clock=clock())
     with pytest.raises(KeysError):
         engine.run("toy")
     assert bench.made == []
@@ -223,7 +225,7 @@ def test_without_the_cache_everything_is_remade_and_compared(engine: Engine, ben
     bench.made.clear()
     again = engine.run("toy", again=True)
     assert bench.made == ORDER
-    assert set(statuses(again).values()) == {"remade"}
+    assert set(statuses(again).values()) == {"rebuilt"}
 
 
 def test_other_bytes_the_second_time_are_named(engine: Engine, bench: Bench) -> None:
@@ -239,7 +241,7 @@ def test_a_refusal_is_recorded_and_stops_the_release(engine: Engine, state: Stat
     with pytest.raises(GateRefused) as caught:
         engine.run("toy")
     assert bench.made == ORDER[:6]
-    record = Store(state.store).get_record(caught.value.digest)
+    record = RecordStore(state.store).get_record(caught.value.digest)
     assert isinstance(record, RegressionVerdict)
     assert record.parameters["cases"] == [case]
     assert caught.value.failed == (case,)
@@ -260,7 +262,7 @@ def test_what_a_verdict_only_reports_may_differ_the_second_time(engine: Engine, 
     first = engine.run("toy")["regress"]
     found(0.5, 2.0)
     again = engine.run("toy", again=True)["regress"]
-    assert again.remade
+    assert again.rebuilt
     assert again.record == first.record
     found(0.6, 2.0)
     with pytest.raises(NotReproducible, match=r"'regress' gave something else: parameter cases \("):
@@ -273,7 +275,7 @@ def test_a_refusal_is_asked_again_the_next_time(engine: Engine, bench: Bench) ->
         engine.run("toy")
     bench.found.clear()
     bench.made.clear()
-    assert engine.run("toy")["guard"].remade
+    assert engine.run("toy")["guard"].rebuilt
     assert bench.made == ["guard", "regress", "build", "attest"]
 
 
@@ -285,7 +287,7 @@ def test_a_pickle_is_refused_before_anything_is_made(
     with pytest.raises(GateRefused) as caught:
         engine.run("toy", until=["export"])
     assert bench.made == []
-    record = Store(state.store).get_record(caught.value.digest)
+    record = RecordStore(state.store).get_record(caught.value.digest)
     assert isinstance(record, GuardVerdict)
     assert record.parameters["findings"][0]["rule"] == "no-pickle"
 
@@ -312,15 +314,15 @@ def test_an_unknown_stage_is_refused(engine: Engine) -> None:
 def test_each_run_is_observed_beside_the_record(engine: Engine, project: Checkout, state: State) -> None:
     outcomes = engine.run("toy")
     engine.run("toy")
-    first, second = Store(state.store).observations(outcomes["export"].record.digest)
-    assert (first["status"], second["status"]) == ("remade", "recorded")
+    first, second = RecordStore(state.store).observations(outcomes["export"].record.digest)
+    assert (first["status"], second["status"]) == ("rebuilt", "recorded")
     assert first["commit"] == project.commit()
     assert first["started"] < second["started"]
     assert first["seconds"] >= 0
 
 
 def test_what_records_name_by_digest_can_be_looked_up(engine: Engine, state: State) -> None:
-    store = Store(state.store)
+    store = RecordStore(state.store)
     for outcome in engine.run("toy").values():
         for name in ("source", "environment"):
             if name in outcome.record.parameters:

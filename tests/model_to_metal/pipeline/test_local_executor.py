@@ -10,8 +10,8 @@ from helix_lineage.paths import State
 from helix_lineage.records.chain import Artifact, DataCommit
 from model_to_metal.errors import StageError
 from model_to_metal.host.checkout import Checkout
-from model_to_metal.pipeline.engine import Job
-from model_to_metal.pipeline.local_executor import LocalWorkshop, compare_data
+from model_to_metal.pipeline.engine import StageRun
+from model_to_metal.pipeline.local_executor import LocalExecutor, compare_data
 from model_to_metal.pipeline.plan import release_plan
 from tests.model_to_metal.project import make_project
 
@@ -32,20 +32,20 @@ def project(tmp_path: Path) -> Checkout:
     return make_project(tmp_path / "checkout")
 
 
-def job(project: Checkout, scratch: Path, stage: str) -> Job:
+def stage_run(project: Checkout, scratch: Path, stage: str) -> StageRun:
     scratch.mkdir()
     plan = release_plan(project, "toy", [stage]).stages[stage]
-    return Job(project, "toy", plan, parents={}, inputs={}, scratch=scratch, again=False)
+    return StageRun(project, "toy", plan, parents={}, inputs={}, scratch=scratch, again=False)
 
 
-def workshop(tmp_path: Path) -> LocalWorkshop:
+def executor(tmp_path: Path) -> LocalExecutor:
     state = State(tmp_path / "state")
     state.downloads.mkdir(parents=True)
-    return LocalWorkshop(state, sign=lambda _job, _record: pytest.fail("signed"), is_signed=lambda _record: False)
+    return LocalExecutor(state, sign=lambda _stage_run, _record: pytest.fail("signed"), is_signed=lambda _record: False)
 
 
 def test_the_data_stage_runs_the_real_dvc_in_a_sandbox(project: Checkout, tmp_path: Path) -> None:
-    record, files = workshop(tmp_path).make(job(project, tmp_path / "job", "data"))
+    record, files = executor(tmp_path).make(stage_run(project, tmp_path / "job", "data"))
     assert isinstance(record, DataCommit)
     assert [output.name for output in record.outputs] == ["weights/factor.txt"]
     assert (files / "weights/factor.txt").read_text() == "2"
@@ -55,18 +55,18 @@ def test_the_sandbox_has_no_network(project: Checkout, tmp_path: Path) -> None:
     path = project.root / "models/toy/src/toy_model/data.py"
     path.write_text("import socket\nsocket.create_connection(('127.0.0.1', 22), 1)\n" + path.read_text())
     with pytest.raises(StageError, match=r"refused|unreachable"):
-        workshop(tmp_path).make(job(project, tmp_path / "job", "data"))
+        executor(tmp_path).make(stage_run(project, tmp_path / "job", "data"))
 
 
 def test_the_stage_sees_no_source_that_its_key_does_not_cover(project: Checkout, tmp_path: Path) -> None:
     path = project.root / "models/toy/src/toy_model/data.py"
     path.write_text("from pathlib import Path\nPath('src/toy_model/evaluate.py').read_text()\n" + path.read_text())
     with pytest.raises(StageError, match="No such file"):
-        workshop(tmp_path).make(job(project, tmp_path / "job", "data"))
+        executor(tmp_path).make(stage_run(project, tmp_path / "job", "data"))
 
 
 def test_a_release_is_complete_only_while_it_is_signed(project: Checkout, tmp_path: Path) -> None:
     data = DataCommit(parameters={"model": "toy", "dvc_lock": "sha256:" + "1" * 64, "files": []})
-    made = workshop(tmp_path)
-    assert made.is_complete(job(project, tmp_path / "data", "data"), data)
-    assert not made.is_complete(job(project, tmp_path / "attest", "attest"), data)
+    made = executor(tmp_path)
+    assert made.is_complete(stage_run(project, tmp_path / "data", "data"), data)
+    assert not made.is_complete(stage_run(project, tmp_path / "attest", "attest"), data)

@@ -8,7 +8,7 @@ from helix_lineage.formats.canonical import digest_bytes, loads
 from model_to_metal.errors import ContractError
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline import plan
-from model_to_metal.stages.interface import Plan, stages
+from model_to_metal.stages.interface import StageSettings, stages
 from tests.model_to_metal.project import make_project
 
 
@@ -22,7 +22,7 @@ def test_one_document_holds_the_plans_of_all_stages(project: Checkout) -> None:
     document = loads(found.to_bytes())["stages"]
     assert set(document) == set(stages())
     for name, value in document.items():
-        assert Plan.from_json(value) == found.stages[name].plan
+        assert StageSettings.from_json(value) == found.stages[name].plan
     assert document["attest"]["parameters"]["commit"] == "c" * 40
     assert document["regress"]["machine_class"].startswith("x86-64-v")
 

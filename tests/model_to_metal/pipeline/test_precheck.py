@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline import closure, precheck
 from tests.model_to_metal.project import make_project
@@ -20,7 +20,7 @@ def test_reads_what_git_would_see_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_only_a_refusal_is_recorded_here(tmp_path: Path) -> None:
-    checkout, store = make_project(tmp_path / "checkout"), Store(tmp_path / "store")
+    checkout, store = make_project(tmp_path / "checkout"), RecordStore(tmp_path / "store")
     assert precheck.refusal(checkout, store, "toy") is None
     assert not (tmp_path / "store").exists()
     (checkout.root / "models/toy/bentofile.yaml").unlink()

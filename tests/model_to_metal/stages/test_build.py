@@ -10,7 +10,7 @@ from helix_lineage.formats.canonical import digest_bytes, dumps
 from model_to_metal.errors import ImageError
 from model_to_metal.hermetic.layout import manifest_digest
 from model_to_metal.stages import build
-from model_to_metal.stages.interface import Made, Plan, Task
+from model_to_metal.stages.interface import StageResult, StageSettings, StageTask
 from model_to_metal.stages.interface import record as record_of
 from tests.model_to_metal.conftest import write_layout
 
@@ -26,47 +26,47 @@ def listing(artifacts: Mapping[str, bytes]) -> bytes:
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Task:
+def task(tmp_path: Path) -> StageTask:
     for name in ("output", "layout", "model"):
         (tmp_path / name).mkdir()
     write_layout(tmp_path / "layout", {"opt/helix/files.json": listing({"factor.txt": FACTOR})})
     (tmp_path / "model" / "factor.txt").write_bytes(FACTOR)
     inputs = {"layout": tmp_path / "layout", "model": tmp_path / "model"}
-    return Task(model=tmp_path, output=tmp_path / "output", inputs=inputs)
+    return StageTask(model=tmp_path, output=tmp_path / "output", inputs=inputs)
 
 
-def test_the_record_names_the_manifest_and_the_list_of_files(task: Task) -> None:
+def test_the_record_names_the_manifest_and_the_list_of_files(task: StageTask) -> None:
     found = build.make(task)
     manifest = (task.output / "manifest.json").read_bytes()
     assert found["image"] == digest_bytes(manifest) == manifest_digest(task.input("layout"))
     assert found["filesystem"] == digest_bytes(listing({"factor.txt": FACTOR}))
     parameters = {"model": "toy", "source": "sha256:" + "1" * 64, "environment": "sha256:" + "2" * 64}
     with pytest.raises(Exception, match="parents missing"):
-        record_of(build.SPEC, Made(plan=Plan(parameters), found=found))
+        record_of(build.SPEC, StageResult(plan=StageSettings(parameters), found=found))
 
 
-def test_another_artifact_than_the_exported_one_is_refused(task: Task) -> None:
+def test_another_artifact_than_the_exported_one_is_refused(task: StageTask) -> None:
     (task.input("model") / "factor.txt").write_bytes(b"3")
     with pytest.raises(ImageError, match="not those that were compiled"):
         build.make(task)
 
 
-def test_an_artifact_too_many_is_refused(task: Task) -> None:
+def test_an_artifact_too_many_is_refused(task: StageTask) -> None:
     (task.input("model") / "more.txt").write_bytes(b"3")
     with pytest.raises(ImageError, match=r"more\.txt"):
         build.make(task)
 
 
-def test_a_changed_blob_is_refused(task: Task) -> None:
+def test_a_changed_blob_is_refused(task: StageTask) -> None:
     for blob in sorted((task.input("layout") / "blobs/sha256").iterdir()):
         kept = blob.read_bytes()
         blob.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
         with pytest.raises(ImageError):
-            build.make(Task(model=task.model, output=task.output, inputs=task.inputs))
+            build.make(StageTask(model=task.model, output=task.output, inputs=task.inputs))
         blob.write_bytes(kept)
 
 
-def test_an_index_with_two_images_is_refused(task: Task) -> None:
+def test_an_index_with_two_images_is_refused(task: StageTask) -> None:
     path = task.input("layout") / "index.json"
     index = json.loads(path.read_text())
     index["manifests"] *= 2
@@ -81,4 +81,4 @@ def test_an_image_without_a_list_of_files_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     inputs = {"layout": tmp_path / "layout", "model": tmp_path / "model"}
     with pytest.raises(ImageError, match=r"files\.json"):
-        build.make(Task(model=tmp_path, output=tmp_path / "output", inputs=inputs))
+        build.make(StageTask(model=tmp_path, output=tmp_path / "output", inputs=inputs))

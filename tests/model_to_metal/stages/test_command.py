@@ -8,7 +8,7 @@ import pytest
 
 from helix_lineage.formats.canonical import dumps, file_digest
 from helix_lineage.records.chain import RECORD_TYPES, DataCommit, Record, RegressionVerdict, TrainedWeights, parse
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.errors import ContractError, StageError
 from model_to_metal.stages import interface
 from model_to_metal.stages.arguments import pair
@@ -60,7 +60,7 @@ def test_in_a_sandbox_it_also_takes_records_and_gives_one(toy: Path, data: Path,
 
 
 def test_in_a_pod_records_and_files_come_from_the_store_and_go_there(toy: Path, data: Path, tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = RecordStore(tmp_path / "store")
     outputs = (store.put_file(data / "weights/factor.txt", "weights/factor.txt"),)
     parent = DataCommit(parameters={"model": "toy", "dvc_lock": DIGEST, "files": []}, outputs=outputs)
     store.put_record(parent)

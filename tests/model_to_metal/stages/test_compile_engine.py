@@ -8,7 +8,7 @@ import pytest
 from helix_lineage.records.chain import CompiledEngine
 from model_to_metal.errors import ContractError, StageError
 from model_to_metal.stages import compile_engine
-from model_to_metal.stages.interface import Made, Plan, Task, artifacts
+from model_to_metal.stages.interface import StageResult, StageSettings, StageTask, artifacts
 from model_to_metal.stages.interface import record as record_of
 from tests.model_to_metal.project import write_toy
 
@@ -16,16 +16,16 @@ DIGEST = "sha256:" + "1" * 64
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Task:
+def task(tmp_path: Path) -> StageTask:
     exported, output = tmp_path / "exported", tmp_path / "output"
     (exported / "tables").mkdir(parents=True)
     output.mkdir()
     (exported / "graph.onnx").write_bytes(b"graph")
     (exported / "tables" / "residues.onnx").write_bytes(b"table")
-    return Task(model=write_toy(tmp_path / "toy"), output=output, inputs={"exported": exported})
+    return StageTask(model=write_toy(tmp_path / "toy"), output=output, inputs={"exported": exported})
 
 
-def _native(task: Task, kernels: bytes | None) -> Task:
+def _native(task: StageTask, kernels: bytes | None) -> StageTask:
     path = task.model / "model.toml"
     path.write_text(path.read_text().replace('"onnxruntime-cpu"', '"native-cpu"'))
     if kernels is None:
@@ -36,28 +36,28 @@ def _native(task: Task, kernels: bytes | None) -> Task:
     return replace(task, inputs={**task.inputs, "kernels": folder})
 
 
-def test_onnxruntime_is_given_the_exported_graphs(task: Task) -> None:
+def test_onnxruntime_is_given_the_exported_graphs(task: StageTask) -> None:
     assert compile_engine.make(task) == {}
     assert artifacts(task.output) == artifacts(task.input("exported"))
 
 
-def test_the_native_target_has_the_kernels_beside_the_graphs(task: Task) -> None:
+def test_the_native_target_has_the_kernels_beside_the_graphs(task: StageTask) -> None:
     native = _native(task, b"kernels")
     compile_engine.make(native)
     made = artifacts(native.output)
     assert set(made) == {*artifacts(native.input("exported")), *artifacts(native.input("kernels"))}
-    plan = Plan({"model": "toy", "source": DIGEST, "environment": DIGEST}, "native-cpu")
-    record = record_of(compile_engine.SPEC, Made(plan=plan, outputs=made, parents={"exported": _parent()}))
+    plan = StageSettings({"model": "toy", "source": DIGEST, "environment": DIGEST}, "native-cpu")
+    record = record_of(compile_engine.SPEC, StageResult(plan=plan, outputs=made, parents={"exported": _parent()}))
     assert isinstance(record, CompiledEngine)
     assert (record.target, record.machine_class, record.outputs) == ("native-cpu", None, made)
 
 
-def test_without_the_kernels_there_is_no_native_engine(task: Task) -> None:
+def test_without_the_kernels_there_is_no_native_engine(task: StageTask) -> None:
     with pytest.raises(StageError, match="kernels"):
         compile_engine.make(_native(task, None))
 
 
-def test_an_input_that_is_empty_or_hides_another_is_refused(task: Task) -> None:
+def test_an_input_that_is_empty_or_hides_another_is_refused(task: StageTask) -> None:
     native = _native(task, b"kernels")
     (native.input("kernels") / "graph.onnx").write_bytes(b"another graph")
     with pytest.raises(StageError, match="that another one has"):
@@ -69,23 +69,23 @@ def test_an_input_that_is_empty_or_hides_another_is_refused(task: Task) -> None:
 
 
 @pytest.mark.parametrize(("name", "said"), [('"abacus"', "no target is called 'abacus'"), ("[1]", "no target")])
-def test_an_unknown_target_is_refused(task: Task, name: str, said: str) -> None:
+def test_an_unknown_target_is_refused(task: StageTask, name: str, said: str) -> None:
     path = task.model / "model.toml"
     path.write_text(path.read_text().replace('"onnxruntime-cpu"', name))
     with pytest.raises(ContractError, match=said):
         compile_engine.make(task)
 
 
-def test_a_contract_without_a_target_is_refused(task: Task) -> None:
+def test_a_contract_without_a_target_is_refused(task: StageTask) -> None:
     path = task.model / "model.toml"
     path.write_text(path.read_text().replace("[target]", "[targets]"))
     with pytest.raises(ContractError, match=r"no \[target\] name"):
         compile_engine.make(task)
 
 
-def test_a_plan_for_another_target_is_refused(task: Task) -> None:
+def test_a_plan_for_another_target_is_refused(task: StageTask) -> None:
     with pytest.raises(StageError, match=r"'native-cpu', model\.toml's is 'onnxruntime-cpu'"):
-        compile_engine.make(replace(task, plan=Plan(target="native-cpu")))
+        compile_engine.make(replace(task, plan=StageSettings(target="native-cpu")))
 
 
 def _parent() -> CompiledEngine:

@@ -5,29 +5,29 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.formats.canonical import loads
-from model_to_metal.guardrails.finding import Finding
+from model_to_metal.guardrails.finding import GuardFinding
 from model_to_metal.stages import guard
-from model_to_metal.stages.interface import Made, Plan, Task
+from model_to_metal.stages.interface import StageResult, StageSettings, StageTask
 from model_to_metal.stages.interface import record as record_of
 from tests.model_to_metal.project import ROOT, write_toy
 
 
 @pytest.fixture
-def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageTask:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}/lineage/src:{ROOT}/platform/src")
     output, artifacts = tmp_path / "output", tmp_path / "artifacts"
     output.mkdir()
     artifacts.mkdir()
     (artifacts / "factor.txt").write_text("2")
-    return Task(model=write_toy(tmp_path / "toy"), output=output, inputs={"engine": artifacts})
+    return StageTask(model=write_toy(tmp_path / "toy"), output=output, inputs={"engine": artifacts})
 
 
-def test_a_good_model_passes_every_rule(task: Task) -> None:
+def test_a_good_model_passes_every_rule(task: StageTask) -> None:
     verdict = guard.make(task)
     assert verdict == {"passed": True, "rules": ["contract", "locks-in-step", "no-pickle", "serves"], "findings": []}
 
 
-def test_what_does_not_pass_by_reading_is_not_run(task: Task) -> None:
+def test_what_does_not_pass_by_reading_is_not_run(task: StageTask) -> None:
     marker = task.model / "ran"
     path = task.model / "src/toy_model/model.py"
     path.write_text(f"import pickle\nopen({str(marker)!r}, 'w')\n" + path.read_text())
@@ -37,12 +37,12 @@ def test_what_does_not_pass_by_reading_is_not_run(task: Task) -> None:
     assert not marker.exists()
 
 
-def test_a_refusal_is_a_record_with_file_line_and_fix(task: Task) -> None:
+def test_a_refusal_is_a_record_with_file_line_and_fix(task: StageTask) -> None:
     path = task.model / "src/toy_model/weights.py"
     path.write_text("\nimport pickle\n" + path.read_text())
     found = guard.make(task)
-    plan = Plan({"model": "toy", "source": "sha256:" + "1" * 64, "locks": {}})
-    record = record_of(guard.SPEC, Made(plan=plan, found=found))
+    plan = StageSettings({"model": "toy", "source": "sha256:" + "1" * 64, "locks": {}})
+    record = record_of(guard.SPEC, StageResult(plan=plan, found=found))
     (finding,) = record.parameters["findings"]
     assert record.parameters["passed"] is False
     assert (finding["rule"], finding["file"], finding["line"]) == ("no-pickle", "src/toy_model/weights.py", 2)
@@ -56,5 +56,9 @@ def test_no_rule_applied_is_no_pass() -> None:
 
 
 def test_the_order_of_findings_does_not_count() -> None:
-    findings = [Finding("b", 2, "r", "m", "f"), Finding("a", 9, "r", "m", "f"), Finding("a", 1, "r", "m", "f")]
+    findings = [
+        GuardFinding("b", 2, "r", "m", "f"),
+        GuardFinding("a", 9, "r", "m", "f"),
+        GuardFinding("a", 1, "r", "m", "f"),
+    ]
     assert guard.judge(findings, ["r"]) == guard.judge(findings[::-1], ["r"])

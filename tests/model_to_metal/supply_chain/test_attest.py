@@ -14,7 +14,7 @@ from helix_lineage.attestations.release import verify_release
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.formats.canonical import digest_bytes
 from helix_lineage.paths import State
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.errors import AttestError, KeysError, ToolError
 from model_to_metal.host.process import run
 from model_to_metal.registry import artifacts
@@ -142,7 +142,7 @@ def test_a_stock_cosign_verifies_what_was_attached(
 
 def test_evidence_comes_from_store_and_checkout(tmp_path: Path, chain_of: ChainOf) -> None:
     made = chain_of("sha256:" + "a" * 64)
-    store, checkout = Store(tmp_path / "store"), tmp_path / "checkout"
+    store, checkout = RecordStore(tmp_path / "store"), tmp_path / "checkout"
     guard = made.records[0]
     for path, digest in guard.parameters["locks"].items():
         (checkout / path).parent.mkdir(parents=True, exist_ok=True)
@@ -160,11 +160,11 @@ def test_evidence_comes_from_store_and_checkout(tmp_path: Path, chain_of: ChainO
 
 def test_a_list_of_sources_that_the_store_lost_is_named(tmp_path: Path, chain_of: ChainOf) -> None:
     with pytest.raises(AttestError, match=r"the store lacks the source of helix.guard-verdict"):
-        gather(chain_of("sha256:" + "a" * 64).records, Store(tmp_path), tmp_path)
+        gather(chain_of("sha256:" + "a" * 64).records, RecordStore(tmp_path), tmp_path)
 
 
 def test_the_chain_is_read_from_the_store(tmp_path: Path, chain_of: ChainOf) -> None:
-    made, store = chain_of("sha256:" + "a" * 64), Store(tmp_path)
+    made, store = chain_of("sha256:" + "a" * 64), RecordStore(tmp_path)
     for record in made.records:
         store.put_record(record)
     assert {record.digest for record in chain(made.release, store)} == {record.digest for record in made.records}

@@ -18,7 +18,7 @@ from helix_lineage.paths import State
 from model_to_metal.errors import AttestError, KeysError
 from model_to_metal.host import tools
 from model_to_metal.supply_chain import keys
-from model_to_metal.supply_chain.cosign import Pen
+from model_to_metal.supply_chain.cosign import CosignSigner
 
 
 def test_keys_are_private_and_the_trust_root_names_them(state: State) -> None:
@@ -32,7 +32,7 @@ def test_keys_are_private_and_the_trust_root_names_them(state: State) -> None:
             secret = load_key(state.keys / "directory.key")
             assert origin_of(secret, Trust.load(state.trust), datetime.now(UTC)) == "helix.example/directory/laptop"
         else:
-            mine = keys.seal(state) if key.role == keys.CACHE else keys.signer(state, role=key.role)
+            mine = keys.cache_signer(state) if key.role == keys.CACHE else keys.signer(state, role=key.role)
             assert mine.key_id == key.key_id
         assert key.holds(datetime.now(UTC))
         assert not key.holds(datetime.now(UTC) + timedelta(days=366))
@@ -106,7 +106,7 @@ def test_half_a_key_pair_is_not_completed(signing: State, gone: str) -> None:
 
 def test_the_cache_key_is_of_the_machine_s_domain(state: State) -> None:
     keys.make(state, domain="pull-request")
-    assert keys.seal(state).domain == "pull-request"
+    assert keys.cache_signer(state).domain == "pull-request"
     assert {key.role: key.builder for key in Trust.load(state.trust).keys} == {
         "releaser": "laptop", "promoter": "laptop", "revoker": "laptop", "directory": "laptop", "cache": "pull-request",
     }  # fmt: skip
@@ -174,7 +174,7 @@ def test_what_cosign_says_becomes_a_sentence_with_its_last_line(signing: State, 
         "name a key that cosign reaches from here: a file, or the address of a KMS that you are logged in to"
     )
     with pytest.raises(AttestError) as unsigned:
-        Pen(cosign, keys.Signer(absent, "", "laptop")).statement(b"{}")
+        CosignSigner(cosign, keys.SigningKey(absent, "", "laptop")).statement(b"{}")
     assert unsigned.value.what.startswith(f"cosign could not sign with the key {absent}: ")
     assert "error during command execution" not in str(unsigned.value)
     assert unsigned.value.raw is not None

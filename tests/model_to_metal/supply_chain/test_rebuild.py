@@ -18,13 +18,13 @@ from helix_lineage.paths import State
 from model_to_metal.errors import CheckoutError, ImageError, NixError
 from model_to_metal.hermetic import diff, fetch
 from model_to_metal.hermetic.layout import manifest_digest
-from model_to_metal.hermetic.nix import Store
+from model_to_metal.hermetic.nix import NixStore
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client, Image
 from model_to_metal.supply_chain import rebuild
 from model_to_metal.supply_chain.attest import attest_image
-from model_to_metal.supply_chain.rebuild import Released
+from model_to_metal.supply_chain.rebuild import ReleasedImage
 from tests.model_to_metal.conftest import Chain
 from tests.model_to_metal.project import ROOT, commit, git
 
@@ -74,10 +74,10 @@ Project = Callable[..., Checkout]
 def home(tmp_path: Path, checkout_state: State) -> Iterator[State]:
     """A state with a store of its own, which holds the seed."""
     found = State(tmp_path / "home")
-    fetch.add_seed(ROOT, checkout_state, Store.of(found))
+    fetch.add_seed(ROOT, checkout_state, NixStore.of(found))
     yield found
-    Store.of(found).remove()
-    Store(found.nix_second).remove()
+    NixStore.of(found).remove()
+    NixStore(found.nix_second).remove()
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ def project(tmp_path: Path) -> Project:
 
 def built(checkout: Checkout, home: State, target: Path) -> Path:
     """The image as it was released: built, and kept elsewhere."""
-    store = Store.of(home)
+    store = NixStore.of(home)
     layout = store.real(store.build(f"path:{checkout.root}#toy-image"))
     return Path(shutil.copytree(layout, target))
 
 
-def again(checkout: Checkout, home: State, layout: Path) -> rebuild.Rebuild:
-    asked = Released("toy", checkout.commit(), manifest_digest(layout))
+def again(checkout: Checkout, home: State, layout: Path) -> rebuild.RebuildResult:
+    asked = ReleasedImage("toy", checkout.commit(), manifest_digest(layout))
     with rebuild.clone(checkout, asked.commit, home) as source:
         return rebuild.rebuild(source, asked, home, lambda _folder: layout)
 
@@ -158,18 +158,18 @@ def test_nix_itself_has_no_network(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = f'builtins.fetchurl {{ name = "page"; url = "http://127.0.0.1:{server.server_port}/"; }}'
         command = ["nix", "eval", "--impure", "--expr", page]
-        assert "-page" in Store(tmp_path / "online")._run(command)
+        assert "-page" in NixStore(tmp_path / "online")._run(command)
         with pytest.raises(NixError, match="unable to download"):
-            Store(tmp_path / "offline", offline=True)._run(command)
+            NixStore(tmp_path / "offline", offline=True)._run(command)
         server.shutdown()
     for name in ("online", "offline"):
-        Store(tmp_path / name).remove()
+        NixStore(tmp_path / name).remove()
 
 
 def test_an_absent_locked_input_is_named(project: Project, home: State, tmp_path: Path) -> None:
     checkout = project()
     layout = built(checkout, home, tmp_path / "released")
-    Store.of(home).remove()
+    NixStore.of(home).remove()
     with pytest.raises(ImageError, match=r"1 locked inputs are not in the store: busybox") as caught:
         again(checkout, home, layout)
     assert str(caught.value.fix).startswith("helix fetch")
@@ -209,7 +209,7 @@ def test_the_released_image_comes_from_the_registry_and_is_hashed(
 ) -> None:
     monkeypatch.setenv("HELIX_REGISTRY", client.address)
     digest = str(signed.release.parameters["image"])
-    asked = Released("tiny", "c" * 40, digest)
+    asked = ReleasedImage("tiny", "c" * 40, digest)
     layout = rebuild.from_registry(asked, signing)(tmp_path)
     assert manifest_digest(layout) == digest
     blobs = signing.registry / artifacts.repository("tiny") / "blobs/sha256"

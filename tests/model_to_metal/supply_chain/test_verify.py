@@ -27,17 +27,17 @@ from model_to_metal.host.process import run
 from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client, Image
 from model_to_metal.supply_chain import attest, keys, provenance
-from model_to_metal.supply_chain.verify import NAMES, Report, verify_image
+from model_to_metal.supply_chain.verify import NAMES, VerificationReport, verify_image
 
 Push = Callable[[str], Image]
 ChainOf = Callable[..., Any]
 
 
-def check(state: State, client: Client, image: Image, *, at: datetime | None = None) -> Report:
+def check(state: State, client: Client, image: Image, *, at: datetime | None = None) -> VerificationReport:
     return verify_image(client, image, Trust.load(state.trust), state.tools / "cosign", at=at or datetime.now(UTC))
 
 
-def failures(report: Report) -> dict[str, str]:
+def failures(report: VerificationReport) -> dict[str, str]:
     return {item.name: item.detail for item in report.checks if not item.passed}
 
 
@@ -151,7 +151,7 @@ def test_a_failed_verdict_is_named_even_when_it_was_signed(
     made = chain_of(image.digest, **{f"{gate}_passes": False})
     with Client(image.registry) as other:
         artifacts.attach_records(other, image, made.records, made.evidence)
-    attest._Desk(client, image, keys.signer(signing), Trust.load(signing.trust), signing.tools / "cosign").sign()
+    attest._ImageSigner(client, image, keys.signer(signing), Trust.load(signing.trust), signing.tools / "cosign").sign()
     for kind, predicate in provenance.predicates(made.release, made.records, made.evidence).items():
         plant(signing, image, kind, predicate)
     found = failures(check(signing, client, image))

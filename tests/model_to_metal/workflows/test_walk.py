@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_to_metal.errors import WorkflowError
-from model_to_metal.workflows.walk import Call, order, resolve, walk
+from model_to_metal.workflows.walk import StageCall, order, resolve, walk
 
 
 def container(name: str, *inputs: str, **more: Any) -> Container:
@@ -35,10 +35,10 @@ def template(**task: Any) -> WorkflowTemplate:
     return made
 
 
-def ran(workflow: WorkflowTemplate, given: Mapping[str, str] | None = None) -> list[Call]:
-    calls: list[Call] = []
+def ran(workflow: WorkflowTemplate, given: Mapping[str, str] | None = None) -> list[StageCall]:
+    calls: list[StageCall] = []
 
-    def run(call: Call) -> dict[str, str]:
+    def run(call: StageCall) -> dict[str, str]:
         calls.append(call)
         return {"record": f"made by {call.task}"}
 

@@ -118,7 +118,7 @@ def test_what_is_read_as_x_is_named() -> None:
     assert found.warnings == ("A:2 SEP, A:3 QQQ: read as X, an unknown amino acid",)
 
 
-# ---- what is no residue ---------------------------------------------------------------------------------
+# ---- what is not a residue ---------------------------------------------------------------------------------
 
 
 def test_water_written_as_atoms_is_no_residue() -> None:

@@ -121,7 +121,7 @@ def test_the_golden_structure_is_the_backbone_of_the_real_file(structures: Path)
         ("\n".join(["ENDMDL", *whole("A   1"), line(5, " N", "ALA", "A   2", x="nan")]), "line 6"),
         ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", x="")]), "no finite number"),
         ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2", x="\x1f1.000")]), "no finite number"),
-        ("\n".join(whole("A   03")), "the insertion code '3' of residue 0 is no letter"),
+        ("\n".join(whole("A   03")), "the insertion code '3' of residue 0 is not a letter"),
         ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   2")[:40]]), "columns 39-46"),
         ("\n".join([*whole("A   1"), line(5, " N", "ALA", "A   ?")]), "line 5: columns 23-26 hold no residue number"),
     ],

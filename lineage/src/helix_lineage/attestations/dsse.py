@@ -39,7 +39,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class InTotoStatement:
     """A signed in-toto statement."""
 
     subjects: tuple[Subject, ...]
@@ -85,13 +85,13 @@ def claimed_predicate(bundle: bytes) -> dict[str, Json]:
     try:
         predicate = parse_json(parse_bundle(bundle).payload)["predicate"]
     except (ValueError, KeyError, TypeError) as error:
-        raise TrustError(f"the bundle's payload is no statement: {error!r}") from error
+        raise TrustError(f"the bundle's payload is not a statement: {error!r}") from error
     if not isinstance(predicate, dict):
         raise TrustError("the statement's predicate is not an object")
     return predicate
 
 
-def open_statement(bundle: bytes, trust: Trust, *, role: str, predicate_type: str, at: datetime) -> Statement:
+def open_statement(bundle: bytes, trust: Trust, *, role: str, predicate_type: str, at: datetime) -> InTotoStatement:
     """The statement in a bundle that a key of `role` signed. Raises TrustError, naming what does not hold."""
     envelope = parse_bundle(bundle)
     if envelope.payload_type != PAYLOAD_TYPE:
@@ -107,7 +107,7 @@ def open_statement(bundle: bytes, trust: Trust, *, role: str, predicate_type: st
     predicate = value.get("predicate")
     if not isinstance(predicate, dict):
         raise TrustError("the statement's predicate is not an object")
-    return Statement(_subjects(value.get("subject")), predicate_type, MappingProxyType(predicate), signer)
+    return InTotoStatement(_subjects(value.get("subject")), predicate_type, MappingProxyType(predicate), signer)
 
 
 def _subjects(value: Json) -> tuple[Subject, ...]:

@@ -1,4 +1,4 @@
-"""Verify a signed revocation: what counts no more, and since when (FORMAT.md 6.2). Pure."""
+"""Verify a signed revocation: what is revoked, and since when (FORMAT.md 6.2). Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class VerifiedRevocation:
 
     @property
     def since(self) -> datetime:
-        """From when on it counts no more."""
+        """From when on it is revoked."""
         return since_of(self.revocation)
 
     @property

@@ -15,14 +15,14 @@ from helix_lineage.attestations.release import VerifiedRelease
 from helix_lineage.audit.changes import state_of
 from helix_lineage.audit.directory_audit import audit_directory
 from helix_lineage.audit.directory_log import audit_directory_log
-from helix_lineage.audit.findings import RULES, Finding, Report
+from helix_lineage.audit.findings import RULES, AuditReport, Finding
 from helix_lineage.audit.payload_audit import audit_payload
 from helix_lineage.audit.shard_audit import AuditedShard, audit_shard
 from helix_lineage.audit.workers import collector_resting
 from helix_lineage.directory.view import View
 from helix_lineage.errors import LineageError, ShardError, TrustError, printable
 from helix_lineage.evidence.promotions import find_promotion
-from helix_lineage.evidence.releases import Sources, find_release
+from helix_lineage.evidence.releases import ReleaseSources, find_release
 from helix_lineage.formats import untrusted
 from helix_lineage.shard import entries
 from helix_lineage.shard.header import parse_prediction_id, prediction_id
@@ -30,7 +30,7 @@ from helix_lineage.shard.reader import Log, Shard
 from helix_lineage.tlog import checkpoint
 from helix_lineage.tlog.layout import MAX_NOTE_BYTES, NEW_PREFIX, ShardFolder
 
-__all__ = ["RULES", "Finding", "Report", "audit"]
+__all__ = ["RULES", "AuditReport", "Finding", "audit"]
 
 
 _LOOKS = 3
@@ -39,14 +39,14 @@ _LOOKS = 3
 
 def audit(
     log: Log,
-    sources: Sources,
+    sources: ReleaseSources,
     *,
     checkpoints: Iterable[tuple[str, bytes]] = (),
     directory: Callable[[], View | None] | None = None,
     directory_folder: Path | None = None,
     whole: bool = True,
     progress: Callable[[str], None] = lambda _: None,
-) -> Report:
+) -> AuditReport:
     """Audit every shard of a log.
 
     Servers may start, write, recover one another and stop meanwhile: where something is found and the log
@@ -94,7 +94,7 @@ def _see(
         return before
 
 
-def _read(log: Log, name: str, sources: Sources, progress: Callable[[str], None]) -> AuditedShard:
+def _read(log: Log, name: str, sources: ReleaseSources, progress: Callable[[str], None]) -> AuditedShard:
     """A shard, and what can be said of it alone."""
     progress(f"shard {name}")
     try:
@@ -112,21 +112,22 @@ def _read(log: Log, name: str, sources: Sources, progress: Callable[[str], None]
 
 def _judge(
     log: Log, read: Mapping[str, AuditedShard], kept: Iterable[tuple[str, bytes]], view: View | None, *, whole: bool
-) -> Report:
+) -> AuditReport:
     """The shards against each other, against what was kept elsewhere, and against a directory."""
-    report = Report()
+    report = AuditReport()
     shards = {name: replace(shard, findings=[*shard.findings], notes=[*shard.notes]) for name, shard in read.items()}
     for shard in shards.values():
         _check_recoveries(shard, shards)
         _check_mark(shard, shards)
     report.findings += [
         Finding("file", path.name, "no folder lies where a shard's should: what it leads to is not looked at")
-        for path in log.strangers()
+        for path in log.foreign_files()
     ]
     if log.root.is_dir():
-        unborn = sorted(path.name for path in log.root.iterdir() if path.name.startswith(NEW_PREFIX))
+        unpublished = sorted(path.name for path in log.root.iterdir() if path.name.startswith(NEW_PREFIX))
         report.notes += [
-            f"{printable(name)}: a shard that was never opened; nothing was acknowledged from it" for name in unborn
+            f"{printable(name)}: a shard that was never opened; nothing was acknowledged from it"
+            for name in unpublished
         ]
     for name, note in kept:
         report.checkpoints += 1
@@ -144,7 +145,7 @@ def _judge(
     return report
 
 
-def _check_release(shard: AuditedShard, sources: Sources, log: Log) -> None:
+def _check_release(shard: AuditedShard, sources: ReleaseSources, log: Log) -> None:
     """The header's release verifies against the trust root, and names the header's image and model."""
     header = shard.header
     if header is None:
@@ -185,7 +186,7 @@ def _lost_copy(shard: AuditedShard) -> str:
     return ""
 
 
-def _check_promotion(shard: AuditedShard, sources: Sources, log: Log, release: VerifiedRelease | None) -> None:
+def _check_promotion(shard: AuditedShard, sources: ReleaseSources, log: Log, release: VerifiedRelease | None) -> None:
     """The header's promotion verifies against the trust root and the release, and has the header's generation."""
     try:
         if find_promotion(Shard(log.root / shard.id), sources.trust, release) is None:
@@ -223,7 +224,7 @@ def _check_mark(shard: AuditedShard, shards: dict[str, AuditedShard]) -> None:
         return
     body = shards[name].others.get(sequence) if name in shards else None
     if text != f"{prediction_id(name, sequence)}\n" or not isinstance(body, entries.Recovered):
-        shard.find("recovery", f"the file recovered names {text.strip()}, which is no recovered entry of this log")
+        shard.find("recovery", f"the file recovered names {text.strip()}, which is not a recovered entry of this log")
     elif body.shard.hex() != shard.id:
         shard.find("recovery", f"the file recovered names {text.strip()}, which tells of {body.shard.hex()}")
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from helix_lineage.audit.findings import Finding
 from helix_lineage.audit.shard_audit import AuditedShard
-from helix_lineage.directory.rules import KnownShard
+from helix_lineage.directory.rules import RegisteredShard
 from helix_lineage.directory.view import View
 from helix_lineage.shard import entries
 from helix_lineage.tlog import checkpoint
@@ -85,7 +85,7 @@ def _unregistered(shard: AuditedShard) -> None:
         shard.notes.append(f"{shard.id}: the directory does not know this shard; it never served")
 
 
-def _compare(shard: AuditedShard, known: KnownShard) -> None:
+def _compare(shard: AuditedShard, known: RegisteredShard) -> None:
     """Is every checkpoint that the directory took still a prefix of what is here?"""
     have = len(shard.leaves)
     for index, _, size, note in known.seen:
@@ -107,7 +107,7 @@ def _compare(shard: AuditedShard, known: KnownShard) -> None:
     shard.notes.append(f"{shard.id}: the directory never saw it closed ({how}){gap}")
 
 
-def _shorter(shard: AuditedShard, known: KnownShard) -> None:
+def _shorter(shard: AuditedShard, known: RegisteredShard) -> None:
     """Less is here than the directory took. Whole in itself: an older state was put back. Else: cut."""
     have = len(shard.leaves)
     if any(found.rule in ("truncated", "rolled-back") for found in shard.findings):
@@ -118,7 +118,7 @@ def _shorter(shard: AuditedShard, known: KnownShard) -> None:
     shard.find(rule, message, have)
 
 
-def _bracket(shard: AuditedShard, known: KnownShard, skew_ns: int) -> None:
+def _bracket(shard: AuditedShard, known: RegisteredShard, skew_ns: int) -> None:
     """Host times that the directory's rule out: before the last checkpoint without them, after the first with them.
 
     The directory's time of a checkpoint bounds its entries from above. From below it says only that

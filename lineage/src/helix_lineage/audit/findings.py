@@ -37,7 +37,7 @@ class Finding:
 
 
 RULES = {
-    "header": "entry 0 is no header, or does not make the shard's id",
+    "header": "entry 0 is not a header, or does not make the shard's id",
     "journal-damaged": "a frame of the journal cannot be read",
     "journal-torn": "bytes follow the last checkpoint of a dead shard that nobody recovered",
     "checkpoint": "a checkpoint's signature or size does not hold",
@@ -66,7 +66,7 @@ RULES = {
 
 
 @dataclass(slots=True)
-class Report:
+class AuditReport:
     """Findings, and what is worth knowing without being wrong."""
 
     findings: list[Finding] = field(default_factory=list)

@@ -7,12 +7,12 @@ from helix_lineage.audit.shard_audit import AuditedShard
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import PredictionEntry, commitment, decode
-from helix_lineage.shard.payload_reader import PayloadReader, Place
+from helix_lineage.shard.payload_reader import PayloadReader, RecordPosition
 
 
 def audit_payload(shard: AuditedShard) -> None:
     """Add findings and notes to `shard`."""
-    quick = count_erased(shard.folder, shard.covered, shard.predictions, laid=shard.unfinished)
+    quick = count_erased(shard.folder, shard.covered, shard.predictions, preallocated=shard.unfinished)
     if quick is None:
         _name_what_is_wrong(shard)
     elif quick:
@@ -54,14 +54,14 @@ def _name_what_is_wrong(shard: AuditedShard) -> None:
         for what, sequence in lost:
             shard.find("payload", f"no {what} record is kept of entry {sequence}", sequence)
     for sequence in sorted(set(outputs) - set(items)):
-        shard.find("payload", f"a payload is kept of entry {sequence}, which is no prediction", sequence)
+        shard.find("payload", f"a payload is kept of entry {sequence}, which is not a prediction", sequence)
     for segment, offset in [] if damaged else sorted(set(inputs) - used):
         shard.find("payload", f"payload/{segment:06d}.seg: no item uses the input at byte {offset}")
     if erased:
         _note_erased(shard, erased)
 
 
-def _check(shard: AuditedShard, sequence: int, name: str, place: Place, expected: bytes) -> bool:
+def _check(shard: AuditedShard, sequence: int, name: str, place: RecordPosition, expected: bytes) -> bool:
     """Compare a record with the entry's commitment; True when it was erased."""
     record = place.record
     if record.state:
@@ -78,14 +78,14 @@ def _check(shard: AuditedShard, sequence: int, name: str, place: Place, expected
 
 def _scan(
     shard: AuditedShard, reader: PayloadReader, size: int
-) -> tuple[dict[int, Place], dict[tuple[int, int], Place], bool]:
+) -> tuple[dict[int, RecordPosition], dict[tuple[int, int], RecordPosition], bool]:
     """Output records by sequence, input records by place; whether damage cut this short. Of entries below `size`."""
-    outputs: dict[int, Place] = {}
-    inputs: dict[tuple[int, int], Place] = {}
+    outputs: dict[int, RecordPosition] = {}
+    inputs: dict[tuple[int, int], RecordPosition] = {}
     numbers = reader.segments()
     for number in numbers:
         try:
-            for place in reader.scan(number, laid=shard.unfinished and number == numbers[-1]):
+            for place in reader.scan(number, preallocated=shard.unfinished and number == numbers[-1]):
                 record = place.record
                 if record.sequence >= size and shard.unfinished:
                     return outputs, inputs, False  # written, but its entry never was, or is not yet
@@ -105,5 +105,5 @@ def _scan(
     return outputs, inputs, False
 
 
-def _missing(shard: AuditedShard, outputs: dict[int, Place]) -> bool:
+def _missing(shard: AuditedShard, outputs: dict[int, RecordPosition]) -> bool:
     return any(at not in outputs for at in shard.predictions)

@@ -39,7 +39,7 @@ class _Part:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Checked:
     """What a share holds, when all of it holds."""
 
     sequences: array[int] = field(default_factory=lambda: array("Q"))
@@ -52,25 +52,25 @@ class _OddError(Exception):
 
 
 def count_erased(
-    folder: ShardFolder, entries: Sequence[bytes], predictions: array[int], *, laid: bool = False
+    folder: ShardFolder, entries: Sequence[bytes], predictions: array[int], *, preallocated: bool = False
 ) -> int | None:
     """How many payloads were erased, when all others are kept and meet their commitments; None for a closer look.
 
     Args:
         entries: those of the journal.
         predictions: the sequences of the prediction entries.
-        laid: zeros may follow the last record; the shard has not ended.
+        preallocated: zeros may follow the last record; the shard has not ended.
     """
     reader = PayloadReader(folder)
     try:
         numbers = reader.segments()
-        parts = [part for at in numbers for part in _cut(folder, at, laid=laid and at == numbers[-1])]
+        parts = [part for at in numbers for part in _cut(folder, at, preallocated=preallocated and at == numbers[-1])]
     except (ShardError, OSError, ValueError):
         return None
 
-    def look(part: _Part) -> _Seen | None:
+    def look(part: _Part) -> _Checked | None:
         try:
-            return _Look(folder, reader, part, entries).run()
+            return _PayloadCheck(folder, reader, part, entries).run()
         except (_OddError, ShardError, OSError, ValueError, IndexError, struct.error):
             return None
 
@@ -83,12 +83,12 @@ def count_erased(
     return sum(item.erased for item in seen if item is not None) if found == predictions else None
 
 
-def _cut(folder: ShardFolder, number: int, *, laid: bool = False) -> Iterator[_Part]:
+def _cut(folder: ShardFolder, number: int, *, preallocated: bool = False) -> Iterator[_Part]:
     """A segment in shares of about 16 MiB. Raises ShardError."""
     data = untrusted.read(folder.segment(number), limit=MAX_SEGMENT_BYTES)
     payload.parse_segment_head(data, folder.id)
     starts, wanted = [payload.SEGMENT_HEAD_BYTES], _PART_BYTES
-    if laid:
+    if preallocated:
         data = data[: payload.written(data)]
     if len(data) > _PART_BYTES:
         for kind, _, offset, _ in payload.spans(data, payload.SEGMENT_HEAD_BYTES, len(data)):
@@ -98,7 +98,7 @@ def _cut(folder: ShardFolder, number: int, *, laid: bool = False) -> Iterator[_P
     yield from (_Part(number, start, end) for start, end in pairwise([*starts, len(data)]))
 
 
-class _Look:
+class _PayloadCheck:
     """Goes through a share."""
 
     def __init__(self, folder: ShardFolder, reader: PayloadReader, part: _Part, entries: Sequence[bytes]) -> None:
@@ -107,9 +107,9 @@ class _Look:
         self._inputs: dict[int, bytes | None] = {}
         """Offset → commitment of the input there; None when it was erased."""
         self._used: set[int] = set()
-        self._seen = _Seen()
+        self._seen = _Checked()
 
-    def run(self) -> _Seen:
+    def run(self) -> _Checked:
         """Raises _OddError or ShardError for what needs a closer look."""
         data, view, position, start = self._data, memoryview(self._data), 0, self._part.start
         while position < len(data):

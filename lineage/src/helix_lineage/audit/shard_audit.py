@@ -170,8 +170,8 @@ def _check_tail(shard: AuditedShard, parsed: journal.Journal, published: checkpo
         what = f"the journal's checkpoints cover {covered} entries, but {published.size} were published"
         shard.find("truncated", f"{what} ({parsed.damage})" if parsed.damage else what, covered)
         return
-    if parsed.laid and not shard.unfinished:
-        shard.find("journal-damaged", f"{parsed.laid} zeros follow the end of the journal", covered)
+    if parsed.preallocated and not shard.unfinished:
+        shard.find("journal-damaged", f"{parsed.preallocated} zeros follow the end of the journal", covered)
     if not parsed.tail:
         return
     what = f"{parsed.tail} bytes after entry {covered - 1} are under no checkpoint"

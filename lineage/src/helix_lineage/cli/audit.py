@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from helix_lineage.audit import Report
+from helix_lineage.audit import AuditReport
 from helix_lineage.audit import audit as audit_log
 from helix_lineage.cli import options
 from helix_lineage.errors import LineageError
@@ -70,7 +70,7 @@ def audit(
         raise typer.Exit(options.FOUND)
 
 
-def unchecked(report: Report, *, part: bool) -> list[str]:
+def unchecked(report: AuditReport, *, part: bool) -> list[str]:
     """What this audit could not see, one phrase each: an answer that leaves it out would promise too much."""
     if report.directory is None:
         kept = ", or older than the checkpoints given" if report.checkpoints else ""
@@ -83,7 +83,7 @@ def unchecked(report: Report, *, part: bool) -> list[str]:
     return ["shards of the directory that are not here (--part)", *found] if part else found
 
 
-def _print(report: Report, left_out: list[str]) -> None:
+def _print(report: AuditReport, left_out: list[str]) -> None:
     console = options.console()
     for finding in report.findings:
         more = f" (and {finding.follow} more that follow from it)" if finding.follow else ""

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from helix_lineage.cli import options
 from helix_lineage.errors import LineageError
-from helix_lineage.evidence.listing import Listed, Wanted, newest
+from helix_lineage.evidence.listing import ListedPrediction, PredictionFilter, newest
 
 MOST = 20
 _SHORT = len("sha256:") + 12
@@ -46,7 +46,7 @@ def list_predictions(
         helix-lineage list --log /mnt/log --request 5e0c36e6
     """
     damaged: list[dict[str, Any]] = []
-    wanted = Wanted(model, None if request is None else request.lower().replace("-", ""), _time(since))
+    wanted = PredictionFilter(model, None if request is None else request.lower().replace("-", ""), _time(since))
     opened = options.open_log(log)
     found = newest(opened, wanted, lambda name, error: damaged.append({"shard": name, "problem": str(error)}))
     chosen = islice(found, limit or None)
@@ -60,7 +60,7 @@ def list_predictions(
         raise typer.Exit(options.FOUND)
 
 
-def _print(rows: Iterable[Listed]) -> None:
+def _print(rows: Iterable[ListedPrediction]) -> None:
     """A line each, as it comes: however many there are, they are never all in memory."""
     console, empty = options.console(), True
     for row in rows:
@@ -78,7 +78,7 @@ def _print(rows: Iterable[Listed]) -> None:
         console.print("no such prediction in this log")
 
 
-def _print_json(rows: Iterable[Listed], damaged: list[dict[str, Any]]) -> None:
+def _print_json(rows: Iterable[ListedPrediction], damaged: list[dict[str, Any]]) -> None:
     """One document, written as the rows come."""
     typer.echo('{"version": 1, "predictions": [', nl=False)
     for number, row in enumerate(rows):

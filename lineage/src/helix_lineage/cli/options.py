@@ -14,9 +14,9 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory.source import open_source
 from helix_lineage.directory.view import View, load
 from helix_lineage.errors import LineageError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.paths import State
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from helix_lineage.shard.reader import Log
 
 FOUND = 1
@@ -70,7 +70,7 @@ def open_log(path: Path | None) -> Log:
     return Log(found)
 
 
-def sources(trust: Path | None, store: Path | None, releases: list[Path] | None) -> Sources:
+def sources(trust: Path | None, store: Path | None, releases: list[Path] | None) -> ReleaseSources:
     """Where to look for releases: what was named, else what the checkout has. Raises TrustError."""
     here = state()
     if trust is None and here is not None and here.trust.is_file():
@@ -81,9 +81,9 @@ def sources(trust: Path | None, store: Path | None, releases: list[Path] | None)
     for path in releases or ():
         if not path.is_file():
             raise LineageError("there is no such release bundle", where=str(path))
-    return Sources(
+    return ReleaseSources(
         bundles=(*(releases or ()), *known),
-        store=None if store is None else Store(store),
+        store=None if store is None else RecordStore(store),
         trust=None if trust is None else Trust.load(trust),
     )
 

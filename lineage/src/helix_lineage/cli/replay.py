@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from helix_lineage.cli import options
 from helix_lineage.errors import LineageError, PredictionNotFound, ReplayError
-from helix_lineage.replay import Executor, Plan, Planner, Verdict
+from helix_lineage.replay import ReplayExecutor, ReplayPlan, ReplayPlanner, Verdict
 from helix_lineage.replay.verdict import DIFFERS, NOT_REPLAYED, OTHER_CLASS, SAME, UNDECIDED, WITHIN, unplanned
 
 REGISTRY = "127.0.0.1:5070"
@@ -69,14 +69,14 @@ def replay(
     """
     if bool(predictions) == everything:
         raise LineageError("name predictions, or say --all, not both")
-    planner = Planner(options.open_log(log), options.sources(trust, store, release))
-    lost: list[Plan | Verdict] = []
+    planner = ReplayPlanner(options.open_log(log), options.sources(trust, store, release))
+    lost: list[ReplayPlan | Verdict] = []
     names = predictions or planner.all(
         lambda shard, error: lost.append(unplanned(shard, f"the shard cannot be read: {error}"))
     )
     planned = [*(_plan(planner, name, seed, given) for name in names), *lost]
-    executor = Executor(images or _images(), registry, repository, timeout, tolerance, cpu)
-    results = iter(_run(executor, [plan for plan in planned if isinstance(plan, Plan)], quiet=as_json))
+    executor = ReplayExecutor(images or _images(), registry, repository, timeout, tolerance, cpu)
+    results = iter(_run(executor, [plan for plan in planned if isinstance(plan, ReplayPlan)], quiet=as_json))
     verdicts = [plan if isinstance(plan, Verdict) else next(results) for plan in planned]
     if as_json:
         options.print_json([verdict.to_json() for verdict in verdicts])
@@ -93,7 +93,7 @@ def _status(verdicts: list[Verdict]) -> int:
     return options.FAILED if outcomes & UNDECIDED else 0
 
 
-def _run(executor: Executor, plans: list[Plan], *, quiet: bool) -> list[Verdict]:
+def _run(executor: ReplayExecutor, plans: list[ReplayPlan], *, quiet: bool) -> list[Verdict]:
     """Replay behind a progress bar on standard error."""
     columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet or len(plans) < 2, transient=True) as bar:
@@ -101,11 +101,11 @@ def _run(executor: Executor, plans: list[Plan], *, quiet: bool) -> list[Verdict]
         return executor.replay(plans, lambda _: bar.advance(task))
 
 
-def _plan(planner: Planner, name: str, seed: int | None, given: Path | None) -> Plan | Verdict:
+def _plan(planner: ReplayPlanner, name: str, seed: int | None, given: Path | None) -> ReplayPlan | Verdict:
     """What to run; or, where one prediction cannot be replayed, that verdict: the others still can."""
     try:
         plan = planner.plan(name)
-    except PredictionNotFound:  # a misspelt id is no verdict
+    except PredictionNotFound:  # a misspelt id is not a verdict
         raise
     except LineageError as error:
         return unplanned(name, str(error))
@@ -115,7 +115,7 @@ def _plan(planner: Planner, name: str, seed: int | None, given: Path | None) -> 
         return unplanned(name, str(error))
 
 
-def _swap(plan: Plan, seed: int | None, given: Path | None) -> Plan:
+def _swap(plan: ReplayPlan, seed: int | None, given: Path | None) -> ReplayPlan:
     if given is not None:
         try:
             plan = plan.with_input(given.read_bytes())

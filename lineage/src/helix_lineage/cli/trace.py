@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from helix_lineage.cli import options
 from helix_lineage.errors import LineageError, ShardError, TrustError
-from helix_lineage.evidence.trace import ARTIFACTS, CHAIN, Thing, Trace, artifacts
+from helix_lineage.evidence.trace import ARTIFACTS, CHAIN, Trace, TracedFile, artifacts
 from helix_lineage.evidence.trace import trace as trace_prediction
 from helix_lineage.page import gather, page
 from helix_lineage.records.chain import Record
@@ -184,7 +184,7 @@ def _add_record(branch: Tree, role: str, record: Record) -> None:
         node.add(f"seed          {record.seed}")
 
 
-def _thing(thing: Thing) -> str:
+def _thing(thing: TracedFile) -> str:
     return f"{thing.digest}  {escape(thing.name)}" + ("" if thing.size is None else f", {thing.size} bytes")
 
 

@@ -9,7 +9,7 @@ import typer
 
 from helix_lineage.cli import options
 from helix_lineage.errors import LineageError, TrustError
-from helix_lineage.evidence.receipt import Receipt
+from helix_lineage.evidence.receipt import PredictionReceipt
 
 
 def verify_receipt(
@@ -32,7 +32,7 @@ def verify_receipt(
     """
     problem = None
     try:
-        given = Receipt.parse(_read(receipt))
+        given = PredictionReceipt.parse(_read(receipt))
         proven = given.verify(prediction)
         if output is not None:
             given.check_output(_read(output), proven)

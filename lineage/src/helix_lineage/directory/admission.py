@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from helix_lineage.directory.entries import Advance, Ending, Entry, Registration
-from helix_lineage.directory.rules import Book
+from helix_lineage.directory.rules import DirectoryState
 from helix_lineage.errors import DirectoryBusy, DirectoryError, RegistrantUnknown
 from helix_lineage.formats import untrusted
 from helix_lineage.shard.header import shard_id
@@ -126,7 +126,7 @@ class Limiter:
         book: what was taken so far. Who registered it is not known any more: it counts for all together.
     """
 
-    def __init__(self, bounds: Bounds, book: Book) -> None:
+    def __init__(self, bounds: Bounds, book: DirectoryState) -> None:
         self._bounds, self._book = bounds, book
         self._buckets: dict[str, tuple[float, int]] = {}
         """Registrant → registrations that it may make, as of that time."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from helix_lineage.attestations import dsse, promotion, release, revocation
-from helix_lineage.directory.entries import Statement, digest_of
+from helix_lineage.directory.entries import StatementEntry, digest_of
 from helix_lineage.errors import DirectoryRefusal, StatementMissing, TrustError
 from helix_lineage.formats.untrusted import parse_json
 
@@ -36,7 +36,7 @@ def missing(found: Sequence[StatementMissing], place: str) -> StatementMissing:
     )
 
 
-def own(body: Statement, bundle: bytes | None) -> bytes:
+def own(body: StatementEntry, bundle: bytes | None) -> bytes:
     """The bundle that the statement's entry names. Raises StatementMissing."""
     kind = _KINDS.get(body.predicate_type, "statement")
     where = f"statement/{body.digest.hex()}"

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from helix_lineage.attestations import dsse
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import bundles
-from helix_lineage.directory.entries import Advance, Ending, Entry, Registration, Statement, decode
-from helix_lineage.directory.receipt import Receipt, ShardState, check_receipt
+from helix_lineage.directory.entries import Advance, Ending, Entry, Registration, StatementEntry, decode
+from helix_lineage.directory.receipt import DirectoryReceipt, ShardState, check_receipt
 from helix_lineage.directory.rules import statement_of
 from helix_lineage.directory.source import UrlSource, client, fetch
 from helix_lineage.directory.witness import newest
@@ -53,7 +53,7 @@ class DirectoryClient:
         self.note = seen
         self.seen: checkpoint.Checkpoint | None = None if seen is None else checkpoint.parse(seen)
 
-    def take(self, body: Registration | Advance | Ending) -> Receipt:
+    def take(self, body: Registration | Advance | Ending) -> DirectoryReceipt:
         """Send a shard's registration, checkpoint or close; gives the proven receipt."""
         path = "v1/shards"
         if isinstance(body, Advance):
@@ -62,7 +62,7 @@ class DirectoryClient:
             path += f"/{body.shard}/close"
         return self._post(path, body.to_bytes(), body)
 
-    def submit(self, bundle: bytes) -> Receipt:
+    def submit(self, bundle: bytes) -> DirectoryReceipt:
         """Send a signed release, promotion or revocation; gives the proven receipt."""
         return self._post("v1/statements", bundle, statement_of(bundle), bundle)
 
@@ -84,7 +84,7 @@ class DirectoryClient:
         """Let go of the connection."""
         self.source.close()
 
-    def _post(self, path: str, content: bytes, body: Entry, bundle: bytes | None = None) -> Receipt:
+    def _post(self, path: str, content: bytes, body: Entry, bundle: bytes | None = None) -> DirectoryReceipt:
         seen = 0 if self.seen is None else self.seen.size
         token = self._token() if self._token is not None and isinstance(body, Registration) else None
         status, data = fetch(self._http, "POST", f"{self._url}/{path}?seen={seen}", content, token)
@@ -93,17 +93,17 @@ class DirectoryClient:
             self.latest()
             raise DirectoryAway("the directory's tiles lag behind; ask again", where=self._url)
         self._check_status(status, data)
-        receipt = Receipt.from_bytes(data)
-        if isinstance(body, Statement) and bundle is not None:
+        receipt = DirectoryReceipt.from_bytes(data)
+        if isinstance(body, StatementEntry) and bundle is not None:
             body = self._same_statement(receipt, body, bundle)
         signed = check_receipt(receipt, body, self.seen, self._trust, self._now())
         self.seen, self.note = signed, receipt.note
         return receipt
 
-    def _same_statement(self, receipt: Receipt, body: Statement, bundle: bytes) -> Statement:
+    def _same_statement(self, receipt: DirectoryReceipt, body: StatementEntry, bundle: bytes) -> StatementEntry:
         """The statement that the entry holds, if it is ours or says the same under another signature."""
         held = decode(receipt.entry)[1]
-        if not isinstance(held, Statement) or held == body:
+        if not isinstance(held, StatementEntry) or held == body:
             return body
         stored = bundles.own(held, self.source.read(f"v1/statements/{held.digest.hex()}"))
         return held if _says_the_same(stored, bundle) else body

@@ -24,7 +24,7 @@ MAX_PROOF = 64
 MAX_BUNDLE_BYTES = 4 * 2**20
 
 
-class Body:
+class EntryBody:
     """What a request and the entry made of it have in common."""
 
     KIND: ClassVar[int]
@@ -51,7 +51,7 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
-class Registration(Body):
+class Registration(EntryBody):
     """A shard's header, before the shard is used."""
 
     KIND: ClassVar[int] = 16
@@ -73,7 +73,7 @@ class Registration(Body):
 
 
 @dataclass(frozen=True, slots=True)
-class Advance(Body):
+class Advance(EntryBody):
     """A shard's newer checkpoint."""
 
     KIND: ClassVar[int] = 17
@@ -96,7 +96,7 @@ class Advance(Body):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending(Body):
+class Ending(EntryBody):
     """A shard's last checkpoint, and the close entry under it."""
 
     KIND: ClassVar[int] = 18
@@ -122,7 +122,7 @@ class Ending(Body):
 
 
 @dataclass(frozen=True, slots=True)
-class Statement(Body):
+class StatementEntry(EntryBody):
     """A signed release, promotion or revocation; the bundle lies beside the log."""
 
     KIND: ClassVar[int] = 19
@@ -144,10 +144,10 @@ class Statement(Body):
         return cls(predicate_type, _sized(digest, "bundle's digest", 32))
 
 
-Entry = Registration | Advance | Ending | Statement
-E = TypeVar("E", bound=Body)
-_KINDS: dict[int, type[Registration] | type[Advance] | type[Ending] | type[Statement]] = {
-    kind.KIND: kind for kind in (Registration, Advance, Ending, Statement)
+Entry = Registration | Advance | Ending | StatementEntry
+E = TypeVar("E", bound=EntryBody)
+_KINDS: dict[int, type[Registration] | type[Advance] | type[Ending] | type[StatementEntry]] = {
+    kind.KIND: kind for kind in (Registration, Advance, Ending, StatementEntry)
 }
 
 

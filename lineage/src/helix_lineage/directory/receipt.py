@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from helix_lineage.attestations.trust import ED25519, Trust
-from helix_lineage.directory.entries import Ending, Entry, Registration, Statement, decode, proof
+from helix_lineage.directory.entries import Ending, Entry, Registration, StatementEntry, decode, proof
 from helix_lineage.errors import DirectoryError, ShardError, TrustError
 from helix_lineage.shard.entries import VERSION, dump, load_array, raw, uint
 from helix_lineage.tlog import checkpoint, merkle
@@ -21,7 +21,7 @@ ROLE = "directory"
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class DirectoryReceipt:
     """That an entry is in the log."""
 
     index: int
@@ -38,7 +38,7 @@ class Receipt:
         return dump([VERSION, *fields])
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Receipt:
+    def from_bytes(cls, data: bytes) -> DirectoryReceipt:
         """Read an answer. Raises DirectoryError."""
         index, entry, inclusion, note, consistency = _fields(data, 5)
         if not isinstance(entry, bytes) or not isinstance(note, bytes):
@@ -90,7 +90,9 @@ def open_note(note: bytes, trust: Trust, at: datetime) -> Checkpoint:
     raise problem
 
 
-def check_receipt(receipt: Receipt, body: Entry, seen: Checkpoint | None, trust: Trust, at: datetime) -> Checkpoint:
+def check_receipt(
+    receipt: DirectoryReceipt, body: Entry, seen: Checkpoint | None, trust: Trust, at: datetime
+) -> Checkpoint:
     """The checkpoint of a receipt that proves what was asked for. Raises TrustError, naming the lie."""
     signed = open_note(receipt.note, trust, at)
     if not _answers(decode(receipt.entry)[1], body):
@@ -104,7 +106,7 @@ def check_receipt(receipt: Receipt, body: Entry, seen: Checkpoint | None, trust:
 
 def _answers(held: Entry, asked: Entry) -> bool:
     """Does the entry hold what was asked for? What was taken earlier may have come with another proof."""
-    if isinstance(held, Statement) or isinstance(asked, Statement):
+    if isinstance(held, StatementEntry) or isinstance(asked, StatementEntry):
         return held == asked
     if isinstance(asked, Registration):
         return isinstance(held, Registration) and held.header == asked.header

@@ -33,7 +33,7 @@ from helix_lineage.directory.entries import (
     Ending,
     Entry,
     Registration,
-    Statement,
+    StatementEntry,
     decode,
     digest_of,
 )
@@ -47,7 +47,7 @@ Verified = VerifiedRelease | VerifiedPromotion | VerifiedRevocation
 
 
 @dataclass(slots=True)
-class KnownShard:
+class RegisteredShard:
     """A shard that is registered."""
 
     id: str
@@ -72,7 +72,7 @@ class KnownShard:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredStatement:
     """A statement that was taken."""
 
     verified: Verified
@@ -81,7 +81,7 @@ class Known:
 
 
 @dataclass(slots=True)
-class Book:
+class DirectoryState:
     """What a directory has taken."""
 
     trust: Trust
@@ -90,10 +90,10 @@ class Book:
     size: int = 0
     time_ns: int = 0
     """Of the last entry; the directory's time never goes back."""
-    shards: dict[str, KnownShard] = field(default_factory=dict)
-    releases: dict[str, Known] = field(default_factory=dict)
-    promotions: dict[str, Known] = field(default_factory=dict)
-    revocations: dict[str, Known] = field(default_factory=dict)
+    shards: dict[str, RegisteredShard] = field(default_factory=dict)
+    releases: dict[str, StoredStatement] = field(default_factory=dict)
+    promotions: dict[str, StoredStatement] = field(default_factory=dict)
+    revocations: dict[str, StoredStatement] = field(default_factory=dict)
     """By digest of the record, like the two before."""
     newest: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     """Model and environment → newest generation, and the digest of its promotion."""
@@ -127,7 +127,7 @@ class Book:
         Raises DirectoryError when it is none, StatementMissing when its bundle is absent or another one.
         """
         time_ns, body = decode(entry)
-        if isinstance(body, Statement):
+        if isinstance(body, StatementEntry):
             self._remember(body, bundle, time_ns)
         else:
             self._follow(body, time_ns)
@@ -195,7 +195,7 @@ class Book:
                 f"the header's promotion is generation {found.generation}, but {newest} is known", where=where
             )
 
-    def _counts(self, kind: str, known: Known, target: str | None, time_ns: int) -> None:
+    def _counts(self, kind: str, known: StoredStatement, target: str | None, time_ns: int) -> None:
         """Neither the thing nor, before it came here, its signer's key is revoked. Raises DirectoryRefusal."""
         if found := self.revoked(kind, target, _time(time_ns)):
             raise DirectoryRefusal(_revoked(kind, found), where=target)
@@ -204,12 +204,12 @@ class Book:
         if found := self.revoked("key", signer, _time(known.time_ns)):
             raise DirectoryRefusal(f"the {kind} came after its {_revoked('key', found)}", where=signer)
 
-    def _shard(self, name: str) -> KnownShard:
+    def _shard(self, name: str) -> RegisteredShard:
         if name not in self.shards:
             raise DirectoryRefusal("the shard is not registered here", where=name)
         return self.shards[name]
 
-    def _grown(self, shard: KnownShard, note: bytes, proof: tuple[bytes, ...]) -> checkpoint.Checkpoint:
+    def _grown(self, shard: RegisteredShard, note: bytes, proof: tuple[bytes, ...]) -> checkpoint.Checkpoint:
         """The checkpoint, which extends the last one taken. Raises DirectoryRefusal or TrustError."""
         signed = checkpoint.verify(note, checkpoint.SHARD_ORIGIN + shard.id, shard.header.public_key)
         if signed.size < shard.size:
@@ -239,7 +239,7 @@ class Book:
         except ShardError:
             closes = False
         if not closes:
-            raise DirectoryRefusal("the entry is no close entry", where=shard.id)
+            raise DirectoryRefusal("the entry is not a close entry", where=shard.id)
         leaf, last = merkle.leaf_hash(body.close), signed.size - 1
         if not merkle.verify_inclusion(last, signed.size, leaf, body.inclusion, signed.root):
             raise DirectoryRefusal("the close entry is not the last one under the checkpoint", where=shard.id)
@@ -247,7 +247,7 @@ class Book:
             raise DirectoryRefusal("the shard is closed", where=shard.id)
         return shard.last if shard.closed else None
 
-    def _statement(self, body: Statement, bundle: bytes | None, time_ns: int) -> int | None:
+    def _statement(self, body: StatementEntry, bundle: bytes | None, time_ns: int) -> int | None:
         verified = self._verify(body, bundle, time_ns)
         if isinstance(verified, VerifiedRelease):
             known, kind, digest = self.releases, "release", verified.release.digest
@@ -257,14 +257,14 @@ class Book:
             known, kind, digest = self.revocations, "revocation", verified.revocation.digest
         if digest in known:
             return known[digest].index
-        self._counts(kind, Known(verified, self.size, time_ns), digest, time_ns)
+        self._counts(kind, StoredStatement(verified, self.size, time_ns), digest, time_ns)
         if isinstance(verified, VerifiedPromotion):
             self._succeeds(verified, time_ns)
         if isinstance(verified, VerifiedRevocation) and verified.index > self.size:
             raise DirectoryRefusal(f"the revocation is as of entry {verified.index}, but there are {self.size}")
         return None
 
-    def _verify(self, body: Statement, bundle: bytes | None, time_ns: int) -> Verified:
+    def _verify(self, body: StatementEntry, bundle: bytes | None, time_ns: int) -> Verified:
         """Raises LineageError, naming what does not hold."""
         bundle, at = bundles.own(body, bundle), _time(time_ns)
         if body.predicate_type == release.PREDICATE_TYPE:
@@ -301,7 +301,7 @@ class Book:
         if isinstance(body, Registration):
             name = shard_id(body.header)
             header = ShardHeader.from_bytes(body.header)
-            shard = KnownShard(name, header, self.size, time_ns, signed.size, signed.root, self.size)
+            shard = RegisteredShard(name, header, self.size, time_ns, signed.size, signed.root, self.size)
             self.shards[name] = shard
         else:
             shard = self._shard(body.shard)
@@ -309,7 +309,7 @@ class Book:
             shard.closed = isinstance(body, Ending)
         shard.seen.append((self.size, time_ns, signed.size, body.note))
 
-    def _remember(self, body: Statement, bundle: bytes | None, time_ns: int) -> None:
+    def _remember(self, body: StatementEntry, bundle: bytes | None, time_ns: int) -> None:
         """Remember a statement, if the trust root (which may be another one by now) bears it."""
         try:
             verified = self._verify(body, bundle, time_ns)
@@ -318,7 +318,7 @@ class Book:
         except LineageError:
             self.void.append(self.size)
             return
-        known = Known(verified, self.size, time_ns)
+        known = StoredStatement(verified, self.size, time_ns)
         if isinstance(verified, VerifiedRelease):
             self.releases[verified.release.digest] = known
         elif isinstance(verified, VerifiedPromotion):
@@ -329,14 +329,14 @@ class Book:
             self.revocations[verified.revocation.digest] = known
 
 
-def statement_of(bundle: bytes) -> Statement:
+def statement_of(bundle: bytes) -> StatementEntry:
     """What the log would hold of a bundle; nothing of it is believed. Raises DirectoryRefusal."""
     if len(bundle) > MAX_BUNDLE_BYTES:
         raise DirectoryRefusal(f"the bundle has {len(bundle)} bytes, more than {MAX_BUNDLE_BYTES}")
     found = bundles.payload(bundle).get("predicateType")
     if not isinstance(found, str):
         raise DirectoryRefusal("the bundle holds no statement with a predicateType")
-    return Statement(found, digest_of(bundle))
+    return StatementEntry(found, digest_of(bundle))
 
 
 def _revoked(kind: str, found: VerifiedRevocation) -> str:

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from helix_lineage.directory import entries, rules
 from helix_lineage.directory.admission import Registrants
 from helix_lineage.directory.connections import BACKLOG, BoundedProtocol, LongQueueLoop, raise_descriptor_limit
-from helix_lineage.directory.receipt import Receipt
+from helix_lineage.directory.receipt import DirectoryReceipt
 from helix_lineage.directory.service import Directory
 from helix_lineage.directory.storage import STATEMENTS
 from helix_lineage.errors import (
@@ -207,7 +207,7 @@ class _Api:
         if seen > self._directory.book.size:
             raise _Behind(f"you hold a checkpoint of {seen} entries, and there are {self._directory.book.size}")
 
-        def take() -> Receipt:
+        def take() -> DirectoryReceipt:
             return self._directory.take(body, bundle=bundle, seen=seen, registrant=registrant)
 
         receipt = await run_in_threadpool(take)
@@ -217,7 +217,7 @@ class _Api:
 def _seen(request: Request) -> int:
     text = request.query_params.get("seen", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise DirectoryError(f"seen is no number: {text!r}")
+        raise DirectoryError(f"seen is not a number: {text!r}")
     return int(text)
 
 

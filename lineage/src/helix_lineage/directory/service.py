@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from helix_lineage.attestations.trust import Trust, key_id_of
 from helix_lineage.directory import bundles, entries, rules
 from helix_lineage.directory.admission import Bounds, Limiter
-from helix_lineage.directory.receipt import ROLE, Receipt, ShardState
+from helix_lineage.directory.receipt import ROLE, DirectoryReceipt, ShardState
 from helix_lineage.directory.storage import DirectoryLog
 from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, StatementMissing
 from helix_lineage.formats import untrusted
@@ -37,7 +37,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
         what = f"cannot read the directory's key: {error}"
         raise DirectoryError(what, where=str(path), fix="helix keys init") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise DirectoryError("the directory's key is no Ed25519 key", where=str(path))
+        raise DirectoryError("the directory's key is not an Ed25519 key", where=str(path))
     return key
 
 
@@ -74,7 +74,7 @@ class Directory:
         self.origin = origin
         self._now = now
         self._lock = threading.Lock()
-        self.book = rules.Book(trust, frozenset(environments))
+        self.book = rules.DirectoryState(trust, frozenset(environments))
         try:
             self._remember()
         except BaseException:
@@ -87,7 +87,9 @@ class Directory:
         """The newest signed checkpoint."""
         return self._log.note
 
-    def take(self, body: entries.Entry, *, bundle: bytes | None = None, seen: int = 0, registrant: str = "") -> Receipt:
+    def take(
+        self, body: entries.Entry, *, bundle: bytes | None = None, seen: int = 0, registrant: str = ""
+    ) -> DirectoryReceipt:
         """Take a request, or say which entry holds it already.
 
         Raises DirectoryRefusal with the reason, DirectoryAway when it cannot be kept, DirectoryBusy when it is too
@@ -130,20 +132,20 @@ class Directory:
         for entry in self._log.entries():
             _, body = entries.decode(entry)
             try:
-                bundle = self._log.statements(body.digest) if isinstance(body, entries.Statement) else None
+                bundle = self._log.statements(body.digest) if isinstance(body, entries.StatementEntry) else None
                 self.book.apply(entry, bundle)
             except StatementMissing as error:
                 lost.append(error)
         if lost:
             raise bundles.missing(lost, str(self._log.root))
 
-    def _receipt(self, index: int, seen: int) -> Receipt:
+    def _receipt(self, index: int, seen: int) -> DirectoryReceipt:
         try:
             self._log.publish()
         except OSError as error:
             raise DirectoryAway(f"cannot write the tiles: {error}") from error
         consistency = self._log.prove_consistency(seen) if seen else []
-        return Receipt(
+        return DirectoryReceipt(
             index,
             self._log.entry(index),
             tuple(self._log.prove_inclusion(index)),

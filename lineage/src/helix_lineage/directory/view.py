@@ -11,9 +11,9 @@ from datetime import datetime
 
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import bundles
-from helix_lineage.directory.entries import Entry, Registration, Statement, decode
+from helix_lineage.directory.entries import Entry, Registration, StatementEntry, decode
 from helix_lineage.directory.receipt import open_note
-from helix_lineage.directory.rules import Book, KnownShard
+from helix_lineage.directory.rules import DirectoryState, RegisteredShard
 from helix_lineage.directory.source import Source
 from helix_lineage.errors import DirectoryAway, DirectoryError, LineageError, ShardError, StatementMissing, TrustError
 from helix_lineage.formats.canonical import Json, encode_number
@@ -23,7 +23,7 @@ from helix_lineage.tlog.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RevocationNotice:
     """That something which a prediction rests on was revoked."""
 
     kind: str
@@ -53,17 +53,17 @@ class View:
 
     note: bytes
     checkpoint: Checkpoint
-    book: Book
+    book: DirectoryState
     problems: list[tuple[int, str]] = field(default_factory=list)
     """Entries that the directory should not have taken."""
     missing: list[tuple[int, StatementMissing]] = field(default_factory=list)
     """Entries whose bundle is absent or another one: what they say is unknown."""
 
-    def shard(self, name: str) -> KnownShard | None:
+    def shard(self, name: str) -> RegisteredShard | None:
         """What is known of a shard."""
         return self.book.shards.get(name)
 
-    def marks(self, header: ShardHeader) -> list[Mark]:
+    def marks(self, header: ShardHeader) -> list[RevocationNotice]:
         """What was revoked of that which a shard's header names, by whom it was signed included."""
         named = [("release", header.release), ("promotion", header.promotion), ("image", header.image)]
         for known in (self.book.releases.get(header.release or ""), self.book.promotions.get(header.promotion or "")):
@@ -71,14 +71,14 @@ class View:
                 named.append(("key", known.verified.key_id))
         found = [self.book.revoked(kind, target) for kind, target in named]
         return [
-            Mark(item.kind, item.target, item.since, self.book.index_of(item), item.reason)
+            RevocationNotice(item.kind, item.target, item.since, self.book.index_of(item), item.reason)
             for item in found
             if item is not None
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Witnessed:
+class WitnessedTimes:
     """What a directory says of one entry of a shard."""
 
     origin: str
@@ -90,7 +90,7 @@ class Witnessed:
     before_ns: int | None
     """When it took the first one with it; None while it has not."""
     closed: bool
-    marks: tuple[Mark, ...]
+    marks: tuple[RevocationNotice, ...]
 
     def to_json(self) -> dict[str, Json]:
         """What is said, as JSON values."""
@@ -105,15 +105,15 @@ class Witnessed:
         }
 
 
-def witnessed(view: View, header: ShardHeader, sequence: int, shard: str) -> Witnessed:
+def witnessed(view: View, header: ShardHeader, sequence: int, shard: str) -> WitnessedTimes:
     """What the directory says of entry `sequence` of a shard. Pure."""
     origin, marks, known = view.checkpoint.origin, tuple(view.marks(header)), view.shard(shard)
     if known is None:
-        return Witnessed(origin, None, None, None, None, False, marks)
+        return WitnessedTimes(origin, None, None, None, None, False, marks)
     before = next((time_ns for _, time_ns, size, _ in known.seen if size > sequence), None)
     without = [time_ns for _, time_ns, size, _ in known.seen if size <= sequence]
     after = without[-1] if without else None
-    return Witnessed(origin, known.index, known.time_ns, after, before, known.closed, marks)
+    return WitnessedTimes(origin, known.index, known.time_ns, after, before, known.closed, marks)
 
 
 def load(source: Source, trust: Trust, at: datetime, *, audited: bool = False) -> View:
@@ -137,7 +137,7 @@ def load(source: Source, trust: Trust, at: datetime, *, audited: bool = False) -
         raise TrustError(f"the directory does not hold: {error.what}", where=error.where or str(source)) from error
     if merkle.root([merkle.leaf_hash(entry) for entry in held]) != signed.root:
         raise TrustError("the directory's entries are not those under its checkpoint", where=signed.origin)
-    view = View(note, signed, Book(trust))
+    view = View(note, signed, DirectoryState(trust))
     for index, entry in enumerate(held):
         try:
             _take(view, source, entry, audited=audited)
@@ -163,7 +163,7 @@ def _take(view: View, source: Source, entry: bytes, *, audited: bool) -> None:
     book = view.book
     time_ns, body = decode(entry)
     bundle = None
-    if isinstance(body, Statement):
+    if isinstance(body, StatementEntry):
         try:
             found = source.read(f"v1/statements/{body.digest.hex()}")
         except TrustError as error:
@@ -174,14 +174,14 @@ def _take(view: View, source: Source, entry: bytes, *, audited: bool) -> None:
         try:
             _check(book, body, time_ns, bundle)
         except LineageError:
-            # A shard of a release that is not known here is followed all the same: what came of it can be compared.
+            # A shard of a release that is not known here is followed all the same: the result can be compared.
             if isinstance(body, Registration) and shard_id(body.header) not in book.shards:
                 book.apply(entry)
             raise
     book.apply(entry, bundle)
 
 
-def _check(book: Book, body: Entry, time_ns: int, bundle: bytes | None) -> None:
+def _check(book: DirectoryState, body: Entry, time_ns: int, bundle: bytes | None) -> None:
     """By the rules. Raises LineageError when it should not be there."""
     if time_ns < book.time_ns:
         raise TrustError("the directory's time went back")

@@ -20,7 +20,7 @@ from helix_lineage.tlog.layout import TILE_WIDTH
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedPrediction:
     """One prediction."""
 
     id: str
@@ -43,7 +43,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PredictionFilter:
     """Which predictions are asked for; what is None does not matter."""
 
     model: str | None = None
@@ -51,7 +51,7 @@ class Wanted:
     """How the request's id starts, in hex digits."""
     since_ns: int | None = None
 
-    def has(self, item: Listed) -> bool:
+    def has(self, item: ListedPrediction) -> bool:
         """Is this one of them?"""
         return (
             (self.request is None or item.entry.request_id.hex().startswith(self.request))
@@ -60,19 +60,21 @@ class Wanted:
         )
 
 
-def newest(log: Log, wanted: Wanted, damaged: Callable[[str, LineageError], None]) -> Iterator[Listed]:
+def newest(
+    log: Log, wanted: PredictionFilter, damaged: Callable[[str, LineageError], None]
+) -> Iterator[ListedPrediction]:
     """Predictions, newest first; inside a shard in the reverse order of its log.
 
     Args:
         damaged: told of each shard that cannot be read (to its beginning); the others are listed all the same.
     """
 
-    def opened(name: str) -> Iterator[tuple[int, Listed]]:
+    def opened(name: str) -> Iterator[tuple[int, ListedPrediction]]:
         return _falling(_backwards(log, name, wanted, damaged))
 
     # A shard is opened when its turn comes: thousands of them may lie there, and few run side by side.
     waiting = sorted((first[0], name) for name in log.shard_ids() if (first := next(opened(name), None)) is not None)
-    running: list[tuple[int, str, Listed, Iterator[tuple[int, Listed]]]] = []
+    running: list[tuple[int, str, ListedPrediction, Iterator[tuple[int, ListedPrediction]]]] = []
     while waiting or running:
         while waiting and (not running or waiting[-1][0] >= -running[0][0]):
             _, name = waiting.pop()
@@ -85,16 +87,16 @@ def newest(log: Log, wanted: Wanted, damaged: Callable[[str, LineageError], None
 
 
 def _push(
-    running: list[tuple[int, str, Listed, Iterator[tuple[int, Listed]]]],
+    running: list[tuple[int, str, ListedPrediction, Iterator[tuple[int, ListedPrediction]]]],
     name: str,
-    rest: Iterator[tuple[int, Listed]],
+    rest: Iterator[tuple[int, ListedPrediction]],
 ) -> None:
     """Put a shard's next prediction where its time belongs; a shard has one place at most."""
     if (found := next(rest, None)) is not None:
         heapq.heappush(running, (-found[0], name, found[1], rest))
 
 
-def _falling(items: Iterator[Listed]) -> Iterator[tuple[int, Listed]]:
+def _falling(items: Iterator[ListedPrediction]) -> Iterator[tuple[int, ListedPrediction]]:
     """Each with a time that never rises, as a merge needs it: entries that finish together may change places."""
     time_ns = 2**64
     for item in items:
@@ -102,7 +104,9 @@ def _falling(items: Iterator[Listed]) -> Iterator[tuple[int, Listed]]:
         yield time_ns, item
 
 
-def _backwards(log: Log, name: str, wanted: Wanted, damaged: Callable[[str, LineageError], None]) -> Iterator[Listed]:
+def _backwards(
+    log: Log, name: str, wanted: PredictionFilter, damaged: Callable[[str, LineageError], None]
+) -> Iterator[ListedPrediction]:
     try:
         shard = log.shard(name)
         if wanted.model is not None and shard.header.model != wanted.model:
@@ -110,7 +114,7 @@ def _backwards(log: Log, name: str, wanted: Wanted, damaged: Callable[[str, Line
         for sequence, data in _entries(shard):
             entry = entries.decode(data) if sequence else None
             if isinstance(entry, entries.PredictionEntry):
-                yield Listed(prediction_id(name, sequence), entry, shard.header)
+                yield ListedPrediction(prediction_id(name, sequence), entry, shard.header)
     except LineageError as error:
         damaged(name, error)
 

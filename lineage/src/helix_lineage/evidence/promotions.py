@@ -14,7 +14,7 @@ from helix_lineage.shard.reader import Log, Shard
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class NewestPromotion:
     """The newest promotion that a log's headers name."""
 
     generation: int
@@ -45,12 +45,12 @@ def find_promotion(shard: Shard, trust: Trust | None, release: VerifiedRelease |
     return found
 
 
-def newest_seen(log: Log, model: str, environment: str) -> Seen | None:
+def newest_seen(log: Log, model: str, environment: str) -> NewestPromotion | None:
     """The newest promotion of a model in an environment among the shards' headers. Damaged shards are for `audit`.
 
     Nobody's signature is checked: a header that claims too new a generation makes servers refuse, not serve.
     """
-    newest: Seen | None = None
+    newest: NewestPromotion | None = None
     for name in log.shard_ids():
         try:
             shard = log.shard(name)
@@ -60,7 +60,7 @@ def newest_seen(log: Log, model: str, environment: str) -> Seen | None:
         if header.promotion is None or header.model != model or _environment_of(shard) not in (None, environment):
             continue
         if newest is None or header.generation > newest.generation:
-            newest = Seen(header.generation, header.promotion, name)
+            newest = NewestPromotion(header.generation, header.promotion, name)
     return newest
 
 

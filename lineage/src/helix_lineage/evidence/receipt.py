@@ -1,6 +1,6 @@
 """A receipt: what the owner of one prediction needs to check it with no server and no log at hand.
 
-`make` reads a shard and gives a `Receipt`; `Receipt.verify` believes nothing but the id that the
+`make` reads a shard and gives a `PredictionReceipt`; `Receipt.verify` believes nothing but the id that the
 owner was given: the id binds the header, the header's key signed the checkpoint, the proof leads
 from the entry to it. The salts open this one item's commitments and no other's.
 """
@@ -24,7 +24,7 @@ _KEYS = {"version", "id", "entry", "header", "proof", "checkpoint", "salts", "re
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class ProvenPrediction:
     """What a receipt that holds says."""
 
     entry: PredictionEntry
@@ -33,7 +33,7 @@ class Proven:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class PredictionReceipt:
     """One prediction's."""
 
     id: str
@@ -67,7 +67,7 @@ class Receipt:
         )
 
     @classmethod
-    def parse(cls, data: bytes) -> Receipt:
+    def parse(cls, data: bytes) -> PredictionReceipt:
         """Read a receipt; nothing is checked but its form. Raises TrustError."""
         try:
             value: Any = loads(data)
@@ -88,7 +88,7 @@ class Receipt:
         except (LineageError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise TrustError(f"not a receipt of version {VERSION}: {error}", where="receipt") from error
 
-    def verify(self, prediction: str) -> Proven:
+    def verify(self, prediction: str) -> ProvenPrediction:
         """Does it prove the prediction of that id? Raises TrustError naming the part that does not hold."""
         try:
             shard, sequence = parse_prediction_id(prediction)
@@ -110,13 +110,13 @@ class Receipt:
             raise TrustError(
                 "the header and the receipt disagree on whether there is a release", where="release_bundle"
             )
-        return Proven(entry, header, signed)
+        return ProvenPrediction(entry, header, signed)
 
-    def check_input(self, typed: bytes, proven: Proven) -> None:
+    def check_input(self, typed: bytes, proven: ProvenPrediction) -> None:
         """The entry commits to this typed input. Raises TrustError."""
         _check("input", self.input_salt, typed, proven.entry.input_commitment)
 
-    def check_output(self, typed: bytes, proven: Proven) -> None:
+    def check_output(self, typed: bytes, proven: ProvenPrediction) -> None:
         """The entry commits to this typed output. Raises TrustError."""
         _check("output", self.output_salt, typed, proven.entry.output_commitment)
 
@@ -129,7 +129,7 @@ class Receipt:
             raise TrustError(f"the bundle is {digest_bytes(bundle)}, not {self.release_bundle}", where="release_bundle")
 
 
-def make(log: Log, prediction: str) -> Receipt:
+def make(log: Log, prediction: str) -> PredictionReceipt:
     """The receipt of a prediction. Raises PredictionNotFound or ShardError."""
     shard, sequence = log.find(prediction)
     shard.prediction(sequence)
@@ -139,7 +139,7 @@ def make(log: Log, prediction: str) -> Receipt:
         salts = kept.input_salt, kept.output_salt
     except ShardError:
         salts = None, None
-    return Receipt(
+    return PredictionReceipt(
         id=prediction,
         entry=shard.entry(sequence),
         header=shard.entry(0),

@@ -14,7 +14,7 @@ from helix_lineage.errors import LineageError, TrustError
 from helix_lineage.formats import untrusted
 from helix_lineage.formats.canonical import digest_bytes, dumps
 from helix_lineage.records.chain import Record, Release
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from helix_lineage.shard.reader import Shard
 
 _Question = tuple[str, str, str | None, datetime]
@@ -22,21 +22,21 @@ _Question = tuple[str, str, str | None, datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class ReleaseSources:
     """Where to look for releases."""
 
     bundles: tuple[Path, ...] = ()
     """Files; the shard's own copy is looked at first."""
-    store: Store | None = None
+    store: RecordStore | None = None
     """Records by digest: they show the chain, without a signature."""
     trust: Trust | None = None
     """Without it no signature is believed."""
     _verified: dict[_Question, VerifiedRelease] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What verified under this trust root: the same bytes asked about again need not be verified again."""
 
-    def without_stand_ins(self) -> Sources:
+    def without_stand_ins(self) -> ReleaseSources:
         """Only the shard's own copy; what verified before is remembered."""
-        made = Sources(trust=self.trust)
+        made = ReleaseSources(trust=self.trust)
         object.__setattr__(made, "_verified", self._verified)
         return made
 
@@ -55,7 +55,7 @@ class FoundRelease:
     """What was verified."""
 
 
-def find_release(shard: Shard, sources: Sources) -> FoundRelease:
+def find_release(shard: Shard, sources: ReleaseSources) -> FoundRelease:
     """The release that the shard's header names. Raises TrustError when it is nowhere to be found.
 
     Signatures are checked as of the header's start, which is the host's claim.
@@ -87,7 +87,7 @@ def find_release(shard: Shard, sources: Sources) -> FoundRelease:
 
 
 def read_bundle(path: Path) -> bytes:
-    """A signed bundle that somebody named. Raises TrustError when it is no file of a size that may be."""
+    """A signed bundle that somebody named. Raises TrustError when it is not a file of a size that may be."""
     try:
         return untrusted.read(path, limit=untrusted.MAX_BUNDLE_BYTES, follow=True)
     except OSError as error:
@@ -111,7 +111,7 @@ def _claims(bundle: bytes, digest: str) -> bool:
         return False
 
 
-def _from_store(digest: str, store: Store | None, problem: str) -> FoundRelease:
+def _from_store(digest: str, store: RecordStore | None, problem: str) -> FoundRelease:
     if store is None or not store.has(digest):
         raise TrustError(f"the release cannot be shown: {problem}", where=digest, fix="add --release FILE")
     records: dict[str, Record] = {}

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from helix_lineage.attestations.promotion import VerifiedPromotion
-from helix_lineage.directory.view import View, Witnessed, witnessed
+from helix_lineage.directory.view import View, WitnessedTimes, witnessed
 from helix_lineage.errors import LineageError, ShardError
 from helix_lineage.evidence.promotions import find_promotion
-from helix_lineage.evidence.releases import FoundRelease, Sources, find_release
+from helix_lineage.evidence.releases import FoundRelease, ReleaseSources, find_release
 from helix_lineage.evidence.values import Values, stored
 from helix_lineage.formats.canonical import Json, encode_number
 from helix_lineage.records.chain import Record
@@ -46,7 +46,7 @@ class Trace:
     """Who put the release where it ran; None in mode `local`, and where that does not hold."""
     promotion_problem: str | None
     """Why the header's promotion does not hold."""
-    directory: Witnessed | None = None
+    directory: WitnessedTimes | None = None
     """What a directory says of it; None when none was asked."""
     values: Values = field(default_factory=Values)
     """What was asked and answered, as far as it is kept."""
@@ -126,7 +126,7 @@ class Trace:
         return {role: found for role in CHAIN if (found := self._parameter(role, "environment")) is not None}
 
 
-def trace(log: Log, prediction: str, sources: Sources, directory: View | None = None) -> Trace:
+def trace(log: Log, prediction: str, sources: ReleaseSources, directory: View | None = None) -> Trace:
     """Trace a prediction id. Raises PredictionNotFound, ShardError or TrustError when the log itself does not hold."""
     shard, sequence = log.find(prediction)
     entry = shard.prediction(sequence)
@@ -159,7 +159,7 @@ def trace(log: Log, prediction: str, sources: Sources, directory: View | None = 
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class TracedFile:
     """A file, or an image's manifest, with a digest of its own: what a record tells of."""
 
     name: str
@@ -168,10 +168,10 @@ class Thing:
     """Bytes, where the record tells."""
 
 
-def artifacts(role: str, record: Record) -> list[Thing]:
+def artifacts(role: str, record: Record) -> list[TracedFile]:
     """The things that a record tells of; an image's is its manifest."""
-    found = [Thing("manifest", str(record.parameters["image"]), None)] if role == "image" else []
-    return found + [Thing(output.name, output.digest, output.size) for output in record.outputs]
+    found = [TracedFile("manifest", str(record.parameters["image"]), None)] if role == "image" else []
+    return found + [TracedFile(output.name, output.digest, output.size) for output in record.outputs]
 
 
 def payload_states(shard: Shard, sequence: int, entry: PredictionEntry) -> dict[str, str]:

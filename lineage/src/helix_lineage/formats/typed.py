@@ -1,4 +1,4 @@
-"""The one typed encoding of inputs and answers: what "same bytes" means, at every door.
+"""The one typed encoding of inputs and answers: what "same bytes" means, at every endpoint.
 
 A value is a list of named tensors with the data types of the Open Inference Protocol v2.
 Numbers are little-endian, C order. The encoding is deterministic CBOR (RFC 8949, 4.2.1):

@@ -20,10 +20,10 @@ from helix_lineage.formats.canonical import Json, dumps
 from helix_lineage.page.chain import chain
 from helix_lineage.page.drawing import HIGH, WIDE, drawing
 from helix_lineage.page.evidence import Evidence, gather
-from helix_lineage.page.graph import Graph, Node, Row, State
+from helix_lineage.page.graph import ChainRow, Graph, Node, NodeState
 from helix_lineage.page.overview import overview
 
-__all__ = ["Evidence", "Graph", "Node", "Row", "State", "gather", "page"]
+__all__ = ["ChainRow", "Evidence", "Graph", "Node", "NodeState", "gather", "page"]
 
 HERE = Path(__file__).parent
 # What would be invisible, or turn the line around, is shown by its number: a name must look like what it is.
@@ -45,7 +45,7 @@ def page(given: Evidence) -> bytes:
             first=overview(given, graph),
             picture=drawing(graph),
             box={"wide": WIDE, "high": HIGH},
-            states=list(State),
+            states=list(NodeState),
             css=Markup(css),  # noqa: S704  our own file
             policy=policy(css),
         )

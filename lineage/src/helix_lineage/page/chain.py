@@ -9,7 +9,7 @@ from helix_lineage.attestations import dsse
 from helix_lineage.evidence.releases import FoundRelease
 from helix_lineage.page import records
 from helix_lineage.page.evidence import Evidence, Problem, SignedPromotion
-from helix_lineage.page.graph import Edge, Graph, Node, Row, State
+from helix_lineage.page.graph import ChainRow, Edge, Graph, Node, NodeState
 from helix_lineage.shard.entries import PredictionEntry
 from helix_lineage.shard.header import ShardHeader
 from helix_lineage.shard.reader import Inclusion
@@ -52,110 +52,112 @@ def _prediction(given: Evidence) -> Node:
         why = problem.what if isinstance(problem, Problem) else ""
     else:
         why = "The entry is under a checkpoint that the shard's key signed: the inclusion proof leads to its root."
-    state = State.FAILS if isinstance(given.inclusion, Problem) or isinstance(given.entry, Problem) else State.HOLDS
+    state = (
+        NodeState.FAILS if isinstance(given.inclusion, Problem) or isinstance(given.entry, Problem) else NodeState.HOLDS
+    )
     if given.inclusion is None:
-        state, why = State.UNKNOWN, "Its shard cannot be read."
-    rows = [Row("prediction id", given.id), Row("sequence in the log", str(given.sequence))]
+        state, why = NodeState.UNKNOWN, "Its shard cannot be read."
+    rows = [ChainRow("prediction id", given.id), ChainRow("sequence in the log", str(given.sequence))]
     if isinstance(given.entry, PredictionEntry):
         rows += _entry_rows(given.entry)
     if isinstance(given.inclusion, Inclusion):
         rows += [
-            Row("leaf hash", given.inclusion.leaf.hex()),
-            Row("inclusion proof, from the leaf up", [node.hex() for node in given.inclusion.proof]),
+            ChainRow("leaf hash", given.inclusion.leaf.hex()),
+            ChainRow("inclusion proof, from the leaf up", [node.hex() for node in given.inclusion.proof]),
         ]
     return Node("prediction", title, subtitle, state, why, tuple(rows))
 
 
-def _entry_rows(entry: PredictionEntry) -> list[Row]:
+def _entry_rows(entry: PredictionEntry) -> list[ChainRow]:
     batch = "none" if entry.batch_plan is None else f"plan in entry {entry.batch_plan}, row {entry.row}"
     return [
-        Row("request id", entry.request_id.hex()),
-        Row("item", f"{entry.index + 1} of {entry.count}"),
-        Row("seed", "none" if entry.seed is None else str(entry.seed)),
-        Row("lane", entry.lane),
-        Row("batch", batch),
-        Row("input commitment", entry.input_commitment.hex()),
-        Row("output commitment", entry.output_commitment.hex()),
-        Row("started (the host's claim)", time(entry.started_ns)),
-        Row("finished (the host's claim)", time(entry.finished_ns)),
+        ChainRow("request id", entry.request_id.hex()),
+        ChainRow("item", f"{entry.index + 1} of {entry.count}"),
+        ChainRow("seed", "none" if entry.seed is None else str(entry.seed)),
+        ChainRow("lane", entry.lane),
+        ChainRow("batch", batch),
+        ChainRow("input commitment", entry.input_commitment.hex()),
+        ChainRow("output commitment", entry.output_commitment.hex()),
+        ChainRow("started (the host's claim)", time(entry.started_ns)),
+        ChainRow("finished (the host's claim)", time(entry.finished_ns)),
     ]
 
 
 def _payload(given: Evidence) -> Node:
     said = set(given.payload.values())
     if not said:
-        state, why = State.UNKNOWN, "Without a readable entry there is nothing to compare a payload with."
+        state, why = NodeState.UNKNOWN, "Without a readable entry there is nothing to compare a payload with."
     elif said <= {"kept"}:
-        state, why = State.HOLDS, "Input and output are kept, and meet the commitments of the entry."
+        state, why = NodeState.HOLDS, "Input and output are kept, and meet the commitments of the entry."
     elif said <= {"kept", "erased"}:
         erased = " and ".join(name for name, what in given.payload.items() if what == "erased")
-        state, why = State.ERASED, f"Erased: {erased}. What is kept meets its commitment."
+        state, why = NodeState.ERASED, f"Erased: {erased}. What is kept meets its commitment."
     else:
         wrong = "; ".join(f"{name}: {what}" for name, what in given.payload.items() if what not in ("kept", "erased"))
-        state, why = State.FAILS, wrong
-    rows = tuple(Row(name, what) for name, what in given.payload.items())
+        state, why = NodeState.FAILS, wrong
+    rows = tuple(ChainRow(name, what) for name, what in given.payload.items())
     return Node("payload", "Payload", "input and output", state, why, rows)
 
 
 def _checkpoint(given: Evidence) -> Node:
     if not isinstance(given.inclusion, Inclusion):
         why = "No checkpoint covers this entry." if given.inclusion is not None else "Its shard cannot be read."
-        return Node("checkpoint", "Checkpoint", "", State.UNKNOWN, why)
+        return Node("checkpoint", "Checkpoint", "", NodeState.UNKNOWN, why)
     signed = given.inclusion.checkpoint
     rows = (
-        Row("log", signed.origin),
-        Row("size", str(signed.size)),
-        Row("root", signed.root.hex()),
-        Row("signed note", given.inclusion.note.decode("utf-8", "replace")),
+        ChainRow("log", signed.origin),
+        ChainRow("size", str(signed.size)),
+        ChainRow("root", signed.root.hex()),
+        ChainRow("signed note", given.inclusion.note.decode("utf-8", "replace")),
     )
     why = "Its signature holds under the key in the shard's header."
-    return Node("checkpoint", "Checkpoint", f"of {signed.size} entries", State.HOLDS, why, rows)
+    return Node("checkpoint", "Checkpoint", f"of {signed.size} entries", NodeState.HOLDS, why, rows)
 
 
 def _shard(given: Evidence) -> Node:
     shard, header = given.id.partition(".")[0], given.header
     if isinstance(header, Problem):
-        return Node("shard", "Shard", shard[:12], State.FAILS, header.what, (Row("shard id", shard),))
+        return Node("shard", "Shard", shard[:12], NodeState.FAILS, header.what, (ChainRow("shard id", shard),))
     rows = (
-        Row("shard id", shard),
-        Row("public key (Ed25519)", header.public_key.hex()),
-        Row("model", header.model),
-        Row("mode", header.mode),
-        Row("release", header.release or "none"),
-        Row("promotion", header.promotion or "none"),
-        Row("generation", str(header.generation)),
-        Row("image (the scheduler's claim)", header.image or "none"),
-        Row("machine class", header.machine_class),
-        Row("libraries", [{"library": name, "version": text} for name, text in sorted(header.libraries.items())]),
-        Row("started (the host's claim)", time(header.started_ns)),
+        ChainRow("shard id", shard),
+        ChainRow("public key (Ed25519)", header.public_key.hex()),
+        ChainRow("model", header.model),
+        ChainRow("mode", header.mode),
+        ChainRow("release", header.release or "none"),
+        ChainRow("promotion", header.promotion or "none"),
+        ChainRow("generation", str(header.generation)),
+        ChainRow("image (the scheduler's claim)", header.image or "none"),
+        ChainRow("machine class", header.machine_class),
+        ChainRow("libraries", [{"library": name, "version": text} for name, text in sorted(header.libraries.items())]),
+        ChainRow("started (the host's claim)", time(header.started_ns)),
     )
     why = "Its id is the hash of its header, which names key, release, image and machine class."
-    return Node("shard", "Shard", shard[:12], State.HOLDS, why, rows)
+    return Node("shard", "Shard", shard[:12], NodeState.HOLDS, why, rows)
 
 
 def _directory(given: Evidence) -> Node:
     said = given.directory
     if said is None:
         why = "No directory was asked (--directory): nothing outside this log says that it is whole."
-        return Node("directory", "Directory", "not asked", State.UNCHECKED, why)
-    rows = [Row("log", said.origin)]
+        return Node("directory", "Directory", "not asked", NodeState.UNCHECKED, why)
+    rows = [ChainRow("log", said.origin)]
     times = (
         ("registered", said.registered_ns),
         ("without the entry", said.after_ns),
         ("with the entry", said.before_ns),
     )
-    rows += [Row(name, time(time_ns)) for name, time_ns in times if time_ns is not None]
+    rows += [ChainRow(name, time(time_ns)) for name, time_ns in times if time_ns is not None]
     if said.index is not None:
-        rows += [Row("registered in its entry", str(said.index)), Row("closed", said.closed)]
+        rows += [ChainRow("registered in its entry", str(said.index)), ChainRow("closed", said.closed)]
     if said.marks:
-        rows.append(Row("revoked", [mark.to_json() for mark in said.marks]))
-    state, why = State.HOLDS, "It registered the shard before it served, and took a checkpoint with this entry."
+        rows.append(ChainRow("revoked", [mark.to_json() for mark in said.marks]))
+    state, why = NodeState.HOLDS, "It registered the shard before it served, and took a checkpoint with this entry."
     if said.marks:
-        state, why = State.FAILS, "; ".join(mark.text for mark in said.marks)
+        state, why = NodeState.FAILS, "; ".join(mark.text for mark in said.marks)
     elif said.index is None:
-        state, why = State.FAILS, "It never heard of this shard."
+        state, why = NodeState.FAILS, "It never heard of this shard."
     elif said.before_ns is None:
-        state, why = State.UNCHECKED, "It registered the shard, but has no checkpoint with this entry yet."
+        state, why = NodeState.UNCHECKED, "It registered the shard, but has no checkpoint with this entry yet."
     subtitle = said.origin.rpartition("/")[2]
     return Node("directory", "Directory", subtitle, state, why, tuple(rows))
 
@@ -163,28 +165,28 @@ def _directory(given: Evidence) -> Node:
 def _promotion(given: Evidence, header: ShardHeader) -> Node:
     if header.promotion is None:
         why = f"Served in mode {header.mode}: no promotion vouches for it in an environment."
-        return Node("promotion", "Promotion", "none", State.ABSENT, why)
-    rows = [Row("promotion", header.promotion), Row("generation in the header", str(header.generation))]
+        return Node("promotion", "Promotion", "none", NodeState.ABSENT, why)
+    rows = [ChainRow("promotion", header.promotion), ChainRow("generation in the header", str(header.generation))]
     subtitle = f"generation {header.generation}"
     if not isinstance(given.promotion, SignedPromotion):
         why = given.promotion.what if isinstance(given.promotion, Problem) else "It was not looked for."
         return Node("promotion", "Promotion", subtitle, _refused(given), why, tuple(rows))
     found = given.promotion.verified
     rows += [
-        Row("environment", found.environment),
-        Row("replaces", found.promotion.parents.get("previous", "nothing: it is the first")),
-        Row("signed by", found.key_id),
+        ChainRow("environment", found.environment),
+        ChainRow("replaces", found.promotion.parents.get("previous", "nothing: it is the first")),
+        ChainRow("signed by", found.key_id),
         *_signature_rows(given.promotion.bundle),
     ]
     why = f"Its signature holds, it is about this release, and lets it run in {found.environment}."
-    return Node("promotion", "Promotion", subtitle, State.HOLDS, why, tuple(rows))
+    return Node("promotion", "Promotion", subtitle, NodeState.HOLDS, why, tuple(rows))
 
 
 def _release(given: Evidence, header: ShardHeader) -> Node:
     if header.release is None:
-        return Node("release", "Release", "none", State.UNKNOWN, "The shard was served without a release.")
+        return Node("release", "Release", "none", NodeState.UNKNOWN, "The shard was served without a release.")
     short = header.release.removeprefix("sha256:")[:12]
-    rows = [Row("release", header.release)]
+    rows = [ChainRow("release", header.release)]
     if not isinstance(given.found, FoundRelease):
         why = given.found.what if isinstance(given.found, Problem) else "It was not looked for."
         return Node("release", "Release", short, _refused(given), why, tuple(rows))
@@ -194,24 +196,24 @@ def _release(given: Evidence, header: ShardHeader) -> Node:
         why = given.found.problem or "It is not signed."
         return Node("release", "Release", short, _refused(given), why, tuple(rows))
     rows += [
-        Row("subject", f"{verified.statement_subject.name}@{verified.statement_subject.digest}"),
-        Row("signed by", verified.key_id),
+        ChainRow("subject", f"{verified.statement_subject.name}@{verified.statement_subject.digest}"),
+        ChainRow("signed by", verified.key_id),
         *_signature_rows(given.found.bundle),
     ]
     why = "A releaser's signature holds, and every record below it is there under its digest."
-    return Node("release", "Release", short, State.HOLDS, why, tuple(rows))
+    return Node("release", "Release", short, NodeState.HOLDS, why, tuple(rows))
 
 
-def _refused(given: Evidence) -> State:
+def _refused(given: Evidence) -> NodeState:
     """Without a trust root no signature can be checked; with one, it does not hold."""
-    return State.UNKNOWN if given.trust is None else State.FAILS
+    return NodeState.UNKNOWN if given.trust is None else NodeState.FAILS
 
 
-def _signature_rows(bundle: bytes | None) -> list[Row]:
+def _signature_rows(bundle: bytes | None) -> list[ChainRow]:
     if bundle is None:
         return []
     envelope = dsse.parse_bundle(bundle)
-    return [Row("signature (base64)", [base64.b64encode(item).decode() for item in envelope.signatures])]
+    return [ChainRow("signature (base64)", [base64.b64encode(item).decode() for item in envelope.signatures])]
 
 
 def _keys(given: Evidence) -> list[Node]:
@@ -222,10 +224,10 @@ def _keys(given: Evidence) -> list[Node]:
     for name, role, verified in (("release", "releaser", release), ("promotion", "promoter", promotion)):
         if verified is None:
             continue
-        rows = (Row("key id", verified.key_id), Row("role", role), Row("builder", verified.builder))
+        rows = (ChainRow("key id", verified.key_id), ChainRow("role", role), ChainRow("builder", verified.builder))
         why = f"The trust root names it as a {role}'s, and it held when the shard started."
         short = verified.key_id.removeprefix("sha256:")[:12]
-        found.append(Node(f"{name}-key", f"{role.capitalize()}'s key", short, State.HOLDS, why, rows))
+        found.append(Node(f"{name}-key", f"{role.capitalize()}'s key", short, NodeState.HOLDS, why, rows))
     return found
 
 

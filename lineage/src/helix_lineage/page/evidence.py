@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from helix_lineage.attestations.promotion import VerifiedPromotion
 from helix_lineage.attestations.trust import Trust
-from helix_lineage.directory.view import View, Witnessed, witnessed
+from helix_lineage.directory.view import View, WitnessedTimes, witnessed
 from helix_lineage.errors import LineageError, PredictionNotFound
 from helix_lineage.evidence.promotions import bundle_of, find_promotion
-from helix_lineage.evidence.releases import FoundRelease, Sources, find_release
+from helix_lineage.evidence.releases import FoundRelease, ReleaseSources, find_release
 from helix_lineage.evidence.trace import payload_states
 from helix_lineage.evidence.values import Values, stored
 from helix_lineage.shard.entries import PredictionEntry
@@ -51,7 +51,7 @@ class Evidence:
     """None when the shard was served without a release."""
     promotion: SignedPromotion | Problem | None
     """None when it was served without one."""
-    directory: Witnessed | None
+    directory: WitnessedTimes | None
     """None when no directory was asked."""
     trust: Trust | None = None
     """What signatures were checked with."""
@@ -59,7 +59,7 @@ class Evidence:
     """What was asked and answered, as far as it is kept."""
 
 
-def gather(log: Log, prediction: str, sources: Sources, directory: View | None = None) -> Evidence:
+def gather(log: Log, prediction: str, sources: ReleaseSources, directory: View | None = None) -> Evidence:
     """Look at every part. Raises PredictionNotFound when there is no such prediction, ShardError for a malformed id."""
     name, sequence = parse_prediction_id(prediction)
     shard = _part(lambda: log.shard(name))
@@ -92,14 +92,14 @@ def _entry(shard: Shard, sequence: int, *, sound: bool) -> PredictionEntry | Pro
         return shard.prediction(sequence)
     except PredictionNotFound as error:
         if sound:
-            raise  # a signed entry of another kind: the id is no prediction's
+            raise  # a signed entry of another kind: the id is not a prediction's
         return Problem(str(error))
     except LineageError as error:
         return Problem(str(error))
 
 
 def _promotion(
-    shard: Shard, found: FoundRelease | Problem | None, sources: Sources
+    shard: Shard, found: FoundRelease | Problem | None, sources: ReleaseSources
 ) -> SignedPromotion | Problem | None:
     """The promotion that the header names, from the shard's copy."""
     release = found.verified if isinstance(found, FoundRelease) else None

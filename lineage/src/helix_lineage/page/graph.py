@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from helix_lineage.formats.canonical import Json
 
 
-class State(enum.Enum):
+class NodeState(enum.Enum):
     """What can be said of a link. The value is what people read.
 
     `UNKNOWN`: it should be there, and there is nothing to check it with. `UNCHECKED`: nobody asked for this check.
@@ -30,7 +30,7 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ChainRow:
     """A piece of evidence."""
 
     name: str
@@ -47,10 +47,10 @@ class Node:
     title: str
     subtitle: str
     """What tells it from others of its kind, in a few characters."""
-    state: State
+    state: NodeState
     why: str
     """One sentence: what was checked, or what is wrong."""
-    rows: tuple[Row, ...] = ()
+    rows: tuple[ChainRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Edge:
     source: str
     target: str
     label: str
-    state: State
+    state: NodeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,12 @@ class Graph:
     edges: tuple[Edge, ...]
 
     @property
-    def state(self) -> State:
+    def state(self) -> NodeState:
         """Of the whole: what is worst. What was not asked for lowers it not; the page lists it apart."""
         states = {node.state for node in self.nodes.values()}
-        worst = (State.FAILS, State.UNKNOWN, State.ERASED)
-        return next((state for state in worst if state in states), State.HOLDS)
+        worst = (NodeState.FAILS, NodeState.UNKNOWN, NodeState.ERASED)
+        return next((state for state in worst if state in states), NodeState.HOLDS)
 
-    def of(self, state: State) -> list[Node]:
+    def of(self, state: NodeState) -> list[Node]:
         """The nodes in that state."""
         return [node for node in self.nodes.values() if node.state is state]

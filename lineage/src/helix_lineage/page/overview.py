@@ -10,7 +10,7 @@ from helix_lineage.evidence.values import WARNINGS, words
 from helix_lineage.formats.typed import Tensor
 from helix_lineage.page.chain import time
 from helix_lineage.page.evidence import Evidence
-from helix_lineage.page.graph import Graph, Node, State
+from helix_lineage.page.graph import Graph, Node, NodeState
 from helix_lineage.shard.entries import PredictionEntry
 from helix_lineage.shard.header import ShardHeader
 from helix_lineage.version import VERSION
@@ -146,7 +146,7 @@ def _drawn(entry: PredictionEntry | None, header: ShardHeader | None) -> list[Fa
 
 
 def _unchecked(given: Evidence, graph: Graph) -> list[str]:
-    nodes: list[Node] = [*graph.of(State.UNCHECKED), *graph.of(State.UNKNOWN), *graph.of(State.ABSENT)]
+    nodes: list[Node] = [*graph.of(NodeState.UNCHECKED), *graph.of(NodeState.UNKNOWN), *graph.of(NodeState.ABSENT)]
     found = [f"{node.title}: {node.why}" for node in nodes]
     if isinstance(given.found, FoundRelease):
         found.append("Replay: whether the image gives the same bytes again; helix lineage replay tells.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helix_lineage.attestations.release import ROLE_TYPES
 from helix_lineage.evidence.releases import FoundRelease
 from helix_lineage.evidence.trace import ARTIFACTS, artifacts
-from helix_lineage.page.graph import Edge, Node, Row, State
+from helix_lineage.page.graph import ChainRow, Edge, Node, NodeState
 from helix_lineage.records.chain import Record
 
 TITLES = {
@@ -47,15 +47,15 @@ def below(found: FoundRelease, claimed: str | None) -> tuple[list[Node], list[Ed
     return nodes, edges
 
 
-def rows(record: Record) -> list[Row]:
+def rows(record: Record) -> list[ChainRow]:
     """Everything that a record says; its own digest is called the record's, files have theirs."""
-    found = [Row("record", record.digest), Row("record's type", f"{record.TYPE}, version {record.VERSION}")]
-    found += [Row(f"parent: {role}", digest) for role, digest in sorted(record.parents.items())]
-    found += [Row(name, value) for name, value in sorted(record.parameters.items())]
+    found = [ChainRow("record", record.digest), ChainRow("record's type", f"{record.TYPE}, version {record.VERSION}")]
+    found += [ChainRow(f"parent: {role}", digest) for role, digest in sorted(record.parents.items())]
+    found += [ChainRow(name, value) for name, value in sorted(record.parameters.items())]
     optional = {"seed": record.seed, "target": record.target, "machine class": record.machine_class}
-    found += [Row(name, str(value)) for name, value in optional.items() if value is not None]
+    found += [ChainRow(name, str(value)) for name, value in optional.items() if value is not None]
     if record.outputs:
-        found.append(Row("files", [output.to_json() for output in record.outputs]))
+        found.append(ChainRow("files", [output.to_json() for output in record.outputs]))
     return found
 
 
@@ -68,23 +68,23 @@ def _commit(found: FoundRelease) -> Node:
     commit = str(found.release.parameters["commit"])
     signed = found.verified is not None
     why = "The signed release names it." if signed else "The release names it, but nobody's signature holds."
-    state = State.HOLDS if signed else State.UNKNOWN
-    return Node("commit", "Code commit", commit[:12], state, why, (Row("commit", commit),))
+    state = NodeState.HOLDS if signed else NodeState.UNKNOWN
+    return Node("commit", "Code commit", commit[:12], state, why, (ChainRow("commit", commit),))
 
 
 def _node(role: str, record: Record, found: FoundRelease, claimed: str | None) -> Node:
-    state, why = State.UNKNOWN, "Its bytes have its digest, but nobody's signature on the release holds."
+    state, why = NodeState.UNKNOWN, "Its bytes have its digest, but nobody's signature on the release holds."
     if found.verified is not None:
-        state, why = State.HOLDS, "Its bytes have the digest that the signed release names."
-    if role in ("guard", "regression") and state is State.HOLDS:
+        state, why = NodeState.HOLDS, "Its bytes have the digest that the signed release names."
+    if role in ("guard", "regression") and state is NodeState.HOLDS:
         why = f"It says that the gate was passed. {why}"  # `verify_release` refuses any other
     things = artifacts(role, record) if role in ARTIFACTS else []
-    listed = [Row(f"{role}: {thing.name}", thing.digest) for thing in things[:1]] + rows(record)
+    listed = [ChainRow(f"{role}: {thing.name}", thing.digest) for thing in things[:1]] + rows(record)
     if role == "image" and claimed is not None:
-        listed.insert(1, Row("image (the scheduler's claim, equal)", claimed))
+        listed.insert(1, ChainRow("image (the scheduler's claim, equal)", claimed))
         if claimed != record.parameters["image"]:
-            state, why = State.FAILS, f"The shard claims to run the image {claimed}, not this one."
-            listed[1] = Row("image (the scheduler's claim, another)", claimed)
+            state, why = NodeState.FAILS, f"The shard claims to run the image {claimed}, not this one."
+            listed[1] = ChainRow("image (the scheduler's claim, another)", claimed)
     # A thing's own digest is what people know it by; a verdict has none but its record's.
     short = (things[0] if len(things) == 1 else record).digest.removeprefix("sha256:")[:12]
     return Node(role, TITLES.get(role, role), short, state, why, tuple(listed))

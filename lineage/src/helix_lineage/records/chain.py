@@ -224,7 +224,7 @@ class Promotion(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Revocation(Record):
-    """A release, promotion, image or key (`kind`, `target`) counts no more from `since` on."""
+    """A release, promotion, image or key (`kind`, `target`) is revoked from `since` on."""
 
     TYPE = "helix.revocation"
     REQUIRED = ("kind", "target", "since", "index", "reason")

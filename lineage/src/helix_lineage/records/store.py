@@ -1,7 +1,7 @@
 """The content-addressed store: blobs and records by digest, observations beside them (FORMAT.md 4).
 
 >>> import tempfile
->>> store = Store(Path(tempfile.mkdtemp()))
+>>> store = RecordStore(Path(tempfile.mkdtemp()))
 >>> store.read_bytes(store.put_bytes(b"x"))
 b'x'
 """
@@ -29,7 +29,7 @@ _MAX_OBSERVATIONS_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class RecordStore:
     """A store under one folder. Safe for several processes at once."""
 
     root: Path
@@ -76,7 +76,7 @@ class Store:
         return self.put_bytes(record.to_bytes())
 
     def get_record(self, digest: str) -> Record:
-        """Read a record. Raises StoreError when absent or changed, RecordError when it is no record."""
+        """Read a record. Raises StoreError when absent or changed, RecordError when it is not a record."""
         return parse(self.read_bytes(digest, _MAX_RECORD_BYTES))
 
     def observe(self, digest: str, observation: Mapping[str, Json]) -> None:

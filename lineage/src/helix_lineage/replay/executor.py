@@ -16,8 +16,8 @@ from helix_lineage import process
 from helix_lineage.errors import LineageError, ReplayError
 from helix_lineage.replay.emulation import emulator
 from helix_lineage.replay.images import UnpackedImage, check_files, obtain
-from helix_lineage.replay.plan import Plan
-from helix_lineage.replay.verdict import Difference, Verdict, failed, judge
+from helix_lineage.replay.plan import ReplayPlan
+from helix_lineage.replay.verdict import OutputDifference, Verdict, failed, judge
 
 VERSION = 1
 USER = 65532
@@ -28,7 +28,7 @@ _TEMPORARY = "/tmp"  # noqa: S108  inside the sandbox, a file system of its own
 
 
 @dataclass(frozen=True, slots=True)
-class Executor:
+class ReplayExecutor:
     """Replays plans on this machine."""
 
     images: Path
@@ -44,7 +44,7 @@ class Executor:
     cpu: str | None = None
     """Emulate this processor, for instance Haswell; None is the machine's own."""
 
-    def replay(self, plans: Iterable[Plan], done: Callable[[Verdict], None] = lambda _: None) -> list[Verdict]:
+    def replay(self, plans: Iterable[ReplayPlan], done: Callable[[Verdict], None] = lambda _: None) -> list[Verdict]:
         """Replay every plan; gives the verdicts in the order of the plans.
 
         What is wrong with one image is the verdict on its predictions; the others are replayed all the same.
@@ -63,7 +63,7 @@ class Executor:
         return [verdicts[at] for at in range(len(plans))]
 
     def _run_image(
-        self, digest: str, filesystem: str, repository: str, plans: list[tuple[int, Plan]]
+        self, digest: str, filesystem: str, repository: str, plans: list[tuple[int, ReplayPlan]]
     ) -> Iterator[tuple[int, Verdict]]:
         """The numbered plans of one image, as their verdicts come."""
         try:
@@ -77,7 +77,7 @@ class Executor:
             yield from ((at, verdict) for (at, _), verdict in zip(batch, results, strict=True))
 
     def _run_batch(
-        self, image: UnpackedImage, files: list[Difference], typed: bytes, plans: list[Plan]
+        self, image: UnpackedImage, files: list[OutputDifference], typed: bytes, plans: list[ReplayPlan]
     ) -> list[Verdict]:
         """One fresh process for items of one request."""
         items = sorted({plan.item for plan in plans})
@@ -142,10 +142,10 @@ def _top(image: UnpackedImage) -> list[Path]:
 
 
 def _grouped(
-    items: Iterable[tuple[int, Plan]], key: Callable[[Plan], _K]
-) -> Iterator[tuple[_K, list[tuple[int, Plan]]]]:
+    items: Iterable[tuple[int, ReplayPlan]], key: Callable[[ReplayPlan], _K]
+) -> Iterator[tuple[_K, list[tuple[int, ReplayPlan]]]]:
     """Numbered plans by key, groups in order of their first plan."""
-    groups: dict[_K, list[tuple[int, Plan]]] = {}
+    groups: dict[_K, list[tuple[int, ReplayPlan]]] = {}
     for at, plan in items:
         groups.setdefault(key(plan), []).append((at, plan))
     yield from groups.items()

@@ -14,7 +14,7 @@ from helix_lineage import process
 from helix_lineage.errors import CanonicalError, ReplayError
 from helix_lineage.formats import untrusted
 from helix_lineage.formats.canonical import check_digest, digest_bytes, loads
-from helix_lineage.replay.verdict import Difference
+from helix_lineage.replay.verdict import OutputDifference
 
 FILES = "opt/helix/files.json"
 ARTIFACTS = "opt/helix/artifacts/"
@@ -66,22 +66,23 @@ def obtain(digest: str, repository: str, registry: str, images: Path) -> Unpacke
     return _open(folder, digest)
 
 
-def check_files(image: UnpackedImage, filesystem: str) -> list[Difference]:
+def check_files(image: UnpackedImage, filesystem: str) -> list[OutputDifference]:
     """Compare every file with `files.json`, and that with the release. Gives what differs."""
     data = _read(image.rootfs / FILES)
     if data is None or digest_bytes(data) != filesystem:
         found = "missing" if data is None else digest_bytes(data)
-        return [Difference("file", f"{FILES} is {found}, but the release names {filesystem}")]
+        return [OutputDifference("file", f"{FILES} is {found}, but the release names {filesystem}")]
     try:
         document = loads(data)
         listed = {item["path"]: item for item in document["files"]}
     except (CanonicalError, KeyError, TypeError) as error:
-        return [Difference("file", f"{FILES} is malformed: {error}")]
+        return [OutputDifference("file", f"{FILES} is malformed: {error}")]
     problems = [text for path, item in listed.items() if (text := _check_file(image.rootfs, path, item))]
     extra = sorted(set(_walk(image.rootfs)) - set(listed) - {FILES})
     problems += [(path, "is not in the image") for path in extra]
     return [
-        Difference("weights" if path.startswith(ARTIFACTS) else "file", f"{path} {what}") for path, what in problems
+        OutputDifference("weights" if path.startswith(ARTIFACTS) else "file", f"{path} {what}")
+        for path, what in problems
     ]
 
 
@@ -122,7 +123,7 @@ def check_layout(layout: Path, digest: str) -> tuple[bytes, bytes]:
         value = untrusted.parse_json(manifest)
         layers, config = [layer["digest"] for layer in value["layers"]], value["config"]["digest"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ReplayError(f"this is no image manifest: {error!r}", where=digest) from error
+        raise ReplayError(f"this is not an image manifest: {error!r}", where=digest) from error
     for layer in layers:
         _blob(layout, layer, keep=False)
     return manifest, _blob(layout, config)
@@ -157,7 +158,7 @@ def _open(folder: Path, digest: str) -> UnpackedImage:
             raise ReplayError(what, where=str(folder), fix=f"rm -r {folder}")
         return UnpackedImage(folder, untrusted.parse_json(config or b"{}").get("config", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReplayError(f"this is no image's manifest and configuration: {error!r}", where=str(folder)) from error
+        raise ReplayError(f"this is not an image's manifest and configuration: {error!r}", where=str(folder)) from error
 
 
 def _check_file(rootfs: Path, path: str, item: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from helix_lineage.errors import LineageError, ReplayError
-from helix_lineage.evidence.releases import FoundRelease, Sources, find_release
+from helix_lineage.evidence.releases import FoundRelease, ReleaseSources, find_release
 from helix_lineage.formats.typed import Tensor, decode, encode
 from helix_lineage.records.chain import ImageBuild
 from helix_lineage.shard.entries import PredictionEntry
@@ -15,7 +15,7 @@ from helix_lineage.shard.reader import Log, Shard
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplayPlan:
     """One prediction, ready to be made again."""
 
     id: str
@@ -39,7 +39,7 @@ class Plan:
     swapped: bool = field(default=False, compare=False)
     """Is the input or its seed another one on purpose (what if)?"""
 
-    def with_seed(self, seed: int) -> Plan:
+    def with_seed(self, seed: int) -> ReplayPlan:
         """The same with another seed in the input. Raises ReplayError for a task that draws nothing."""
         if self.entry.seed is None:
             raise ReplayError("it was served without a seed: its task draws nothing", where=self.id)
@@ -47,19 +47,19 @@ class Plan:
         given = encode([*tensors, Tensor("seed", "UINT64", (1,), seed.to_bytes(8, "little"))])
         return replace(self, input=given, swapped=True)
 
-    def with_input(self, given: bytes) -> Plan:
+    def with_input(self, given: bytes) -> ReplayPlan:
         """The same with another typed input. Raises CanonicalError when it is none."""
         return replace(self, input=encode(decode(given)), swapped=True)
 
 
-class Planner:
+class ReplayPlanner:
     """Plans many predictions; a shard and its release are read once."""
 
-    def __init__(self, log: Log, sources: Sources) -> None:
+    def __init__(self, log: Log, sources: ReleaseSources) -> None:
         self._log, self._sources = log, sources
         self._shards: dict[str, tuple[Shard, FoundRelease]] = {}
 
-    def plan(self, prediction: str) -> Plan:
+    def plan(self, prediction: str) -> ReplayPlan:
         """Plan a replay. Raises PredictionNotFound, or ReplayError when something that it needs is gone."""
         shard, sequence = self._log.find(prediction)
         shard, found = self._open(shard)
@@ -78,7 +78,7 @@ class Planner:
         build = found.verified.parent("image")
         if not isinstance(build, ImageBuild):
             raise ReplayError("the release names no image", where=shard.header.release)
-        return Plan(
+        return ReplayPlan(
             id=prediction,
             model=shard.header.model,
             image=build.parameters["image"],
@@ -117,9 +117,9 @@ class Planner:
         return self._shards[shard.id]
 
 
-def plan(log: Log, prediction: str, sources: Sources) -> Plan:
+def plan(log: Log, prediction: str, sources: ReleaseSources) -> ReplayPlan:
     """Plan the replay of one prediction. Raises PredictionNotFound or ReplayError."""
-    return Planner(log, sources).plan(prediction)
+    return ReplayPlanner(log, sources).plan(prediction)
 
 
 def repository_of(subject: str, model: str) -> str:

@@ -74,7 +74,7 @@ def compare(recorded: bytes, replayed: bytes, tolerance: float) -> Deviation:
         left = {tensor.name: tensor for tensor in decode(recorded)}
         right = {tensor.name: tensor for tensor in decode(replayed)}
     except CanonicalError as error:
-        return Deviation(tolerance, 0, 0.0, 0.0, None, (f"one of the answers is no typed value: {error}",), 0)
+        return Deviation(tolerance, 0, 0.0, 0.0, None, (f"one of the answers is not a typed value: {error}",), 0)
     unequal: list[str] = []
     absolute = relative = 0.0
     elements = beyond = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from helix_lineage.errors import CanonicalError
 from helix_lineage.formats.canonical import Json, digest_bytes
 from helix_lineage.formats.typed import ITEM_BYTES, Tensor, decode
-from helix_lineage.replay.plan import Plan
+from helix_lineage.replay.plan import ReplayPlan
 from helix_lineage.replay.tolerance import Deviation, compare
 from helix_lineage.shard.entries import commitment
 
@@ -34,7 +34,7 @@ UNDECIDED = frozenset({OTHER_CLASS, NOT_REPLAYED})
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class OutputDifference:
     """Something in which the replay is not the prediction."""
 
     factor: str
@@ -54,7 +54,7 @@ class Verdict:
     id: str
     same: bool
     """The same bytes, from the same input, seed and files."""
-    differences: tuple[Difference, ...]
+    differences: tuple[OutputDifference, ...]
     """What differs, causes first; may name the machine class even when the bytes are the same."""
     machine_class: str | None
     """Of the machine that replayed."""
@@ -95,7 +95,11 @@ class Verdict:
 
 
 def judge(
-    plan: Plan, files: Sequence[Difference], machine_class: str, output: bytes, tolerance: float | None = None
+    plan: ReplayPlan,
+    files: Sequence[OutputDifference],
+    machine_class: str,
+    output: bytes,
+    tolerance: float | None = None,
 ) -> Verdict:
     """Compare a replayed output with the log.
 
@@ -110,42 +114,42 @@ def judge(
     same = met and not causes
     if machine_class != plan.machine_class:
         detail = f"served on {plan.machine_class}, replayed on {machine_class}"
-        causes.append(Difference("machine-class", detail))
+        causes.append(OutputDifference("machine-class", detail))
     deviation = None
     if not met:
-        causes.append(Difference("output", _output_detail(plan, output, explained=bool(causes))))
+        causes.append(OutputDifference("output", _output_detail(plan, output, explained=bool(causes))))
         if tolerance is not None and _is_stored(plan):
             deviation = compare(plan.stored_output or b"", output, tolerance)
         elif tolerance is not None:
             lost = "was erased" if plan.stored_output is None else "is not what was committed to"
-            causes.append(Difference("stored-output", f"no tolerance can be applied: the stored output {lost}"))
+            causes.append(OutputDifference("stored-output", f"no tolerance can be applied: the stored output {lost}"))
     found = digest_bytes(output)
     return Verdict(plan.id, same, tuple(causes), machine_class, found, plan.machine_class, deviation)
 
 
-def failed(plan: Plan, files: Sequence[Difference], why: str) -> Verdict:
+def failed(plan: ReplayPlan, files: Sequence[OutputDifference], why: str) -> Verdict:
     """The verdict when no output came. A factor that was swapped on purpose is not counted as a difference."""
     served = () if plan.swapped else compare_input(plan)
-    causes = (*files, *served, Difference("error", why))
+    causes = (*files, *served, OutputDifference("error", why))
     return Verdict(plan.id, False, causes, None, None, plan.machine_class)
 
 
 def unplanned(prediction: str, why: str) -> Verdict:
     """The verdict on a prediction that cannot even be planned: its input, release or lane does not allow it."""
-    return Verdict(prediction, False, (Difference("error", why),), None, None)
+    return Verdict(prediction, False, (OutputDifference("error", why),), None, None)
 
 
-def compare_input(plan: Plan) -> list[Difference]:
+def compare_input(plan: ReplayPlan) -> list[OutputDifference]:
     """Is this the input, with the seed, that was served?"""
     if commitment(plan.input_salt, plan.input) == plan.entry.input_commitment:
         return []
     seed = _seed(plan.input)
     if seed is None or plan.entry.seed is None or seed == plan.entry.seed:
-        return [Difference("input", "the input is not the one that was served: it misses its commitment")]
-    found = [Difference("seed", f"served with seed {plan.entry.seed}, replayed with seed {seed}")]
+        return [OutputDifference("input", "the input is not the one that was served: it misses its commitment")]
+    found = [OutputDifference("seed", f"served with seed {plan.entry.seed}, replayed with seed {seed}")]
     restored = plan.with_seed(plan.entry.seed)
     if commitment(plan.input_salt, restored.input) != plan.entry.input_commitment:
-        found.append(Difference("input", "the input differs from the one that was served in more than its seed"))
+        found.append(OutputDifference("input", "the input differs from the one that was served in more than its seed"))
     return found
 
 
@@ -155,7 +159,7 @@ def first_difference(recorded: bytes, replayed: bytes) -> str:
         left = {tensor.name: tensor for tensor in decode(recorded)}
         right = {tensor.name: tensor for tensor in decode(replayed)}
     except CanonicalError as error:
-        return f"one of the outputs is no typed value: {error}"
+        return f"one of the outputs is not a typed value: {error}"
     for name in sorted(left.keys() | right.keys()):
         if name not in left or name not in right:
             return f"tensor {name!r} is only in the {'recorded' if name in left else 'replayed'} output"
@@ -168,7 +172,7 @@ def first_difference(recorded: bytes, replayed: bytes) -> str:
     return "the typed values are equal, but not what was committed to"
 
 
-def _output_detail(plan: Plan, output: bytes, *, explained: bool) -> str:
+def _output_detail(plan: ReplayPlan, output: bytes, *, explained: bool) -> str:
     what = "the output misses its commitment"
     if plan.stored_output is not None:
         stored = _is_stored(plan)
@@ -180,7 +184,7 @@ def _output_detail(plan: Plan, output: bytes, *, explained: bool) -> str:
     )
 
 
-def _is_stored(plan: Plan) -> bool:
+def _is_stored(plan: ReplayPlan) -> bool:
     """Is the answer kept, and the one that was committed to?"""
     stored = plan.stored_output
     return stored is not None and commitment(plan.output_salt, stored) == plan.entry.output_commitment

@@ -69,7 +69,7 @@ class ShardHeader:
         """Read entry 0. Raises ShardError."""
         fields = load_array(data)
         if fields[:2] != [VERSION, cls.KIND]:
-            raise ShardError(f"entry 0 is no header of version {VERSION}: {fields[:2]}")
+            raise ShardError(f"entry 0 is not a header of version {VERSION}: {fields[:2]}")
         try:
             key, model, mode, release, promotion, generation, image, machine_class, libraries, started = fields[2:]
             header = cls(

@@ -192,7 +192,7 @@ def spans(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, i
         length, kind, _, _, sequence = look(data, start)
         after = start + around + length
         if after > end or not (length or kind or sequence):
-            return  # being written, or torn; laid ahead
+            return  # being written, or torn; preallocated
         yield kind, sequence, start, after
         start = after
 

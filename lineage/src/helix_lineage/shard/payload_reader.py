@@ -30,7 +30,7 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RecordPosition:
     """A record in a segment."""
 
     segment: int
@@ -54,7 +54,7 @@ class PayloadReader:
         given = self.record(answer.input_segment, answer.input_offset, payload.INPUT).record
         return Payload(given.value, answer.value, _salt(given), _salt(answer))
 
-    def output(self, sequence: int) -> Place:
+    def output(self, sequence: int) -> RecordPosition:
         """The output record of item `sequence`. Raises ShardError."""
         for number in self._candidates(sequence):
             sequences, offsets = self._index(number, sequence)
@@ -63,7 +63,7 @@ class PayloadReader:
                 return self.record(number, offsets[at], payload.OUTPUT)
         raise ShardError(f"no payload is kept of item {sequence}", where=self._folder.id)
 
-    def record(self, segment: int, offset: int, kind: int) -> Place:
+    def record(self, segment: int, offset: int, kind: int) -> RecordPosition:
         """The record of that kind at a place. Raises ShardError."""
         path = self._folder.segment(segment)
         try:
@@ -80,13 +80,13 @@ class PayloadReader:
             raise ShardError(f"offset {offset}: {error.what}", where=str(path)) from error
         if record.kind != kind:
             raise ShardError(f"offset {offset}: the payload record is of kind {record.kind}", where=str(path))
-        return Place(segment, offset, record)
+        return RecordPosition(segment, offset, record)
 
-    def scan(self, segment: int, *, laid: bool = False) -> Iterator[Place]:
+    def scan(self, segment: int, *, preallocated: bool = False) -> Iterator[RecordPosition]:
         """Every record of a segment, checked. Raises ShardError at the first damage.
 
         Args:
-            laid: zeros may follow the last record; the shard's writer lays some ahead of what it writes.
+            preallocated: zeros may follow the last record; the shard's writer lays some ahead of what it writes.
         """
         path = self._folder.segment(segment)
         try:
@@ -95,10 +95,10 @@ class PayloadReader:
             raise ShardError(f"cannot read the payload: {error.strerror}", where=str(path)) from error
         try:
             payload.parse_segment_head(data, self._folder.id)
-            position, size = payload.SEGMENT_HEAD_BYTES, payload.written(data) if laid else len(data)
+            position, size = payload.SEGMENT_HEAD_BYTES, payload.written(data) if preallocated else len(data)
             while position < size:
                 record, end = payload.parse_record(memoryview(data), position)
-                yield Place(segment, position, record)
+                yield RecordPosition(segment, position, record)
                 position = end
         except ShardError as error:
             raise ShardError(error.what, where=str(path)) from error

@@ -41,7 +41,7 @@ class PreparedOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class SegmentPosition:
     """A place to go back to."""
 
     segment: int
@@ -95,7 +95,7 @@ class PayloadWriter:
         shared = self._make_input(given, digest) if alone else self._shared_input(request_id, given, digest)
         return PreparedOutput(shared, salt, commitment(salt, answer), payload.compress(answer))
 
-    def write(self, items: Iterable[tuple[int, PreparedOutput]]) -> Mark:
+    def write(self, items: Iterable[tuple[int, PreparedOutput]]) -> SegmentPosition:
         """Write `(sequence, item)`s; gives the place that `undo` goes back to.
 
         Raises OSError when nothing of it was kept, ShardError when that can't be said.
@@ -103,7 +103,7 @@ class PayloadWriter:
         items = list(items)
         self._group = _Group()
         file = self._segment_for(items[0][0])
-        mark = Mark(self._number, file.size)
+        mark = SegmentPosition(self._number, file.size)
         try:
             file.write(self._records(items, file.size))
         except BaseException as error:
@@ -125,7 +125,7 @@ class PayloadWriter:
             item.body = b""
         self._group = _Group()
 
-    def undo(self, mark: Mark) -> None:
+    def undo(self, mark: SegmentPosition) -> None:
         """Cut off the last group, durably: no later one need follow in this segment. Raises OSError."""
         for item in self._group.written:
             item.at = None
@@ -140,7 +140,7 @@ class PayloadWriter:
             self._file.close()
 
     def trim(self) -> None:
-        """Take away, durably, what was laid ahead in the segment. Raises OSError."""
+        """Take away, durably, what was preallocated in the segment. Raises OSError."""
         if self._file is not None:
             self._file.trim()
 

@@ -212,11 +212,11 @@ class Log:
         """Kept for as long as the log: finding a record reads a whole segment once."""
 
     def shard_ids(self) -> list[str]:
-        """The shards that are there, sorted. Raises ShardError. (A link is no shard, whatever it leads to.)"""
+        """The shards that are there, sorted. Raises ShardError. (A link is not a shard, whatever it leads to.)"""
         return [path.name for path in self._named() if path.is_dir() and not path.is_symlink()]
 
-    def strangers(self) -> list[Path]:
-        """What has a shard's name and is no folder."""
+    def foreign_files(self) -> list[Path]:
+        """What has a shard's name and is not a folder."""
         return [path for path in self._named() if path.is_symlink() or not path.is_dir()]
 
     def shard(self, name: str) -> Shard:

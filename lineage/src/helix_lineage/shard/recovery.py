@@ -68,7 +68,7 @@ def recover_others(
     for path in _paths(log_dir):
         folder = ShardFolder(path)
         if path.name.startswith(NEW_PREFIX) and path.is_dir() and not path.is_symlink():
-            _remove_unborn(folder)
+            _remove_unpublished(folder)
         # A link could lead recovery to cut files that are not this log's.
         if not is_shard_id(path.name) or path.is_symlink() or path.name == own or folder.recovered.exists():
             continue
@@ -217,7 +217,7 @@ def _paths(log_dir: Path) -> list[Path]:
         raise ShardError(f"cannot list the shards: {error}", where=str(log_dir)) from error
 
 
-def _remove_unborn(folder: ShardFolder) -> None:
+def _remove_unpublished(folder: ShardFolder) -> None:
     """Remove a shard that never got its name, unless somebody is making it right now."""
     try:
         lock = FolderLock(folder.lock)

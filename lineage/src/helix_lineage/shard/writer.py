@@ -28,12 +28,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from helix_lineage.errors import ShardError
 from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close
 from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
-from helix_lineage.shard.payload_writer import Mark, PayloadWriter, PreparedOutput
+from helix_lineage.shard.payload_writer import PayloadWriter, PreparedOutput, SegmentPosition
 from helix_lineage.shard.prediction import Prediction, entry_of
 from helix_lineage.shard.recovery import Recovery, recover_others
 from helix_lineage.shard.waiting import Bell, Pending
 from helix_lineage.tlog import journal
-from helix_lineage.tlog.checkpoint import SHARD_ORIGIN, Signer, raw_public_key
+from helix_lineage.tlog.checkpoint import SHARD_ORIGIN, CheckpointSigner, raw_public_key
 from helix_lineage.tlog.disk import (
     AppendFile,
     FolderLock,
@@ -71,7 +71,7 @@ class ShardWriter:
         self.on_sync: Callable[[float], None] = lambda _: None
         """Told the seconds of each sync, in the committer's thread; must not raise."""
         self._folder, self._key, self._journal, self._lock, self._now = folder, key, file, lock, now
-        self._signer = Signer(SHARD_ORIGIN + folder.id, key)
+        self._signer = CheckpointSigner(SHARD_ORIGIN + folder.id, key)
         self._payload = PayloadWriter(folder)
         self._tiles = TileWriter(folder)
         self._frontier = Frontier()
@@ -193,7 +193,7 @@ class ShardWriter:
     def probe(self) -> None:
         """Would a group find room on the disk? Writes, syncs and removes a file beside the journal. Raises OSError.
 
-        Nothing enters the log: that a server looked whether it could write is no fact about a prediction.
+        Nothing enters the log: that a server looked whether it could write is not a fact about a prediction.
         """
         probe_room(self._folder.root / f"probe{TEMPORARY}", PROBE_BYTES)
 
@@ -350,7 +350,7 @@ class ShardWriter:
         sync()
         self.on_sync(time.perf_counter() - began)
 
-    def _undo_payload(self, mark: Mark) -> None:
+    def _undo_payload(self, mark: SegmentPosition) -> None:
         try:
             self._payload.undo(mark)
         except OSError as error:

@@ -46,10 +46,10 @@ def raw_public_key(key: Ed25519PrivateKey) -> bytes:
 
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:
     """The signed note; the key's name is the origin."""
-    return Signer(checkpoint.origin, key).sign(checkpoint.size, checkpoint.root)
+    return CheckpointSigner(checkpoint.origin, key).sign(checkpoint.size, checkpoint.root)
 
 
-class Signer:
+class CheckpointSigner:
     """Signs the checkpoints of one log: what is the same in all of them is made once."""
 
     def __init__(self, origin: str, key: Ed25519PrivateKey) -> None:

@@ -46,7 +46,7 @@ class Journal:
     checkpoints: list[Covered] = field(default_factory=list)
     length: int = 0
     """Bytes of the file."""
-    laid: int = 0
+    preallocated: int = 0
     """Zeros at its end: a writer that lives lays some ahead of what it writes."""
     damage: str | None = None
     """Why reading stopped before the end, with the offset."""
@@ -64,7 +64,7 @@ class Journal:
     @property
     def tail(self) -> int:
         """Bytes after the last checkpoint, without the zeros at the end."""
-        return self.length - self.laid - self.intact
+        return self.length - self.preallocated - self.intact
 
 
 def parse(data: bytes) -> Journal:
@@ -75,7 +75,7 @@ def parse(data: bytes) -> Journal:
         return journal
     position = _parse_plain(data, journal)
     written = position + len(data[position:].rstrip(b"\0"))
-    journal.laid = len(data) - written
+    journal.preallocated = len(data) - written
     if position < written:
         journal.damage = f"byte {position} (entry {len(journal.entries)}): {_damage(data, position)}"
     return journal

@@ -176,7 +176,7 @@ def _check_omit(text: str) -> str:
     unknown = sorted(wanted - set(ALPHABET))
     if unknown:
         raise InvalidInputError(f"omit has the letters {', '.join(unknown)[:40]}", where="omit", fix=f"use {ALPHABET}")
-    # X is no amino acid, and no design may hold it where a residue was chosen.
+    # X is not an amino acid, and no design may hold it where a residue was chosen.
     wanted.add(UNKNOWN)
     if wanted == set(ALPHABET):
         raise InvalidInputError("omit leaves no amino acid to choose", where="omit")

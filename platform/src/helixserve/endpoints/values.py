@@ -45,7 +45,7 @@ def check_json(body: bytes) -> None:
 
 
 def check_message(data: bytes, kind: Any) -> None:
-    """Raises TooLargeError for a protobuf message of too many values, InvalidInputError for what is no message.
+    """Raises TooLargeError for a protobuf message of too many values, InvalidInputError for what is not a message.
 
     Args:
         kind: the descriptor of what it should be.

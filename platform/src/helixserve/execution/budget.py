@@ -69,9 +69,9 @@ class Budget:
         self.streams = max(2, memory // 8 // message)
         """Open gRPC streams: each may send a message at any time."""
 
-    def hold(self) -> Hold:
+    def hold(self) -> Reservation:
         """Nothing yet, for one request."""
-        return Hold(self)
+        return Reservation(self)
 
     def check(self, more: int, *, of: int) -> None:
         """Raises OverloadedError when `more` bytes of a request that then has `of` find no room now."""
@@ -81,7 +81,7 @@ class Budget:
             raise OverloadedError("too many bytes of requests are in memory", where="body", fix="retry in a second")
 
 
-class Hold:
+class Reservation:
     """What one request holds of a budget; a context manager that gives it back."""
 
     def __init__(self, budget: Budget) -> None:
@@ -99,7 +99,7 @@ class Hold:
         self._budget.held -= self.size
         self.size = 0
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> Reservation:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

@@ -1,6 +1,6 @@
 """One compute thread: resolve, predict, record. An item's bits depend on its request alone: the strict lane.
 
-Doors hand in typed tensors and get an `Answer`, or a stream of items; either way an item is on
+Endpoints hand in typed tensors and get an `Answer`, or a stream of items; either way an item is on
 disk before it is given. The compute thread leaves the event loop free; the log has a thread of
 its own, so that requests share a group commit while the next one computes.
 
@@ -21,7 +21,7 @@ from typing import Protocol
 from helix_lineage.formats.typed import Tensor
 from helix_lineage.shard import Prediction
 from helixserve.errors import BusyError, NotReadyError
-from helixserve.execution.request import Computed, Work
+from helixserve.execution.request import Computed, RequestWork
 from helixserve.execution.turns import Turns
 from helixserve.model.contract import Contract, Model, Task
 from helixserve.observe.call import Call
@@ -30,10 +30,10 @@ QUEUE = 256
 """Requests that may wait or run at once, where `[limits] queue` says nothing."""
 
 STALL_S = 20.0
-"""How long the reader of a stream may take nothing before the door ends it: a place in the queue is not for keeping."""
+"""How long the reader of a stream may take nothing before the endpoint ends it: nobody keeps a place in the queue."""
 
 
-class Log(Protocol):
+class PredictionLog(Protocol):
     """What `Core` needs of a recorder."""
 
     async def append_soon(self, predictions: Sequence[Prediction]) -> list[str]:
@@ -80,7 +80,7 @@ class Core:
         draw_seed: gives a root seed to a request that brings none.
     """
 
-    def __init__(self, model: Model, log: Log, *, draw_seed: Callable[[], int] | None = None) -> None:
+    def __init__(self, model: Model, log: PredictionLog, *, draw_seed: Callable[[], int] | None = None) -> None:
         self.contract: Contract = model.contract
         self.inside = 0
         """Requests that were accepted and are not answered yet."""
@@ -98,7 +98,7 @@ class Core:
         A caller that is cancelled leaves the queue, or stops the computing after the item it is at;
         then nothing of the request is recorded. Recording that has begun ends.
         """
-        work = Work(self._model, task, tensors, call or Call(request_id=request_id), self._draw_seed)
+        work = RequestWork(self._model, task, tensors, call or Call(request_id=request_id), self._draw_seed)
         made: list[Computed] = []
         async with self._admitted():
             try:
@@ -118,7 +118,7 @@ class Core:
         Close it when you stop early (`contextlib.aclosing`): computing then ends after the item it is
         at. What was recorded until then stays recorded.
         """
-        work = Work(self._model, task, tensors, call or Call(request_id=request_id), self._draw_seed)
+        work = RequestWork(self._model, task, tensors, call or Call(request_id=request_id), self._draw_seed)
         async with self._admitted():
             ahead: asyncio.Future[Computed | None] | None = self._turn(work)
             try:
@@ -153,18 +153,18 @@ class Core:
             self.inside -= 1
             self._left.set()
 
-    def _turn(self, work: Work) -> asyncio.Future[Computed | None]:
+    def _turn(self, work: RequestWork) -> asyncio.Future[Computed | None]:
         """The request's next item, when its turn comes. What nobody awaits any more is no error."""
         future = asyncio.wrap_future(self._turns.take(work.step, newcomer=not work.begun))
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return future
 
-    def _leave(self, work: Work) -> None:
+    def _leave(self, work: RequestWork) -> None:
         """Let go of what the model holds for a request, in the thread that computes."""
         work.cancel()
         self._turns.take(work.close, newcomer=True)
 
-    async def _write(self, work: Work, made: Sequence[Computed]) -> list[str]:
+    async def _write(self, work: RequestWork, made: Sequence[Computed]) -> list[str]:
         began = work.call.now()
         ids = await self._log.append_soon([computed.prediction for computed in made])
         work.call.prediction_ids += ids

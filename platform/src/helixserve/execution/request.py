@@ -30,7 +30,7 @@ class Computed:
     prediction: Prediction
 
 
-class Work:
+class RequestWork:
     """One request's computing.
 
     Args:
@@ -143,7 +143,7 @@ class Work:
 def check_item(task: Task, item: Sequence[Tensor], first: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
     """The item's tensors in the contract's order. Raises ContractError when they break the contract.
 
-    Items of one request are stacked at the doors, so their shapes equal those of the `first`.
+    Items of one request are stacked at the endpoints, so their shapes equal those of the `first`.
     """
     given = {tensor.name: tensor for tensor in item}
     if set(given) != set(task.outputs) or len(given) != len(item):
@@ -167,7 +167,7 @@ def _check_output(field: Field, tensor: Tensor) -> None:
         )
     if isinstance(tensor.data, tuple) and not all(_is_text(element) for element in tensor.data):
         raise ContractError("the model gave bytes that are no text, which JSON cannot carry", where=field.name)
-    # JSON has no NaN; an answer that holds one is a fault, at every door.
+    # JSON has no NaN; an answer that holds one is a fault, at every endpoint.
     if tensor.datatype in plain.FLOATS and not plain.is_finite(tensor):
         raise ContractError("the model gave a number that is not finite", where=field.name)
 

@@ -18,13 +18,13 @@ _SETTLED_NS = 2_000_000_000
 """A file that was changed within a tick of the file system's clock may change once more without showing it."""
 
 _NO_NAMES = frozenset(("", ".", ".."))
-"""What is no part of a listed path."""
+"""What is not part of a listed path."""
 
 MANIFEST_BYTES = 256 * 1024 * 1024
 """Most bytes of files.json that are read at all: about a million files."""
 
 
-class Files:
+class ImageFiles:
     """The files of an image, as files.json lists them.
 
     Args:
@@ -135,7 +135,7 @@ def _listed(entry: Mapping[str, Any]) -> str:
     """The path of a line of files.json."""
     name = entry["path"]
     if not isinstance(name, str) or not _NO_NAMES.isdisjoint(name.split("/")):
-        raise NotReadyError(f"files.json names {name!r}, which is no path inside the image", where="files.json")
+        raise NotReadyError(f"files.json names {name!r}, which is not a path inside the image", where="files.json")
     if "link" not in entry and (type(entry["size"]) is not int or entry["size"] < 0):
         raise NotReadyError(f"files.json gives {name} the size {entry['size']!r}", where="files.json")
     return name

@@ -16,18 +16,18 @@ from multiprocessing.connection import Connection
 
 from helix_lineage.formats.canonical import digest_bytes
 from helixserve.errors import NotReadyError
-from helixserve.integrity.manifest import Files, read_list
+from helixserve.integrity.manifest import ImageFiles, read_list
 from helixserve.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PrehashResult:
     """What a look found. It counts for its own list of files alone."""
 
     digest: str
     """Of the list."""
     seen: Mapping[str, Sequence[int]]
-    """What `Files` takes as `seen`."""
+    """What `ImageFiles` takes as `seen`."""
     what: str | None
     """What is wrong; None when nothing is."""
     where: str | None
@@ -42,15 +42,15 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Prehash:
     process: multiprocessing.process.BaseProcess
     found: Connection
 
 
-_begun: list[_Look] = []
+_started: list[_Prehash] = []
 
 
-def begin(settings: Settings) -> None:
+def start(settings: Settings) -> None:
     """Start looking. The process must have no second thread yet."""
     context = multiprocessing.get_context("fork")
     found, tell = context.Pipe(duplex=False)
@@ -60,17 +60,17 @@ def begin(settings: Settings) -> None:
     except OSError:  # no process is allowed or left: this one looks itself
         found.close()
     else:
-        _begun.append(_Look(process, found))
+        _started.append(_Prehash(process, found))
     tell.close()
 
 
-def end() -> Found | None:
+def result() -> PrehashResult | None:
     """Wait for the look, and take what it found; None when nobody looked to the end."""
-    if not _begun:
+    if not _started:
         return None
-    look = _begun.pop()
+    look = _started.pop()
     try:
-        return Found(**json.loads(look.found.recv_bytes()))
+        return PrehashResult(**json.loads(look.found.recv_bytes()))
     except (EOFError, OSError):
         return None
     finally:
@@ -83,7 +83,7 @@ def _run(settings: Settings, found: Connection, tell: Connection) -> None:
     found.close()  # else nobody would tell it that there is nobody any more to tell
     try:
         manifest = read_list(settings.files)
-        files = Files(manifest, settings.root)
+        files = ImageFiles(manifest, settings.root)
     except NotReadyError:
         return  # told better by the process that also knows the release
     told = {"digest": digest_bytes(manifest), "seen": files.seen, "what": None, "where": None}

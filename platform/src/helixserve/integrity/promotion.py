@@ -22,7 +22,7 @@ from helixserve.settings import BUNDLE_BYTES, Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Promoted:
+class VerifiedHere:
     """A promotion that holds here and now."""
 
     verified: VerifiedPromotion
@@ -30,7 +30,7 @@ class Promoted:
     """As read."""
 
 
-def load(settings: Settings, trust: Trust, release: VerifiedRelease, at: datetime) -> Promoted | None:
+def load(settings: Settings, trust: Trust, release: VerifiedRelease, at: datetime) -> VerifiedHere | None:
     """The promotion that the settings name; None outside any environment. Raises NotReadyError naming the field."""
     environment = settings.environment
     if environment is None:
@@ -49,7 +49,7 @@ def load(settings: Settings, trust: Trust, release: VerifiedRelease, at: datetim
             f"the promotion does not hold: {error.what}", where=error.where or "promotion", fix=error.fix
         ) from error
     _check_newest(settings, verified)
-    return Promoted(verified, bundle)
+    return VerifiedHere(verified, bundle)
 
 
 def _check_newest(settings: Settings, found: VerifiedPromotion) -> None:

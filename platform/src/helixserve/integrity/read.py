@@ -59,7 +59,7 @@ def _check(found: os.stat_result, where: str, what: str, limit: int, *, exact: b
     if stat.S_ISLNK(found.st_mode):
         raise NotReadyError(f"cannot read {what}: it is a link", where=where)
     if not stat.S_ISREG(found.st_mode):
-        raise NotReadyError(f"cannot read {what}: it is no regular file", where=where)
+        raise NotReadyError(f"cannot read {what}: it is not a regular file", where=where)
     if found.st_size > limit:
         raise NotReadyError(f"{what} has {found.st_size} bytes, more than {limit}", where=where)
     if exact and found.st_size != limit:

@@ -25,7 +25,7 @@ from helixserve.errors import NotReadyError
 from helixserve.integrity import imports, prehash
 from helixserve.integrity import promotion as promoted
 from helixserve.integrity import read as reading
-from helixserve.integrity.manifest import Files, read_list
+from helixserve.integrity.manifest import ImageFiles, read_list
 from helixserve.model.contract import Contract
 from helixserve.settings import BUNDLE_BYTES, Settings
 
@@ -36,7 +36,7 @@ _NO_FILES = ("/memfd:", "/dev/", "/SYSV")
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifiedImage:
     """What a server that may serve knows about itself."""
 
     release: Release
@@ -48,9 +48,9 @@ class Verified:
     artifacts: Mapping[str, bytes]
     trust: Trust
     """Whose signatures count."""
-    files: Files
+    files: ImageFiles
     """The image's files, as the release lists them."""
-    promotion: promoted.Promoted | None = None
+    promotion: promoted.VerifiedHere | None = None
     """Who put the release here; None outside any environment."""
 
 
@@ -79,9 +79,9 @@ def verify(
     return verified, verified.parent("image", "model")
 
 
-def load(settings: Settings, at: datetime) -> Verified:
+def load(settings: Settings, at: datetime) -> VerifiedImage:
     """Read and check everything that a server needs. Raises NotReadyError or ContractError naming what fails."""
-    looked = prehash.end()  # taken whatever follows, so that its process is gone
+    looked = prehash.result()  # taken whatever follows, so that its process is gone
     bundle = _read(settings.release, "HELIX_RELEASE", "the signed release")
     manifest = read_list(settings.files)
     try:
@@ -91,7 +91,7 @@ def load(settings: Settings, at: datetime) -> Verified:
     verified, served = verify(bundle, trust, manifest, settings.image_digest, at)
     promotion = promoted.load(settings, trust, verified, at)
     release = verified.release
-    files = Files(manifest, settings.root, looked.by(digest_bytes(manifest)) if looked else None)
+    files = ImageFiles(manifest, settings.root, looked.by(digest_bytes(manifest)) if looked else None)
     contract = Contract.parse(files.read(settings.model / "model.toml").decode())
     if contract.name != release.parameters["model"]:
         raise NotReadyError(f"the release is of {release.parameters['model']!r}", where="model.toml name")
@@ -99,7 +99,7 @@ def load(settings: Settings, at: datetime) -> Verified:
     for name, data in artifacts.items():
         check_artifact(served, name, digest_bytes(data))
     files.check_tree(settings.home)  # of what was looked at, whether it is still what it was then
-    return Verified(release, release.parameters["image"], bundle, contract, artifacts, trust, files, promotion)
+    return VerifiedImage(release, release.parameters["image"], bundle, contract, artifacts, trust, files, promotion)
 
 
 def check_artifact(served: Record, name: str, digest: str) -> None:
@@ -109,7 +109,7 @@ def check_artifact(served: Record, name: str, digest: str) -> None:
         raise NotReadyError(f"the release's engine has {given.get(name, 'no such file')}, not {digest}", where=name)
 
 
-def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None, files: Files | None = None) -> None:
+def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None, files: ImageFiles | None = None) -> None:
     """Every file of the root that this process has loaded, outside its home too, is the release's.
 
     What was imported under `imports.watch` is judged by what was read then. Raises NotReadyError.
@@ -118,7 +118,7 @@ def check_loaded(settings: Settings, loaded: Iterable[Path] | None = None, files
         loaded: the modules and mapped files of this process when missing.
         files: read again when missing. What they have checked already, and nobody touched since, is not read again.
     """
-    files = files or Files(read_list(settings.files), settings.root)
+    files = files or ImageFiles(read_list(settings.files), settings.root)
     real = RealPaths()
     own, root = str(settings.files), f"{settings.root.as_posix().rstrip('/')}/"
     for path in sorted(set(loaded_files(real) if loaded is None else map(str, loaded))):

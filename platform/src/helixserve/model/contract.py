@@ -20,7 +20,7 @@
     inputs.seed = { datatype = "UINT64", shape = [1], summary = "Drawn when missing." }
     outputs.doubled = { datatype = "FP32", shape = [-1], summary = "Twice the values." }
 
-Shapes are those of one item, -1 is any extent. At every door items are stacked along a new
+Shapes are those of one item, -1 is any extent. At every endpoint items are stacked along a new
 first axis. An input has a `default`, or is `required`, or stays absent; `seed` is drawn.
 Tables that this module does not read (`examples`, `stages`, `tolerances`, …) are left to their readers.
 """

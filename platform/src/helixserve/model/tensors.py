@@ -113,7 +113,7 @@ def to_value(tensor: Tensor, shape: Sequence[int] | None = None) -> Scalar | lis
 
 
 def flatten(value: object) -> list[object]:
-    """The elements of nested lists, in C order; however deep, for a stranger wrote them."""
+    """The elements of nested lists, in C order; however deep, for an untrusted party wrote them."""
     flat: list[object] = []
     pending = [value]
     while pending:

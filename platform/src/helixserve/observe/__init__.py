@@ -1,6 +1,6 @@
 """What a person sees of a server from outside: metrics, traces, logs.
 
-    call      one request: door, task, status, where its time went
+    call      one request: endpoint, task, status, where its time went
     metrics   Prometheus, at `/metrics`
     traces    OpenTelemetry, when an endpoint is configured
     logs      one JSON object a line

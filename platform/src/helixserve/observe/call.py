@@ -1,6 +1,6 @@
-"""One request as metrics, traces and logs see it: which door, which task, how it ended, where its time went.
+"""One request as metrics, traces and logs see it: which endpoint, which task, how it ended, where its time went.
 
-Doors open a call and say how it ended; the core says what it computed and recorded. Nothing here
+Endpoints open a call and say how it ended; the core says what it computed and recorded. Nothing here
 holds a value of the request or of the answer: no sequence, no structure.
 
 >>> call = Call("grpc")
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 OK, CANCELLED, INTERNAL = "OK", "CANCELLED", "INTERNAL"
-"""Statuses are gRPC's names, at every door."""
+"""Statuses are gRPC's names, at every endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Phase:
 class Call:
     """What is seen of one request."""
 
-    door: str = ""
-    """Which door it came through; empty while nobody has taken it, and then it is not counted."""
+    endpoint: str = ""
+    """Which endpoint it came through; empty while nobody has taken it, and then it is not counted."""
     request_id: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     traceparent: str | None = None
     """The header of W3C Trace Context, as it came."""

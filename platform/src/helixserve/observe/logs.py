@@ -25,7 +25,7 @@ logger = logging.getLogger("helixserve.calls")
 def configure(form: str) -> None:
     """Send every logger of this process to standard output in one form; ours are heard from INFO on."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonLines() if form == "json" else Text())
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.getLogger().handlers = [handler]
     for name in ("bentoml", "uvicorn.error", "circus"):  # BentoML gives these handlers of their own
         other = logging.getLogger(name)
@@ -40,7 +40,7 @@ def line(call: Call, shard: str | None) -> None:
         return
     fields: dict[str, Any] = {
         "request_id": call.request_id.hex(),
-        "door": call.door,
+        "endpoint": call.endpoint,
         "task": call.task,
         "status": call.status,
         "milliseconds": _milliseconds(call.total_seconds),
@@ -55,7 +55,7 @@ def line(call: Call, shard: str | None) -> None:
     logger.log(level, "request ended" if call.status == OK else "request refused", extra={"fields": fields})
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -72,7 +72,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(value, default=str)
 
 
-class Text(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """One line for a person."""
 
     def format(self, record: logging.LogRecord) -> str:

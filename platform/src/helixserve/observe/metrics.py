@@ -2,7 +2,7 @@
 
 BentoML keeps metrics in files, for many workers; a server is one process, so plain numbers do, and
 a request costs a few additions. What is a state and not a count is asked for at the scrape.
-Labels are doors, tasks, statuses and phases: all of them known beforehand, none a stranger's text.
+Labels are endpoints, tasks, statuses and phases: all of them known beforehand, none an untrusted client's text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FSYNC_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ServerState:
     """What a server is at the moment of a scrape."""
 
     ready: bool
@@ -74,17 +74,17 @@ class Metrics(Collector):
         self._items: Counter[tuple[str, str]] = Counter()
         self._seconds: defaultdict[tuple[str, str], Histogram] = defaultdict(_histogram)
         self._phases: defaultdict[str, Histogram] = defaultdict(_histogram)
-        self._state = State(ready=False)
+        self._state = ServerState(ready=False)
 
     def count(self, call: Call) -> None:
         """A request has ended."""
-        self._requests[call.door, call.task, call.status] += 1
-        self._items[call.door, call.task] += len(call.prediction_ids)
-        self._seconds[call.door, call.task].observe(call.total_seconds)
+        self._requests[call.endpoint, call.task, call.status] += 1
+        self._items[call.endpoint, call.task] += len(call.prediction_ids)
+        self._seconds[call.endpoint, call.task].observe(call.total_seconds)
         for phase, seconds in call.seconds.items():
             self._phases[phase].observe(seconds)
 
-    def text(self, state: State) -> str:
+    def text(self, state: ServerState) -> str:
         """Everything, in Prometheus' text format."""
         self._state = state
         registry = CollectorRegistry(auto_describe=False)
@@ -93,13 +93,13 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client renders."""
-        requests = CounterMetricFamily("helix_requests", "Requests that ended.", labels=["door", "task", "status"])
+        requests = CounterMetricFamily("helix_requests", "Requests that ended.", labels=["endpoint", "task", "status"])
         for labels, count in sorted(self._requests.items()):
             requests.add_metric(labels, count)
-        items = CounterMetricFamily("helix_items", "Predictions given.", labels=["door", "task"])
+        items = CounterMetricFamily("helix_items", "Predictions given.", labels=["endpoint", "task"])
         for place, count in sorted(self._items.items()):
             items.add_metric(place, count)
-        seconds = HistogramMetricFamily("helix_request_seconds", "Whole requests.", labels=["door", "task"])
+        seconds = HistogramMetricFamily("helix_request_seconds", "Whole requests.", labels=["endpoint", "task"])
         for place, histogram in sorted(self._seconds.items()):
             seconds.add_metric(place, *histogram.samples())
         phases = HistogramMetricFamily("helix_phase_seconds", "Parts of a request's time.", labels=["phase"])
@@ -110,13 +110,13 @@ class Metrics(Collector):
         yield from (requests, items, seconds, phases, fsync)
         yield from self._of_state(self._state)
 
-    def _of_state(self, state: State) -> Iterator[Metric]:
+    def _of_state(self, state: ServerState) -> Iterator[Metric]:
         yield GaugeMetricFamily("helix_ready", "Whether requests should be sent here.", value=state.ready)
         yield GaugeMetricFamily("helix_queue_depth", "Requests that wait or run.", value=state.waiting)
         yield CounterMetricFamily("helix_recorded_entries", "Entries of the shard.", value=state.entries)
         yield GaugeMetricFamily(
             "helix_shard_bytes",
-            "The shard's journal and payload on the disk, with the zeros laid ahead.",
+            "The shard's journal and payload on the disk, with the zeros preallocated.",
             value=state.shard_bytes,
         )
         yield InfoMetricFamily("helix_release", "What is served.", value=dict(state.info))

@@ -34,7 +34,7 @@ class Observer:
         """Set up this process's logs, and traces where the environment names an endpoint."""
         try:
             settings = Settings.read()
-        except NotReadyError:  # the server says so itself, at every door
+        except NotReadyError:  # the server says so itself, at every endpoint
             logs.configure(logs.FORMATS[0])
             return
         logs.configure(settings.log_format)

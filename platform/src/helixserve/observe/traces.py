@@ -43,12 +43,12 @@ class Tracer:
         """Hand over the spans of a request that has ended; they leave in another thread."""
         parent = self._propagator.extract({"traceparent": call.traceparent} if call.traceparent else {}, Context())
         span = self._tracer.start_span(
-            f"helix {call.task or call.door}",
+            f"helix {call.task or call.endpoint}",
             context=parent,
             kind=SpanKind.SERVER,
             start_time=call.began_ns,
             attributes={
-                "helix.door": call.door,
+                "helix.endpoint": call.endpoint,
                 "helix.task": call.task,
                 "helix.status": call.status,
                 "helix.request_id": call.request_id.hex(),

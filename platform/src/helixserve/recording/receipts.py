@@ -85,6 +85,6 @@ def _read(tokens: Path) -> list[str]:
     for number, line in enumerate(lines, start=1):
         if line and not re.fullmatch("[0-9a-f]{64}", line):
             raise ForbiddenError(
-                f"this server gives no receipts: line {number} of its list of tokens is no SHA-256", where=VARIABLE
+                f"this server gives no receipts: line {number} of its list of tokens is not a SHA-256", where=VARIABLE
             )
     return [line for line in lines if line]

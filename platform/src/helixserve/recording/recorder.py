@@ -23,7 +23,7 @@ from helix_lineage.errors import LineageError
 from helix_lineage.shard import Prediction, ShardHeader, ShardWriter
 from helix_lineage.tlog.layout import ShardFolder
 from helixserve.errors import HelixServeError, UnrecordedError
-from helixserve.integrity.readiness import Verified
+from helixserve.integrity.readiness import VerifiedImage
 
 logger = logging.getLogger("helixserve.recorder")
 
@@ -61,7 +61,7 @@ class Recorder:
     def open(
         cls,
         log: Path,
-        verified: Verified,
+        verified: VerifiedImage,
         machine: str,
         *,
         now: Callable[[], int] = time.time_ns,
@@ -104,7 +104,7 @@ class Recorder:
         return None if writer is None else str(writer.shard_id)
 
     def measure(self) -> tuple[int, int]:
-        """Entries of the shard, and bytes of its journal and payload with the zeros that are laid ahead."""
+        """Entries of the shard, and bytes of its journal and payload with the zeros that are preallocated."""
         writer = self._writer
         if writer is None:
             return 0, 0

@@ -61,7 +61,7 @@ def load(data: bytes, name: str) -> ctypes.CDLL:
 
 
 def _check_whole(data: bytes, name: str) -> None:
-    """Raises ContractError for what is no 64-bit ELF file, or was cut: the loader would die of a bus error."""
+    """Raises ContractError for what is not a 64-bit ELF file, or was cut: the loader would die of a bus error."""
     if len(data) >= 64 and data[:5] == b"\x7fELF\x02":
         sections, size, count = struct.unpack_from("<Q", data, 40)[0], *struct.unpack_from("<HH", data, 58)
         if sections + size * count <= len(data):

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from model_to_metal import refusal
-from model_to_metal.local.workspace import Local
-from model_to_metal.pipeline.progress import Lines
+from model_to_metal.local.workspace import Workspace
+from model_to_metal.pipeline.progress import ProgressLines
 
 Model = Annotated[str, typer.Argument(help="A folder under models/.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every stage again and compare with what is recorded.")]
@@ -20,12 +20,12 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Show what Nix and the 
 
 def run(model: str, until: Iterable[str], *, again: bool, as_json: bool, verbose: bool) -> None:
     """Run the stages `until` and what they need. Raises GateRefused, which lists what failed, when a gate says no."""
-    local, asked = Local.find(), tuple(until)
+    local, asked = Workspace.find(), tuple(until)
 
     def say(line: str) -> None:
         typer.echo(line, err=as_json)
 
-    engine = local.engine(Lines(say), say if verbose else lambda _line: None)
+    engine = local.engine(ProgressLines(say), say if verbose else lambda _line: None)
     outcomes = engine.run(model, until=asked, again=again)
     if not as_json:
         for row in (row for stage in asked for row in refusal.rows(outcomes[stage].record.parameters)):

@@ -16,7 +16,7 @@ from helix_lineage.attestations.promotion import generation_of
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
 from model_to_metal.errors import GitopsError, PromotionRefused
-from model_to_metal.gitops.promote import Desk, Promoted
+from model_to_metal.gitops.promote import PromotionContext, PromotionResult
 from model_to_metal.gitops.render import Renderer, check_model
 from model_to_metal.gitops.repository import Repository
 from model_to_metal.host import tools
@@ -24,7 +24,7 @@ from model_to_metal.host.checkout import Checkout
 from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client
 from model_to_metal.supply_chain import keys
-from model_to_metal.supply_chain.cosign import Pen
+from model_to_metal.supply_chain.cosign import CosignSigner
 
 Onto = Annotated[str, typer.Option(metavar="BRANCH", help="The branch that Argo CD follows, and its policies.")]
 Key = Annotated[
@@ -39,16 +39,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
-def opened(onto: str, *, key: str | None, trust: Path | None, check: bool) -> Iterator[Desk]:
+def opened(onto: str, *, key: str | None, trust: Path | None, check: bool) -> Iterator[PromotionContext]:
     """The desk of this checkout, with its registry running."""
     checkout, state = Checkout.find(), State.find()
 
-    def tell(line: str) -> None:
+    def print_result(line: str) -> None:
         typer.echo(line, err=True)
 
     root = Trust.load(trust or state.trust)
-    cosign = tools.ensure("cosign", state, tell)
-    renderer = Renderer.ready(state, tell)
+    cosign = tools.ensure("cosign", state, print_result)
+    renderer = Renderer.ready(state, print_result)
     repository, now = Repository(checkout.root), datetime.now(UTC)
 
     def sign(payload: bytes) -> bytes:
@@ -59,10 +59,10 @@ def opened(onto: str, *, key: str | None, trust: Path | None, check: bool) -> It
             if key
             else keys.signer(state, role=keys.PROMOTER)
         )
-        return Pen(cosign, who).statement(payload)
+        return CosignSigner(cosign, who).statement(payload)
 
     with artifacts.serving(state) as address, Client(address) as client:
-        yield Desk(
+        yield PromotionContext(
             repository=repository,
             base=repository.commit_of(onto),
             client=client,
@@ -76,7 +76,7 @@ def opened(onto: str, *, key: str | None, trust: Path | None, check: bool) -> It
         )
 
 
-def tell(done: Promoted, environment: str, model: str, onto: str, *, as_json: bool) -> None:
+def print_result(done: PromotionResult, environment: str, model: str, onto: str, *, as_json: bool) -> None:
     """Print what was done, and what a person does next."""
     generation, release = generation_of(done.promotion), done.promotion.parents["release"]
     if as_json:
@@ -106,5 +106,5 @@ def _epoch() -> datetime | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 11:  # the year 5138
-        raise GitopsError(f"this is no time in seconds: {text!r}", where="SOURCE_DATE_EPOCH")
+        raise GitopsError(f"this is not a time in seconds: {text!r}", where="SOURCE_DATE_EPOCH")
     return datetime.fromtimestamp(int(text), UTC)

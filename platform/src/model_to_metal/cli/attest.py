@@ -10,7 +10,7 @@ import typer
 
 from helix_lineage.paths import State
 from helix_lineage.records.chain import Release
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.errors import AttestError
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.registry import artifacts
@@ -37,7 +37,7 @@ def attest(
         helix attest sha256:… --layout /tmp/image --json
     """
     state = State.find()
-    store = Store(state.store)
+    store = RecordStore(state.store)
     record = store.get_record(release)
     if not isinstance(record, Release):
         raise AttestError(f"this is a {record.TYPE}, not a release", where=release)
@@ -48,7 +48,7 @@ def attest(
         image = artifacts.push_layout(client, name, layout, digest) if layout else Image(address, name, digest)
         done = attest_image(
             state, client, image, record,
-            records=below, evidence=evidence, tell=lambda line: typer.echo(line, err=True),
+            records=below, evidence=evidence, report=lambda line: typer.echo(line, err=True),
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps({"image": str(done.image), "release": record.digest, "signed": done.signed}))

@@ -41,14 +41,14 @@ def register(app: typer.Typer) -> None:
 
           helix build MODEL --twice --json
         """
-        checkout, state, tell = Checkout.find(), State.find(), _teller(verbose)
+        checkout, state, report = Checkout.find(), State.find(), _reporter(verbose)
         checkout.model(model)
         if not twice:
-            built = image.build(model, checkout.root, state, tell=tell)
+            built = image.build(model, checkout.root, state, report=report)
             row = {"model": model, "image": built.manifest, "layout": str(built.layout)}
             typer.echo(json.dumps(row) if as_json else f"{model}: {built.manifest}\n{built.layout}")
             return
-        both, again = image.build_twice(model, checkout.root, state, tell=tell)
+        both, again = image.build_twice(model, checkout.root, state, report=report)
         if as_json:
             facts = {"model": model, "image": both.manifest, "layout": str(both.layout), "equal": True}
             typer.echo(json.dumps(facts | dataclasses.asdict(again)))
@@ -62,15 +62,15 @@ def register(app: typer.Typer) -> None:
             typer.echo(f"steps that differ without changing the image: {', '.join(again.unstable)}")
 
 
-def _teller(verbose: bool) -> Callable[[str], None]:
+def _reporter(verbose: bool) -> Callable[[str], None]:
     """Prints Nix's progress to standard error: a line a step, or everything."""
     console, started = Console(stderr=True, highlight=False), time.monotonic()
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         step = _STEP.match(line)
         if verbose or not line.startswith(("building", "error", " ")):
             console.print(line, markup=False)
         elif step:
             console.print(f"{time.monotonic() - started:6.0f} s  {step[1]}", markup=False)
 
-    return tell
+    return report

@@ -16,7 +16,7 @@ from helix_lineage.paths import State
 from model_to_metal.cli._pipeline import AsJson
 from model_to_metal.cluster import build, facts, forward, lifecycle, prerequisites, status
 from model_to_metal.cluster.errors import ClusterError, NotRunning
-from model_to_metal.cluster.layout import DEFAULT_NAME, Layout, Workshop
+from model_to_metal.cluster.layout import DEFAULT_NAME, BuildFolder, Layout
 from model_to_metal.cluster.network import API_PORT, GIT_PORT, REGISTRY_PORT
 
 Name = Annotated[str, typer.Option("--name", help="Which cluster of this checkout.")]
@@ -175,7 +175,7 @@ def down(
 
         helix cluster down --all
     """
-    layouts = Workshop.of(State.find()).clusters() if every else [_layout(name)]
+    layouts = BuildFolder.of(State.find()).clusters() if every else [_layout(name)]
     stopped: list[str] = []
     for layout in layouts:
         if lifecycle.down(layout):
@@ -189,7 +189,7 @@ def down(
 def _layout(name: str) -> Layout:
     if not _NAME.fullmatch(name):
         raise ClusterError("a cluster's name is lower-case letters, digits and hyphens, at most 31", where=name)
-    return Workshop.of(State.find()).cluster(name)
+    return BuildFolder.of(State.find()).cluster(name)
 
 
 def _print(found: status.Status, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from model_to_metal.hermetic import nix
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.local import container
 from model_to_metal.local import demo as story
-from model_to_metal.pipeline.progress import Lines
+from model_to_metal.pipeline.progress import ProgressLines
 
 
 def register(app: typer.Typer) -> None:
@@ -55,9 +55,9 @@ def demo(
         console.print(f"The demo works on the last commit; {len(changes)} uncommitted changes are not in it.")
     # Ports that something else holds are left alone, unless the printed ones are the point.
     ports = container.Ports() if serve else container.free_ports()
-    tell = console.print if verbose else nix.silent
+    report = console.print if verbose else nix.silent
     clone = story.prepare(checkout, state, console.print)
-    outcomes = story.release(clone, state, Lines(console.print), tell)
+    outcomes = story.release(clone, state, ProgressLines(console.print), report)
     build = outcomes["build"].record
     if not isinstance(build, ImageBuild):
         raise CheckoutError("the workflow gave no image", where=str(clone.root))
@@ -86,22 +86,22 @@ def demo(
         raise typer.Exit(1)
 
 
-def _few(console: Console) -> nix.Tell:
+def _few(console: Console) -> nix.Progress:
     """Of a long build, the names of the steps only."""
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         if line.startswith("building '"):
             console.print(f"  again: {line.split('-', 1)[1].partition('.drv')[0]}")
         elif not line.startswith((" ", "/")) and ">" not in line:
             console.print(f"  {line}")
 
-    return tell
+    return report
 
 
 def _print(console: Console, found: story.Story, seconds: float, *, serving: bool) -> None:
     console.print()
     console.print(f"[bold]commit[/bold]    {found.commit}")
-    how = "now" if found.rebuild.remade else f"recorded {found.rebuild.time}"
+    how = "now" if found.rebuild.rebuilt else f"recorded {found.rebuild.time}"
     console.print(f"[bold]image[/bold]     {found.server.image}")
     console.print(f"          built twice, equal: {found.rebuild.steps} steps again from an empty store ({how})")
     for check in found.attested.checks:
@@ -171,7 +171,7 @@ def tree(found: Trace) -> Tree:
     return root
 
 
-def _wait(server: container.Served) -> None:
+def _wait(server: container.ServedImage) -> None:
     try:
         server.wait()
     except KeyboardInterrupt:

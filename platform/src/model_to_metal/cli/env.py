@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         raise typer.Exit(run(model, group, command))
 
 
-def _is_there(store: nix.Store, environment: Path, program: str, root: Path) -> bool:
+def _is_there(store: nix.NixStore, environment: Path, program: str, root: Path) -> bool:
     """Is there such a program inside? Its folders are looked at from outside."""
     base = store.real(str((environment / "base").readlink()))
     if "/" not in program:
@@ -55,7 +55,7 @@ def run(model: str, group: str, command: list[str]) -> int:
     if group not in known:
         raise CheckoutError(f"{model} has no environment {group!r}; there are: {', '.join(known)}")
     environment = nix.build(f"{model}-{group}-env", checkout.root, state)
-    store = nix.Store.of(state)
+    store = nix.NixStore.of(state)
     store_path = f"{nix.PREFIX}/{environment.name}"
     if not _is_there(store, environment, command[0], checkout.root):
         raise CheckoutError(f"the environment {group} of {model} has no command {command[0]!r}")

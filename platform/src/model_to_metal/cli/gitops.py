@@ -9,7 +9,7 @@ import typer
 
 from helix_lineage.paths import State
 from model_to_metal.gitops import layout, succession
-from model_to_metal.gitops.manifests import Fault
+from model_to_metal.gitops.manifests import ManifestFault
 from model_to_metal.gitops.render import Renderer, check_all
 from model_to_metal.gitops.repository import Repository
 from model_to_metal.host.checkout import Checkout
@@ -43,7 +43,7 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     files = {path: (checkout.root / path).read_bytes() for path in paths if path not in odd}
     repository = Repository(checkout.root)
     # What was promoted last is in the history, whatever the working tree says now.
-    faults = [Fault(path, "no-links", "this is no regular file", "commit the file itself") for path in odd]
+    faults = [ManifestFault(path, "no-links", "this is not a regular file", "commit the file itself") for path in odd]
     faults += check_all(renderer, files) + succession.check(repository, repository.commit_of("HEAD"), files)
     if as_json:
         typer.echo(json.dumps({"passed": not faults, "faults": [fault.to_json() for fault in faults]}))

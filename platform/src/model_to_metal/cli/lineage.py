@@ -21,7 +21,7 @@ from model_to_metal.local import directory as local
 from model_to_metal.registry import artifacts
 from model_to_metal.supply_chain import keys
 from model_to_metal.supply_chain import revoke as revoking
-from model_to_metal.supply_chain.cosign import Pen
+from model_to_metal.supply_chain.cosign import CosignSigner
 
 
 def register(app: typer.Typer) -> None:
@@ -38,9 +38,7 @@ def revoke(
     target: Annotated[str, typer.Argument(metavar="DIGEST", help="Its digest, or the key's id.")],
     *,
     reason: Annotated[str, typer.Option(help="Why, in a sentence for people.")],
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From when on it counts no more. Default: now.")
-    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="From when on it is revoked. Default: now.")] = None,
     directory: Annotated[
         str | None, typer.Option("--directory", metavar="URL", help="A running directory. Default: this checkout's.")
     ] = None,
@@ -50,7 +48,7 @@ def revoke(
     keep: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the signed bundle there too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Sign that something counts no more, and put that into the directory's log.
+    """Sign that something is revoked, and put that into the directory's log.
 
     Nothing that was served changes: `trace` and `audit` with --directory carry the mark, and no new
     shard of it is registered. A revocation is not taken back.
@@ -74,7 +72,7 @@ def revoke(
             if key
             else keys.signer(state, role=keys.REVOKER)
         )
-        return Pen(cosign, who).statement(payload)
+        return CosignSigner(cosign, who).statement(payload)
 
     with ExitStack() as stack:
         client = DirectoryClient(directory or stack.enter_context(local.running(state)), root)

@@ -51,10 +51,12 @@ def promote(
     with _promotion.opened(onto, key=key, trust=trust, check=check) as opened:
         bundle = _bundle(opened, model, environment, release, image)
         done = promoting.promote(opened, bundle, model, environment)
-    _promotion.tell(done, environment, model, onto, as_json=as_json)
+    _promotion.print_result(done, environment, model, onto, as_json=as_json)
 
 
-def _bundle(opened: promoting.Desk, model: str, environment: str, release: Path | None, image: str | None) -> bytes:
+def _bundle(
+    opened: promoting.PromotionContext, model: str, environment: str, release: Path | None, image: str | None
+) -> bytes:
     """The release that is meant."""
     if image is not None:
         return promoting.carried(opened, model, image)

@@ -13,7 +13,7 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.supply_chain import rebuild as rebuilding
-from model_to_metal.supply_chain.rebuild import Rebuild
+from model_to_metal.supply_chain.rebuild import RebuildResult
 
 
 def register(app: typer.Typer) -> None:
@@ -46,24 +46,24 @@ def rebuild(
     known = [release] if release else rebuilding.bundles(checkout, state)
     asked = rebuilding.find(full, known, Trust.load(trust or state.trust), datetime.now(UTC))
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         if verbose or not line.startswith(("building '/nix", " ")):
             typer.echo(line, err=True)
 
     with rebuilding.clone(checkout, full, state) as source:
-        made = rebuilding.rebuild(source, asked, state, rebuilding.from_registry(asked, state), tell=tell)
+        made = rebuilding.rebuild(source, asked, state, rebuilding.from_registry(asked, state), report=report)
     typer.echo(json.dumps(made.to_json()) if as_json else _text(made))
     if not made.equal:
         raise typer.Exit(1)
 
 
-def _text(made: Rebuild) -> str:
+def _text(made: RebuildResult) -> str:
     spent = f"{made.steps} steps in {made.seconds:.0f} s, from an empty store, offline"
     named = f"{made.asked.model} at {made.asked.commit[:12]}"
     if made.equal:
-        return f"{named}: the same image, {made.remade} ({len(made.layers)} layers; {spent})"
+        return f"{named}: the same image, {made.rebuilt} ({len(made.layers)} layers; {spent})"
     lines = [f"{named}: ANOTHER image ({spent})"]
-    lines += [f"  released {made.asked.image}", f"  remade   {made.remade}"]
+    lines += [f"  released {made.asked.image}", f"  rebuilt   {made.rebuilt}"]
     lines += [f"  layer {layer.number}: {layer.one} is now {layer.other}" for layer in made.layers if not layer.equal]
     if made.report:
         lines += ["", made.report.head]

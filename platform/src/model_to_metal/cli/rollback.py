@@ -42,4 +42,4 @@ def rollback(
     """
     with _promotion.opened(onto, key=key, trust=trust, check=check) as opened:
         done = rolling.rollback(opened, model, environment, reason=reason)
-    _promotion.tell(done, environment, model, onto, as_json=as_json)
+    _promotion.print_result(done, environment, model, onto, as_json=as_json)

@@ -11,7 +11,7 @@ import typer
 from helix_lineage.paths import State
 from model_to_metal.hermetic import fetch
 from model_to_metal.hermetic import prune as pruning
-from model_to_metal.hermetic.nix import Store
+from model_to_metal.hermetic.nix import NixStore
 from model_to_metal.host.checkout import Checkout
 
 
@@ -44,12 +44,12 @@ def prune(
     """
     checkout, state = Checkout.find(), State.find()
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         typer.echo(line, err=True)
 
     locked = [file.store_path for file in fetch.locked_files(checkout.root)]
     scratch = state.root / "scratch"
-    done = pruning.prune(checkout.root, Store.of(state), scratch, keep=locked, dry=dry_run, tell=tell)
+    done = pruning.prune(checkout.root, NixStore.of(state), scratch, keep=locked, dry=dry_run, report=report)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(done)))
         return

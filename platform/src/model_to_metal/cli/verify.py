@@ -16,7 +16,7 @@ from helix_lineage.paths import State
 from model_to_metal.host import tools
 from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client, Image
-from model_to_metal.supply_chain.verify import Report, verify_image
+from model_to_metal.supply_chain.verify import VerificationReport, verify_image
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +64,7 @@ def _opened(text: str, state: State) -> Iterator[tuple[Client, Image]]:
         yield client, Image(address, named.repository, named.digest)
 
 
-def _text(report: Report) -> str:
+def _text(report: VerificationReport) -> str:
     lines = [f"{'ok  ' if check.passed else 'FAIL'}  {check.name:13} {check.detail}" for check in report.checks]
     promoted = "mode local: no promotion vouches for it in an environment yet"
     lines.append(f"{'verified' if report.passed else 'NOT VERIFIED'}: {report.image} ({promoted})")

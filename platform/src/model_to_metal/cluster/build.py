@@ -21,7 +21,7 @@ from pathlib import Path
 from helix_lineage.paths import State
 from model_to_metal.cluster import images
 from model_to_metal.cluster.errors import ClusterError, Prerequisite
-from model_to_metal.cluster.layout import Workshop
+from model_to_metal.cluster.layout import BuildFolder
 from model_to_metal.cluster.programs import Copied, Module, declared
 from model_to_metal.errors import ToolError, ToolMissing
 from model_to_metal.host import tools
@@ -36,59 +36,61 @@ TOOLS = ("olareg", "kustomize")
 """Tools of the platform (`platform/tools`) that the node runs too."""
 
 _PROGRESS_S = 10.0
-_Tell = Callable[[str], None]
+_Progress = Callable[[str], None]
 
 
 def missing(state: State) -> list[Module]:
     """The modules that are not built as they are declared."""
-    programs = Workshop.of(state).programs
+    programs = BuildFolder.of(state).programs
     return [module for module in declared() if not (programs / module.folder).is_dir()]
 
 
-def ensure(state: State, tell: _Tell = lambda _line: None, *, keep_caches: bool = False) -> Path:
-    """Build what is missing; gives the folder of programs. `tell` is given lines of progress.
+def ensure(state: State, report: _Progress = lambda _line: None, *, keep_caches: bool = False) -> Path:
+    """Build what is missing; gives the folder of programs. `report` is given lines of progress.
 
     `keep_caches` is for who changes what is built: the next build is short, and the disk stays full.
 
     Raises Prerequisite when there is no Go or too little disk, ClusterError when a build fails.
     """
-    workshop = Workshop.of(state)
-    workshop.programs.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(workshop, tell):
+    build_folder = BuildFolder.of(state)
+    build_folder.programs.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(build_folder, report):
         if wanted := missing(state):
-            _check_disk(workshop)
-            _build_all(wanted, workshop, state, tell, keep_caches=keep_caches)
+            _check_disk(build_folder)
+            _build_all(wanted, build_folder, state, report, keep_caches=keep_caches)
         for name in TOOLS:
-            _place(tools.ensure(name, state, tell), workshop.programs / "bin" / name)
-        if wanted or not (workshop.programs / "images").is_dir():
-            images.compose(workshop.programs / "bin", workshop.programs / "images")
-    return workshop.programs
+            _place(tools.ensure(name, state, report), build_folder.programs / "bin" / name)
+        if wanted or not (build_folder.programs / "images").is_dir():
+            images.compose(build_folder.programs / "bin", build_folder.programs / "images")
+    return build_folder.programs
 
 
-def _build_all(wanted: Sequence[Module], workshop: Workshop, state: State, tell: _Tell, *, keep_caches: bool) -> None:
+def _build_all(
+    wanted: Sequence[Module], build_folder: BuildFolder, state: State, report: _Progress, *, keep_caches: bool
+) -> None:
     began = time.monotonic()
-    tell(f"building {len(wanted)} Go modules from source, once; up to {PEAK_GB} GB of disk until it is done")
+    report(f"building {len(wanted)} Go modules from source, once; up to {PEAK_GB} GB of disk until it is done")
     for at, module in enumerate(wanted, 1):
         try:
-            _build(module, workshop, state, lambda line, at=at: tell(f"[{at}/{len(wanted)}] {line}"))  # type: ignore[misc]
+            _build(module, build_folder, state, lambda line, at=at: report(f"[{at}/{len(wanted)}] {line}"))  # type: ignore[misc]
         except ToolMissing as error:
             raise Prerequisite(f"no Go to build with: {error.what}", fix="make setup-cluster") from error
         except ToolError as error:
             raise ClusterError(f"{module.name} cannot be built", where=str(module.source), raw=error.what) from error
-        if not keep_caches and _size(workshop.go / "objects") > CACHE_LIMIT:
-            shutil.rmtree(workshop.go / "objects")
-    _link(workshop)
+        if not keep_caches and _size(build_folder.go / "objects") > CACHE_LIMIT:
+            shutil.rmtree(build_folder.go / "objects")
+    _link(build_folder)
     if not keep_caches:
-        shutil.rmtree(workshop.go, ignore_errors=True)
-    tell(f"built in {(time.monotonic() - began) / 60:.1f} minutes")
+        shutil.rmtree(build_folder.go, ignore_errors=True)
+    report(f"built in {(time.monotonic() - began) / 60:.1f} minutes")
 
 
-def _build(module: Module, workshop: Workshop, state: State, tell: _Tell) -> None:
+def _build(module: Module, build_folder: BuildFolder, state: State, report: _Progress) -> None:
     began = time.monotonic()
-    go, environment = tools.toolchain(module.go, state, tell)
-    environment = {**environment, **_caches(workshop), "CGO_ENABLED": "1" if module.cgo else "0"}
+    go, environment = tools.toolchain(module.go, state, report)
+    environment = {**environment, **_caches(build_folder), "CGO_ENABLED": "1" if module.cgo else "0"}
     run([go, "mod", "download"], cwd=module.source, env=environment)
-    with tempfile.TemporaryDirectory(dir=workshop.programs, prefix=f".{module.name}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=build_folder.programs, prefix=f".{module.name}-") as scratch:
         made = Path(scratch) / "made"
         made.mkdir()
         source = module.source
@@ -97,7 +99,7 @@ def _build(module: Module, workshop: Workshop, state: State, tell: _Tell) -> Non
         total = len(
             run([go, "list", "-deps", *_tags(module), *module.programs.values()], cwd=source, env=environment).split()
         )
-        progress = _progress(module.name, total, began, tell)
+        progress = _progress(module.name, total, began, report)
         for name, package in module.programs.items():
             watch([go, "build", *module.flags(), "-o", made / name, package], progress, cwd=source, env=environment)
             for link in module.links.get(name, ()):
@@ -105,14 +107,14 @@ def _build(module: Module, workshop: Workshop, state: State, tell: _Tell) -> Non
         for name, place in module.assets.items():
             _copy_asset(place, made / name, go, module.source, environment)
         made.chmod(0o755)
-        made.replace(workshop.programs / module.folder)
-    tell(f"{module.name}: built in {time.monotonic() - began:.0f} s")
+        made.replace(build_folder.programs / module.folder)
+    report(f"{module.name}: built in {time.monotonic() - began:.0f} s")
 
 
-def _caches(workshop: Workshop) -> Mapping[str, str]:
+def _caches(build_folder: BuildFolder) -> Mapping[str, str]:
     return {
-        "GOMODCACHE": str(workshop.go / "modules"),
-        "GOCACHE": str(workshop.go / "objects"),
+        "GOMODCACHE": str(build_folder.go / "modules"),
+        "GOCACHE": str(build_folder.go / "objects"),
         # Without this the module cache is read-only and cannot be removed like any other folder.
         "GOFLAGS": "-mod=readonly -modcacherw",
     }
@@ -122,7 +124,7 @@ def _tags(module: Module) -> list[str]:
     return [f"-tags={','.join(module.tags)}"] if module.tags else []
 
 
-def _progress(name: str, total: int, began: float, tell: _Tell) -> Callable[[str], None]:
+def _progress(name: str, total: int, began: float, report: _Progress) -> Callable[[str], None]:
     """Count the packages that `go build -v` prints; those of the cache it does not print."""
     count, last = 0, began
 
@@ -131,7 +133,7 @@ def _progress(name: str, total: int, began: float, tell: _Tell) -> Callable[[str
         count += 1
         if time.monotonic() - last >= _PROGRESS_S:
             last = time.monotonic()
-            tell(f"{name}: {count} of at most {total} packages, {last - began:.0f} s")
+            report(f"{name}: {count} of at most {total} packages, {last - began:.0f} s")
 
     return line
 
@@ -164,21 +166,21 @@ def _module_folder(module: str, go: Path, declaring: Path, environment: Mapping[
     return Path(run([go, "list", "-m", "-f", "{{.Dir}}", module], cwd=declaring, env=environment).decode().strip())
 
 
-def _link(workshop: Workshop) -> None:
+def _link(build_folder: BuildFolder) -> None:
     """Point `bin` at the newest build of every program, and forget the builds that nothing declares any more."""
     modules = declared()
-    links = workshop.programs / "bin"
+    links = build_folder.programs / "bin"
     links.mkdir(exist_ok=True)
     for module in modules:
-        for path in (workshop.programs / module.folder).iterdir():
+        for path in (build_folder.programs / module.folder).iterdir():
             half = links / f".{path.name}"
             half.unlink(missing_ok=True)
             half.symlink_to(Path("..") / module.folder / path.name)
             half.replace(links / path.name)
     known = {module.folder for module in modules} | {"bin", "images"}
-    for path in workshop.programs.iterdir():
+    for path in build_folder.programs.iterdir():
         # A running node keeps what it was started from.
-        if path.name not in known and not workshop.clusters():
+        if path.name not in known and not build_folder.clusters():
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -191,11 +193,11 @@ def _place(tool: Path, target: Path) -> None:
     half.replace(target)
 
 
-def _check_disk(workshop: Workshop) -> None:
-    free = shutil.disk_usage(workshop.root).free / 1e9
+def _check_disk(build_folder: BuildFolder) -> None:
+    free = shutil.disk_usage(build_folder.root).free / 1e9
     if free < PEAK_GB:
         raise Prerequisite(
-            f"a first build needs up to {PEAK_GB} GB of disk, and {free:.0f} GB are free", where=str(workshop.root)
+            f"a first build needs up to {PEAK_GB} GB of disk, and {free:.0f} GB are free", where=str(build_folder.root)
         )
 
 
@@ -204,11 +206,11 @@ def _size(folder: Path) -> int:
 
 
 @contextmanager
-def _one_at_a_time(workshop: Workshop, tell: _Tell) -> Iterator[None]:
-    with (workshop.root / "build.lock").open("w") as handle:
+def _one_at_a_time(build_folder: BuildFolder, report: _Progress) -> Iterator[None]:
+    with (build_folder.root / "build.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tell("another command builds in this checkout; waiting for it")
+            report("another command builds in this checkout; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield

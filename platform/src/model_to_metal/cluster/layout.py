@@ -26,13 +26,13 @@ _FOLDERS = ("config", "log", "pki", "containerd", "kubelet", "cni", "pod-logs", 
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class BuildFolder:
     """What all clusters of a checkout share: built programs, and the caches while they are built."""
 
     root: Path
 
     @classmethod
-    def of(cls, state: State) -> Workshop:
+    def of(cls, state: State) -> BuildFolder:
         """The folder of this checkout."""
         return cls(state.root / "cluster")
 

@@ -29,7 +29,7 @@ WORKLOADS = ("StatefulSet", "Deployment", "DaemonSet", "Job")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Fault:
+class ManifestFault:
     """What a rule holds against a manifest."""
 
     where: str

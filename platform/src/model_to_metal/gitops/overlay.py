@@ -58,7 +58,7 @@ def claimed_release(bundle: bytes) -> Release:
     try:
         return releases.claimed_release(bundle)
     except LineageError as error:
-        raise GitopsError(f"this is no release bundle: {error}", where=RELEASE) from error
+        raise GitopsError(f"this is not a release bundle: {error}", where=RELEASE) from error
 
 
 def claimed_promotion(bundle: bytes) -> Promotion:
@@ -66,4 +66,4 @@ def claimed_promotion(bundle: bytes) -> Promotion:
     try:
         return promotions.claimed_promotion(bundle)
     except LineageError as error:
-        raise GitopsError(f"this is no promotion bundle: {error}", where=PROMOTION) from error
+        raise GitopsError(f"this is not a promotion bundle: {error}", where=PROMOTION) from error

@@ -23,7 +23,7 @@ from helix_lineage.formats.canonical import dumps
 from helix_lineage.records.chain import Promotion
 from model_to_metal.errors import GitopsError, PromotionRefused
 from model_to_metal.gitops import layout, overlay, succession
-from model_to_metal.gitops.manifests import Fault
+from model_to_metal.gitops.manifests import ManifestFault
 from model_to_metal.gitops.policy import Denied, Policy
 from model_to_metal.gitops.repository import Repository
 from model_to_metal.registry import artifacts
@@ -33,12 +33,12 @@ from model_to_metal.supply_chain.verify import verify_image
 
 Sign = Callable[[bytes], bytes]
 """A statement's bytes → its signed bundle."""
-Check = Callable[[Mapping[str, bytes], str, str], list[Fault]]
+Check = Callable[[Mapping[str, bytes], str, str], list[ManifestFault]]
 """Files under gitops/argocd, environment, model → faults of what Argo CD would make of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class PromotionContext:
     """All that a promotion needs."""
 
     repository: Repository
@@ -80,7 +80,7 @@ class Desk:
 
 
 @dataclass(frozen=True, slots=True)
-class Promoted:
+class PromotionResult:
     """A promotion that is in Git."""
 
     branch: str | None
@@ -113,18 +113,18 @@ class Change:
         return str(self.release.release.parameters["model"])
 
 
-def promote(desk: Desk, bundle: bytes, model: str, environment: str) -> Promoted:
+def promote(context: PromotionContext, bundle: bytes, model: str, environment: str) -> PromotionResult:
     """Propose that `environment` runs the release of `bundle`.
 
     Raises PromotionRefused with the reason when it may not run there, GitopsError when the branch
     or a file is not what it should be.
     """
-    policy = desk.policy(environment)
-    release = admit(desk, bundle, model, policy, environment)
-    newest_known(desk, environment, model)
-    _ran_before(desk, release, policy)
+    policy = context.policy(environment)
+    release = admit(context, bundle, model, policy, environment)
+    newest_known(context, environment, model)
+    _ran_before(context, release, policy)
     digest = release.release.digest
-    when = _released_at(desk, release)
+    when = _released_at(context, release)
     change = Change(
         environment,
         release,
@@ -135,18 +135,18 @@ def promote(desk: Desk, bundle: bytes, model: str, environment: str) -> Promoted
         others={},
         when=when,
     )
-    if (running := _runs_already(desk, change, policy)) is not None:
-        return Promoted(None, desk.base, running, changed=False)
-    return propose(desk, change, policy)
+    if (running := _runs_already(context, change, policy)) is not None:
+        return PromotionResult(None, context.base, running, changed=False)
+    return propose(context, change, policy)
 
 
-def carried(desk: Desk, model: str, image: str) -> bytes:
+def carried(context: PromotionContext, model: str, image: str) -> bytes:
     """The bundle of the one release that the image carries in the registry. Raises PromotionRefused."""
     found: dict[str, bytes] = {}
-    asked = Image.parse(f"{artifacts.repository(layout.name(model))}@{image}", registry=desk.client.address)
-    for _, bundle in artifacts.attached(desk.client, asked, BUNDLE_TYPE):
+    asked = Image.parse(f"{artifacts.repository(layout.name(model))}@{image}", registry=context.client.address)
+    for _, bundle in artifacts.attached(context.client, asked, BUNDLE_TYPE):
         try:
-            found[verify_release(bundle, desk.trust, image=image, at=desk.at).release.digest] = bundle
+            found[verify_release(bundle, context.trust, image=image, at=context.at).release.digest] = bundle
         except LineageError:
             continue
     if len(found) != 1:
@@ -155,16 +155,16 @@ def carried(desk: Desk, model: str, image: str) -> bytes:
     return next(iter(found.values()))
 
 
-def admit(desk: Desk, bundle: bytes, model: str, policy: Policy, environment: str) -> VerifiedRelease:
+def admit(context: PromotionContext, bundle: bytes, model: str, policy: Policy, environment: str) -> VerifiedRelease:
     """May this release run in the environment? Verified here and in the registry. Raises PromotionRefused."""
     try:
-        release = verify_release(bundle, desk.trust, image=None, at=desk.at)
+        release = verify_release(bundle, context.trust, image=None, at=context.at)
     except LineageError as error:
         raise PromotionRefused(f"the release does not verify: {error.what}", where=error.where) from error
     digest, image = release.release.digest, release.statement_subject.digest
     if release.release.parameters["model"] != model:
         raise PromotionRefused(f"the release is of {release.release.parameters['model']!r}, not of {model!r}")
-    if denial := desk.denied().find(digest, image):
+    if denial := context.denied().find(digest, image):
         what = "this release" if denial.release == digest else "the image of this release"
         raise PromotionRefused(
             f"{what} is denied: it was rolled back in {denial.environment} ({denial.reason})",
@@ -176,20 +176,20 @@ def admit(desk: Desk, bundle: bytes, model: str, policy: Policy, environment: st
             f"{', '.join(policy.builders) or 'nobody'}",
             where=layout.policy(environment),
         )
-    asked = Image(desk.client.address, artifacts.repository(model), image)
-    report = verify_image(desk.client, asked, desk.trust, desk.cosign, at=desk.at, release=digest)
+    asked = Image(context.client.address, artifacts.repository(model), image)
+    report = verify_image(context.client, asked, context.trust, context.cosign, at=context.at, release=digest)
     if not report.passed:
         failed = "; ".join(f"{check.name}: {check.detail}" for check in report.checks if not check.passed)
         raise PromotionRefused(f"the image does not verify: {failed}", where=str(asked), fix=f"helix verify {asked}")
     return release
 
 
-def newest_known(desk: Desk, environment: str, model: str) -> int:
+def newest_known(context: PromotionContext, environment: str, model: str) -> int:
     """The newest generation in Git's history, 0 before the first. Raises PromotionRefused when the base went back."""
-    known = succession.newest(desk.repository, desk.base, environment, model, desk.trust)
+    known = succession.newest(context.repository, context.base, environment, model, context.trust)
     if known is None:
         return 0
-    bundle = desk.folder(environment, model).get(layout.PROMOTION)
+    bundle = context.folder(environment, model).get(layout.PROMOTION)
     place = layout.folder(environment, model)
     if bundle is None:
         wrong: str | None = (
@@ -206,45 +206,50 @@ def newest_known(desk: Desk, environment: str, model: str) -> int:
     return known.generation
 
 
-def propose(desk: Desk, change: Change, policy: Policy) -> Promoted:
+def propose(context: PromotionContext, change: Change, policy: Policy) -> PromotionResult:
     """Make the change's commit and let its branch point to it; a branch that proposes it already is left alone."""
-    newest_known(desk, change.environment, change.model)
-    tip = desk.repository.branch_tip(change.branch)
-    record = _next(desk, change)
-    signed = None if tip is None else _signed_at(desk, change, record, tip)
-    promotion = signed or desk.sign(_statement(record, change))
-    _verify_own(desk, change, record, promotion)
-    if signed and tip and _stands_still(desk, change, tip) and tip == _commit(desk, change, promotion, policy, tip):
-        return Promoted(change.branch, tip, record, changed=False)
-    commit = _commit(desk, change, promotion, policy, None)
-    if commit != tip and not desk.writes:
+    newest_known(context, change.environment, change.model)
+    tip = context.repository.branch_tip(change.branch)
+    record = _next(context, change)
+    signed = None if tip is None else _signed_at(context, change, record, tip)
+    promotion = signed or context.sign(_statement(record, change))
+    _verify_own(context, change, record, promotion)
+    if (
+        signed
+        and tip
+        and _stands_still(context, change, tip)
+        and tip == _commit(context, change, promotion, policy, tip)
+    ):
+        return PromotionResult(change.branch, tip, record, changed=False)
+    commit = _commit(context, change, promotion, policy, None)
+    if commit != tip and not context.writes:
         raise PromotionRefused(f"the branch is at {tip}, but made again the commit is {commit}", where=change.branch)
-    _check_commit(desk, change, commit)
+    _check_commit(context, change, commit)
     if commit != tip:
-        desk.repository.move(change.branch, commit, tip, why=change.title)
-    return Promoted(change.branch, commit, record, changed=commit != tip)
+        context.repository.move(change.branch, commit, tip, why=change.title)
+    return PromotionResult(change.branch, commit, record, changed=commit != tip)
 
 
-def _released_at(desk: Desk, release: VerifiedRelease) -> datetime:
+def _released_at(context: PromotionContext, release: VerifiedRelease) -> datetime:
     """The time of the release's commit, which this clone must have: what runs must be traceable to Git."""
     commit = str(release.release.parameters["commit"])
     try:
-        return desk.epoch or desk.repository.time(desk.repository.commit_of(commit))
+        return context.epoch or context.repository.time(context.repository.commit_of(commit))
     except GitopsError as error:
         model = release.release.parameters["model"]
         raise PromotionRefused(
             f"the release is of commit {commit[:12]}, which this clone does not have",
-            where=str(desk.repository.root),
+            where=str(context.repository.root),
             fix=f"git fetch --all, or release a commit that is here: helix run release {model}",
         ) from error
 
 
-def _ran_before(desk: Desk, release: VerifiedRelease, policy: Policy) -> None:
+def _ran_before(context: PromotionContext, release: VerifiedRelease, policy: Policy) -> None:
     """The same release runs in the environment that comes first, if there is one."""
     if policy.after is None:
         return
     model = str(release.release.parameters["model"])
-    files = desk.folder(policy.after, model)
+    files = context.folder(policy.after, model)
     where = layout.folder(policy.after, model)
     fix = f"helix promote {model} --to {policy.after}, and merge it"
     if not {layout.RELEASE, layout.PROMOTION} <= set(files):
@@ -254,10 +259,10 @@ def _ran_before(desk: Desk, release: VerifiedRelease, policy: Policy) -> None:
         raise PromotionRefused(
             f"the release must run in {policy.after} first, which runs {running}", where=where, fix=fix
         )
-    newest = newest_known(desk, policy.after, model)
+    newest = newest_known(context, policy.after, model)
     try:
         verify_promotion(
-            files[layout.PROMOTION], desk.trust, release, environment=policy.after, at=desk.at, newest=newest
+            files[layout.PROMOTION], context.trust, release, environment=policy.after, at=context.at, newest=newest
         )
     except LineageError as error:
         raise PromotionRefused(
@@ -265,14 +270,14 @@ def _ran_before(desk: Desk, release: VerifiedRelease, policy: Policy) -> None:
         ) from error
 
 
-def _runs_already(desk: Desk, change: Change, policy: Policy) -> Promotion | None:
+def _runs_already(context: PromotionContext, change: Change, policy: Policy) -> Promotion | None:
     """The promotion on the base branch, if that has this very release, to the byte."""
-    present = desk.folder(change.environment, change.model)
+    present = context.folder(change.environment, change.model)
     signed = present.get(layout.PROMOTION)
     if signed is None or present.get(layout.RELEASE) != change.bundle:
         return None
     try:
-        found = verify_promotion(signed, desk.trust, change.release, environment=change.environment, at=desk.at)
+        found = verify_promotion(signed, context.trust, change.release, environment=change.environment, at=context.at)
     except LineageError:
         return None
     place = layout.folder(change.environment, change.model)
@@ -280,11 +285,11 @@ def _runs_already(desk: Desk, change: Change, policy: Policy) -> Promotion | Non
     return found.promotion if wanted == present else None
 
 
-def _next(desk: Desk, change: Change) -> Promotion:
+def _next(context: PromotionContext, change: Change) -> Promotion:
     """The record of this change: one generation more than what the base branch has."""
     parameters = {"model": change.model, "environment": change.environment, "generation": 1}
     record = Promotion(parents={"release": change.release.release.digest}, parameters=parameters)
-    before = desk.folder(change.environment, change.model).get(layout.PROMOTION)
+    before = context.folder(change.environment, change.model).get(layout.PROMOTION)
     if before is None:
         return record
     # Not verified: its key may have been rotated out since. The new promotion names it by digest, and Git's
@@ -304,36 +309,38 @@ def _statement(record: Promotion, change: Change) -> bytes:
     return dumps(provenance.statement(PREDICATE_TYPE, said, name=subject.name, image=subject.digest))
 
 
-def _signed_at(desk: Desk, change: Change, record: Promotion, tip: str) -> bytes | None:
+def _signed_at(context: PromotionContext, change: Change, record: Promotion, tip: str) -> bytes | None:
     """The bundle at the branch's tip, if it is about this very promotion: a signature is never the same twice."""
-    bundle = desk.folder(change.environment, change.model, tip).get(layout.PROMOTION)
+    bundle = context.folder(change.environment, change.model, tip).get(layout.PROMOTION)
     if bundle is None:
         return None
     try:
-        found = verify_promotion(bundle, desk.trust, change.release, environment=change.environment, at=desk.at)
+        found = verify_promotion(bundle, context.trust, change.release, environment=change.environment, at=context.at)
     except LineageError:
         return None
     return bundle if found.promotion == record else None
 
 
-def _verify_own(desk: Desk, change: Change, record: Promotion, bundle: bytes) -> None:
+def _verify_own(context: PromotionContext, change: Change, record: Promotion, bundle: bytes) -> None:
     """What was signed must convince a server."""
-    before = desk.folder(change.environment, change.model).get(layout.PROMOTION)
+    before = context.folder(change.environment, change.model).get(layout.PROMOTION)
     try:
-        found = verify_promotion(bundle, desk.trust, change.release, environment=change.environment, at=desk.at)
+        found = verify_promotion(bundle, context.trust, change.release, environment=change.environment, at=context.at)
         check_succession(found.promotion, None if before is None else overlay.claimed_promotion(before))
     except LineageError as error:
         raise GitopsError(f"the signed promotion does not verify: {error.what}", where=record.digest) from error
 
 
-def _stands_still(desk: Desk, change: Change, tip: str) -> bool:
+def _stands_still(context: PromotionContext, change: Change, tip: str) -> bool:
     """Does the tip stand on the base branch, with nothing that the change is about having moved since?"""
-    parents = desk.repository.parents(tip)
-    if len(parents) != 1 or not desk.repository.contains(desk.base, parents[0]):
+    parents = context.repository.parents(tip)
+    if len(parents) != 1 or not context.repository.contains(context.base, parents[0]):
         return False
-    same = desk.folder(change.environment, change.model, parents[0]) == desk.folder(change.environment, change.model)
-    read = desk.repository.read
-    return same and all(read(parents[0], path) == read(desk.base, path) for path in change.others)
+    same = context.folder(change.environment, change.model, parents[0]) == context.folder(
+        change.environment, change.model
+    )
+    read = context.repository.read
+    return same and all(read(parents[0], path) == read(context.base, path) for path in change.others)
 
 
 def _files(change: Change, promotion: bytes, policy: Policy) -> dict[str, bytes]:
@@ -348,11 +355,11 @@ def _files(change: Change, promotion: bytes, policy: Policy) -> dict[str, bytes]
     )
 
 
-def _commit(desk: Desk, change: Change, promotion: bytes, policy: Policy, tip: str | None) -> str:
+def _commit(context: PromotionContext, change: Change, promotion: bytes, policy: Policy, tip: str | None) -> str:
     """The commit on the base, or on what `tip` stands on; the same arguments give the same id."""
-    parent = desk.base if tip is None else desk.repository.parents(tip)[0]
+    parent = context.base if tip is None else context.repository.parents(tip)[0]
     place = layout.folder(change.environment, change.model)
-    present = desk.repository.files(parent, place)
+    present = context.repository.files(parent, place)
     files: dict[str, bytes | None] = {**dict.fromkeys(present), **_files(change, promotion, policy), **change.others}
     record = overlay.claimed_promotion(promotion)
     lines = [
@@ -365,16 +372,16 @@ def _commit(desk: Desk, change: Change, promotion: bytes, policy: Policy, tip: s
         f"Promotion: {record.digest}",
         f"Generation: {generation_of(record)}",
     ]
-    return desk.repository.commit(parent, files, "\n".join(lines) + "\n", change.when)
+    return context.repository.commit(parent, files, "\n".join(lines) + "\n", change.when)
 
 
-def _check_commit(desk: Desk, change: Change, commit: str) -> None:
+def _check_commit(context: PromotionContext, change: Change, commit: str) -> None:
     """The commit changes what it may, and Argo CD would make of it what our rules allow."""
     place = layout.folder(change.environment, change.model)
-    beyond = [path for path in desk.repository.changed(commit) if not path.startswith(f"{place}/")]
+    beyond = [path for path in context.repository.changed(commit) if not path.startswith(f"{place}/")]
     if set(beyond) - set(change.others):
         raise GitopsError(f"the commit would change more than {place}", where=", ".join(beyond))
-    faults = desk.check(desk.repository.files(commit, layout.ROOT), change.environment, change.model)
+    faults = context.check(context.repository.files(commit, layout.ROOT), change.environment, change.model)
     if faults:
         said = "; ".join(map(str, faults[:3]))
         raise PromotionRefused(f"what Argo CD would run has {len(faults)} faults: {said}", fix="helix gitops check")

@@ -19,7 +19,7 @@ from helix_lineage.paths import State
 from model_to_metal.errors import GitopsError, ToolError
 from model_to_metal.gitops import argo_rules, overlay, rules, tree_rules
 from model_to_metal.gitops.layout import APPS, ENVIRONMENTS, POLICIES, ROOT, folder
-from model_to_metal.gitops.manifests import Fault, Manifest, parse
+from model_to_metal.gitops.manifests import Manifest, ManifestFault, parse
 from model_to_metal.gitops.policy import Policy
 from model_to_metal.gitops.tree_rules import SAMPLE
 from model_to_metal.host import tools
@@ -40,9 +40,9 @@ class Renderer:
     kubeconform: Path
 
     @classmethod
-    def ready(cls, state: State, tell: tools.Tell = lambda _line: None) -> Self:
+    def ready(cls, state: State, report: tools.Progress = lambda _line: None) -> Self:
         """Both tools, built if need be. Raises ToolError."""
-        return cls(tools.ensure("kustomize", state, tell), tools.ensure("kubeconform", state, tell))
+        return cls(tools.ensure("kustomize", state, report), tools.ensure("kubeconform", state, report))
 
     def build(self, root: Path, place: str) -> list[Manifest]:
         """The manifests of one kustomization. Raises GitopsError when it cannot be rendered."""
@@ -52,7 +52,7 @@ class Renderer:
             raise GitopsError(f"kustomize refuses it: {error.what}", where=place) from error
         return parse(text, where=place)
 
-    def conform(self, manifests: list[Manifest]) -> list[Fault]:
+    def conform(self, manifests: list[Manifest]) -> list[ManifestFault]:
         """What the schemas hold against them. An unknown kind is a fault."""
         pattern = f"{SCHEMAS}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
         command: list[str | Path] = [self.kubeconform, "-strict", "-output", "json", "-schema-location", pattern, "-"]
@@ -64,7 +64,7 @@ class Renderer:
             complaint = done.stderr.decode(errors="replace").strip()[-1000:]
             raise ToolError(f"kubeconform failed: {complaint}", where=str(SCHEMAS)) from error
         return [
-            Fault(
+            ManifestFault(
                 f"{row['kind']}/{row['name']}", "schema", row["msg"].strip(), "see the field in Kubernetes' reference"
             )
             for row in rows or ()
@@ -72,7 +72,7 @@ class Renderer:
         ]
 
 
-def check_model(renderer: Renderer, files: Files, environment: str, model: str) -> list[Fault]:
+def check_model(renderer: Renderer, files: Files, environment: str, model: str) -> list[ManifestFault]:
     """Faults of one model in one environment. Raises GitopsError when it cannot be rendered."""
     if model != SAMPLE and (found := tree_rules.check_model(files, environment, model)):
         return found
@@ -80,7 +80,7 @@ def check_model(renderer: Renderer, files: Files, environment: str, model: str) 
         return _model(renderer, root, environment, model)
 
 
-def check_all(renderer: Renderer, files: Files) -> list[Fault]:
+def check_all(renderer: Renderer, files: Files) -> list[ManifestFault]:
     """Faults of everything under `gitops/argocd`: its files, Argo CD's objects, policies, each model, and a sample.
 
     Files that don't belong there are all that is reported while there are any: they are not rendered.
@@ -100,7 +100,7 @@ def check_all(renderer: Renderer, files: Files) -> list[Fault]:
     return sorted(found)
 
 
-def check_argo(renderer: Renderer, files: Files) -> list[Fault]:
+def check_argo(renderer: Renderer, files: Files) -> list[ManifestFault]:
     """Faults of Argo CD's objects and of the policies."""
     with _written(files) as root:
         argo = renderer.build(root, APPS) + parse(files[f"{ROOT}/root.yaml"], where="root.yaml")
@@ -123,11 +123,11 @@ def sample(files: Files, environment: str) -> dict[str, bytes]:
     )
 
 
-def _model(renderer: Renderer, root: Path, environment: str, model: str) -> list[Fault]:
+def _model(renderer: Renderer, root: Path, environment: str, model: str) -> list[ManifestFault]:
     manifests = renderer.build(root, folder(environment, model))
     found = rules.check(manifests) + rules.belongs_to_its_model(manifests, environment, model)
     found += renderer.conform(manifests)
-    return [Fault(f"{environment}: {fault.where}", fault.rule, fault.message, fault.fix) for fault in found]
+    return [ManifestFault(f"{environment}: {fault.where}", fault.rule, fault.message, fault.fix) for fault in found]
 
 
 def _is_model(path: str) -> bool:

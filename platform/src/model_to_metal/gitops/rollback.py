@@ -13,26 +13,26 @@ from datetime import timedelta
 from model_to_metal.errors import GitopsError, PromotionRefused
 from model_to_metal.gitops import layout, overlay
 from model_to_metal.gitops.policy import Denial, Denied
-from model_to_metal.gitops.promote import Change, Desk, Promoted, admit, propose
+from model_to_metal.gitops.promote import Change, PromotionContext, PromotionResult, admit, propose
 
 
-def rollback(desk: Desk, model: str, environment: str, *, reason: str) -> Promoted:
+def rollback(context: PromotionContext, model: str, environment: str, *, reason: str) -> PromotionResult:
     """Propose that `environment` runs what it ran before, and that nothing runs the present release again.
 
     Raises PromotionRefused when nothing earlier may run.
     """
-    policy = desk.policy(environment)
+    policy = context.policy(environment)
     place = layout.folder(environment, model)
-    present = desk.folder(environment, model).get(layout.RELEASE)
+    present = context.folder(environment, model).get(layout.RELEASE)
     if present is None:
         raise GitopsError(f"{environment} does not run {model}", where=place)
     # Not verified: what is rolled back may be what nobody should have believed.
     bad = overlay.claimed_release(present)
     image = str(bad.parameters["image"])
-    denied = desk.denied().add(Denial(model, bad.digest, image, environment, reason))
-    history = desk.repository.history(desk.base, f"{place}/{layout.RELEASE}")
-    bundle = _earlier(desk, history[1:], denied, environment, model)
-    release = admit(desk, bundle, model, policy, environment)
+    denied = context.denied().add(Denial(model, bad.digest, image, environment, reason))
+    history = context.repository.history(context.base, f"{place}/{layout.RELEASE}")
+    bundle = _earlier(context, history[1:], denied, environment, model)
+    release = admit(context, bundle, model, policy, environment)
     change = Change(
         environment,
         release,
@@ -42,15 +42,15 @@ def rollback(desk: Desk, model: str, environment: str, *, reason: str) -> Promot
         notes=(f"This reverts what commit {history[0]} made {environment} run.", f"Reason: {_line(reason)}", ""),
         others={layout.DENIED: denied.to_bytes()},
         # One second after what it reverts: the same each time, and in order.
-        when=desk.epoch or desk.repository.time(history[0]) + timedelta(seconds=1),
+        when=context.epoch or context.repository.time(history[0]) + timedelta(seconds=1),
     )
-    return propose(desk, change, policy)
+    return propose(context, change, policy)
 
 
-def _earlier(desk: Desk, history: list[str], denied: Denied, environment: str, model: str) -> bytes:
+def _earlier(context: PromotionContext, history: list[str], denied: Denied, environment: str, model: str) -> bytes:
     """The newest release bundle in the folder's history that the deny-list does not hold."""
     for commit in history:
-        bundle = desk.folder(environment, model, commit).get(layout.RELEASE)
+        bundle = context.folder(environment, model, commit).get(layout.RELEASE)
         if bundle is None:
             continue
         claimed = overlay.claimed_release(bundle)

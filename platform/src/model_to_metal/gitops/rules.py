@@ -12,8 +12,8 @@ from typing import Any
 from model_to_metal.gitops.manifests import (
     MODEL_KINDS,
     WORKLOADS,
-    Fault,
     Manifest,
+    ManifestFault,
     containers,
     get,
     group_and_kind,
@@ -33,7 +33,7 @@ SHARD = "/var/lib/helix/log"
 _IMAGE = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}")
 _KEEP = {"whenDeleted": "Retain", "whenScaled": "Retain"}
 
-Rule = Callable[[Sequence[Manifest]], Iterator[Fault]]
+Rule = Callable[[Sequence[Manifest]], Iterator[ManifestFault]]
 _CALLED = (
     ("helix-directory", "app.kubernetes.io/component", "directory"),
     ("kube-system", "k8s-app", "kube-dns"),
@@ -53,13 +53,13 @@ _COLLECTOR = {"namespaceSelector": {"matchLabels": {"helix.example/collector": "
 """And where it may send traces, where an environment says so."""
 
 
-def check(manifests: Iterable[Manifest]) -> list[Fault]:
+def check(manifests: Iterable[Manifest]) -> list[ManifestFault]:
     """Every fault of every rule, sorted."""
     every = list(manifests)
     return sorted(fault for rule in RULES for fault in rule(every))
 
 
-def image_by_digest(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def image_by_digest(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A tag may name another image tomorrow; a name without a registry is somebody else's."""
     for workload in of_kind(manifests, *WORKLOADS, "Pod"):
         pods = containers(workload) if workload["kind"] != "Pod" else containers({"spec": {"template": workload}})
@@ -67,12 +67,12 @@ def image_by_digest(manifests: Sequence[Manifest]) -> Iterator[Fault]:
             image = container.get("image")
             host = str(image).partition("/")[0]
             if not _IMAGE.fullmatch(str(image)) or not {".", ":"} & set(host):
-                yield Fault(
+                yield ManifestFault(
                     title(workload), "image-by-digest", f"the image is {image!r}", "name it HOST/NAME@sha256:DIGEST"
                 )
 
 
-def image_is_claimed(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def image_is_claimed(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """The server checks the claimed digest against its release: the claim must be the image's."""
     settings = {get(item, "metadata", "name"): item for item in of_kind(manifests, "ConfigMap")}
     for workload in of_kind(manifests, *WORKLOADS):
@@ -81,25 +81,25 @@ def image_is_claimed(manifests: Sequence[Manifest]) -> Iterator[Fault]:
             reference = get(claims, 0, "valueFrom", "configMapKeyRef")
             said = get(settings.get(get(reference, "name")), "data", str(get(reference, "key")))
             if said != str(container.get("image")).partition("@")[2]:
-                yield Fault(
+                yield ManifestFault(
                     title(workload), "image-is-claimed", f"HELIX_IMAGE_DIGEST is {said!r}, not the image's digest",
                     "let the overlay's ConfigMap say it",
                 )  # fmt: skip
 
 
-def knows_its_environment(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def knows_its_environment(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A server that is told where it runs demands a promotion for there; the namespace says where that is."""
     for workload in of_kind(manifests, *WORKLOADS):
         for container in containers(workload):
             said = [get(item, "value") for item in items(container, "env") if get(item, "name") == "HELIX_ENVIRONMENT"]
             if [f"helix-{name}" for name in said] != [get(workload, "metadata", "namespace")]:
-                yield Fault(
+                yield ManifestFault(
                     title(workload), "knows-its-environment", f"HELIX_ENVIRONMENT is {said}, not its namespace's",
                     "set it once, in the environment's _common",
                 )  # fmt: skip
 
 
-def settings_are_frozen(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def settings_are_frozen(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """What a pod mounts is there, immutable, and named by its content; the platform's are trust root and token."""
     settings = {get(item, "metadata", "name"): item for item in of_kind(manifests, "ConfigMap")}
     for workload in of_kind(manifests, *WORKLOADS):
@@ -107,34 +107,38 @@ def settings_are_frozen(manifests: Sequence[Manifest]) -> Iterator[Fault]:
             found = settings.get(name)
             if found is None or found.get("immutable") is not True or not re.search(r"-[a-z0-9]{10}$", name):
                 how = "is not there" if found is None else "may change under the pod"
-                yield Fault(title(workload), "settings-are-frozen", f"ConfigMap {name} {how}", "use configMapGenerator")
+                yield ManifestFault(
+                    title(workload), "settings-are-frozen", f"ConfigMap {name} {how}", "use configMapGenerator"
+                )
         for secret in _secrets(pod_of(workload)):
             if secret != _TOKEN:
-                yield Fault(
+                yield ManifestFault(
                     title(workload), "settings-are-frozen", f"a secret reaches the pod: {secret}",
                     "servers need none but the directory's token",
                 )  # fmt: skip
 
 
-def no_default_token(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def no_default_token(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A model's code has no business with the cluster's API."""
     for workload in of_kind(manifests, *WORKLOADS):
         pod = pod_of(workload)
         if pod.get("automountServiceAccountToken") is not False:
-            yield Fault(
+            yield ManifestFault(
                 title(workload), "no-token", "the pod gets a service account token",
                 "set automountServiceAccountToken: false",
             )  # fmt: skip
         if pod.get("serviceAccountName") in (None, "", "default"):
-            yield Fault(title(workload), "no-token", "the pod runs as the default account", "give it its own")
+            yield ManifestFault(title(workload), "no-token", "the pod runs as the default account", "give it its own")
         if any("serviceAccountToken" in source for source in _sources(pod)):
-            yield Fault(title(workload), "no-token", "a volume projects a token", "remove it")
+            yield ManifestFault(title(workload), "no-token", "a volume projects a token", "remove it")
     for account in of_kind(manifests, "ServiceAccount"):
         if account.get("automountServiceAccountToken") is not False:
-            yield Fault(title(account), "no-token", "tokens are mounted", "set automountServiceAccountToken: false")
+            yield ManifestFault(
+                title(account), "no-token", "tokens are mounted", "set automountServiceAccountToken: false"
+            )
 
 
-def restricted(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def restricted(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """Kubernetes' restricted profile, and a read-only root."""
     for workload in of_kind(manifests, *WORKLOADS):
         pod = pod_of(workload)
@@ -150,48 +154,52 @@ def restricted(manifests: Sequence[Manifest]) -> Iterator[Fault]:
             wrong += [] if own.get("capabilities") == {"drop": ["ALL"]} else ["capabilities"]
             wrong += ["privileged"] if own.get("privileged") else []
         for name in wrong:
-            yield Fault(title(workload), "restricted", f"{name} is not restricted", "see base/statefulset.yaml")
+            yield ManifestFault(title(workload), "restricted", f"{name} is not restricted", "see base/statefulset.yaml")
 
 
-def has_limits(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def has_limits(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A pod asks for what it needs, and may not take a node's memory."""
     wanted = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))
     for workload in of_kind(manifests, *WORKLOADS):
         for container in containers(workload):
             for kind, what in wanted:
                 if not get(container, "resources", kind, what):
-                    yield Fault(title(workload), "has-limits", f"no {kind}.{what}", f"set resources.{kind}.{what}")
+                    yield ManifestFault(
+                        title(workload), "has-limits", f"no {kind}.{what}", f"set resources.{kind}.{what}"
+                    )
 
 
-def is_probed(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def is_probed(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """Lineage completeness is readiness: routes follow /v2/health/ready."""
     wanted = {"readinessProbe": "/v2/health/ready", "livenessProbe": "/v2/health/live"}
     for workload in of_kind(manifests, "StatefulSet", "Deployment"):
         for container in items(pod_of(workload), "containers"):
             for probe, path in wanted.items():
                 if get(container, probe, "httpGet", "path") != path:
-                    yield Fault(title(workload), "is-probed", f"the {probe} does not ask {path}", f"add {probe}")
+                    yield ManifestFault(
+                        title(workload), "is-probed", f"the {probe} does not ask {path}", f"add {probe}"
+                    )
 
 
-def drains(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def drains(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """What was accepted is answered before the process is killed."""
     for workload in of_kind(manifests, "StatefulSet", "Deployment"):
         seconds = pod_of(workload).get("terminationGracePeriodSeconds")
         if type(seconds) is not int or seconds < DRAIN_S:
-            yield Fault(
+            yield ManifestFault(
                 title(workload), "drains", f"terminationGracePeriodSeconds is {seconds}", f"give it {DRAIN_S} or more"
             )
 
 
-def survives_disruption(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def survives_disruption(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """Nodes are drained without taking every server away, and servers are kept apart."""
     budgets = of_kind(manifests, "PodDisruptionBudget")
     for workload in of_kind(manifests, "StatefulSet", "Deployment"):
         if not any(selects(get(budget, "spec", "selector"), workload) for budget in budgets):
-            yield Fault(title(workload), "survives-disruption", "no PodDisruptionBudget selects it", "add one")
+            yield ManifestFault(title(workload), "survives-disruption", "no PodDisruptionBudget selects it", "add one")
 
 
-def is_fenced(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def is_fenced(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A NetworkPolicy says who may talk to it, and to whom it may."""
     policies = of_kind(manifests, "NetworkPolicy")
     for workload in of_kind(manifests, *WORKLOADS):
@@ -202,29 +210,33 @@ def is_fenced(manifests: Sequence[Manifest]) -> Iterator[Fault]:
             for kind in items(policy, "spec", "policyTypes")
         }
         if both != {"Ingress", "Egress"}:
-            yield Fault(title(workload), "is-fenced", "no NetworkPolicy for both directions selects it", "add one")
+            yield ManifestFault(
+                title(workload), "is-fenced", "no NetworkPolicy for both directions selects it", "add one"
+            )
     for policy in policies:
         for rule in items(policy, "spec", "ingress"):
             # An empty rule, or one without peers, allows everybody; so may a selector that is empty, or an address.
             peers = items(rule, "from")
             if not peers or any(peer not in _CALLERS for peer in peers):
-                yield Fault(title(policy), "is-fenced", f"{peers or 'everybody'} may call a server", "remove the peer")
+                yield ManifestFault(
+                    title(policy), "is-fenced", f"{peers or 'everybody'} may call a server", "remove the peer"
+                )
         if any(not get(rule, "to") for rule in items(policy, "spec", "egress")):
-            yield Fault(title(policy), "is-fenced", "an egress rule allows everybody", "name the peers")
+            yield ManifestFault(title(policy), "is-fenced", "an egress rule allows everybody", "name the peers")
 
 
-def registers_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def registers_its_shard(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A server names a directory, and may call that, the cluster's DNS and a collector of traces, and nothing else."""
     for workload in of_kind(manifests, *WORKLOADS):
         for container in containers(workload):
             if _TOKEN not in [get(volume, "secret") for volume in items(pod_of(workload), "volumes")]:
-                yield Fault(
+                yield ManifestFault(
                     title(workload), "registers-its-shard", "no volume holds the token that registers shards",
                     "see base/statefulset.yaml",
                 )  # fmt: skip
             said = [get(item, "value") for item in items(container, "env") if get(item, "name") == "HELIX_DIRECTORY"]
             if len(said) != 1 or not str(said[0]).startswith(("http://", "https://")):
-                yield Fault(
+                yield ManifestFault(
                     title(workload), "registers-its-shard", f"HELIX_DIRECTORY is {said}, not one URL",
                     "set it once, to the directory's service",
                 )  # fmt: skip
@@ -232,7 +244,9 @@ def registers_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
         peers = [peer for rule in items(policy, "spec", "egress") for peer in items(rule, "to")]
         for peer in peers:
             if peer not in (_COLLECTOR, *(_peer(*called) for called in _CALLED)):
-                yield Fault(title(policy), "registers-its-shard", f"a server may call {peer}", "remove the peer")
+                yield ManifestFault(
+                    title(policy), "registers-its-shard", f"a server may call {peer}", "remove the peer"
+                )
 
 
 def _peer(namespace: str, label: str, value: str) -> dict[str, Any]:
@@ -242,7 +256,7 @@ def _peer(namespace: str, label: str, value: str) -> dict[str, Any]:
     }
 
 
-def has_one_owner_of_replicas(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def has_one_owner_of_replicas(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """Where an autoscaler owns the number of replicas, Git must not reset it at each sync."""
     targets = {
         (get(scaler, "spec", "scaleTargetRef", "kind"), get(scaler, "spec", "scaleTargetRef", "name"))
@@ -252,10 +266,10 @@ def has_one_owner_of_replicas(manifests: Sequence[Manifest]) -> Iterator[Fault]:
         scaled = (workload["kind"], get(workload, "metadata", "name")) in targets
         if scaled == (get(workload, "spec", "replicas") is not None):
             what = "replicas is set although an autoscaler owns it" if scaled else "nobody says how many replicas"
-            yield Fault(title(workload), "one-owner-of-replicas", what, "leave replicas to the autoscaler")
+            yield ManifestFault(title(workload), "one-owner-of-replicas", what, "leave replicas to the autoscaler")
 
 
-def keeps_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
+def keeps_its_shard(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A server's shard lies on a volume of its own, which outlives the pod and the StatefulSet."""
     for workload in of_kind(manifests, "StatefulSet", "Deployment"):
         claims = {get(claim, "metadata", "name") for claim in items(workload, "spec", "volumeClaimTemplates")}
@@ -266,11 +280,11 @@ def keeps_its_shard(manifests: Sequence[Manifest]) -> Iterator[Fault]:
             if get(mount, "mountPath") == SHARD
         }
         if not mounted or not mounted <= claims:
-            yield Fault(
+            yield ManifestFault(
                 title(workload), "keeps-its-shard", f"{SHARD} is on no claim of its own", "add a claim template"
             )
         if get(workload, "spec", "persistentVolumeClaimRetentionPolicy") != _KEEP:
-            yield Fault(title(workload), "keeps-its-shard", "its volumes may be deleted", "retain them")
+            yield ManifestFault(title(workload), "keeps-its-shard", "its volumes may be deleted", "retain them")
 
 
 RULES: tuple[Rule, ...] = (
@@ -291,7 +305,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def belongs_to_its_model(manifests: Iterable[Manifest], environment: str, model: str) -> list[Fault]:
+def belongs_to_its_model(manifests: Iterable[Manifest], environment: str, model: str) -> list[ManifestFault]:
     """Everything of a model has its kinds, its namespace and its name in front: nothing takes another's place."""
     found = []
     for manifest in manifests:
@@ -302,7 +316,7 @@ def belongs_to_its_model(manifests: Iterable[Manifest], environment: str, model:
             wrong.append(f"it is in the namespace {get(manifest, 'metadata', 'namespace')!r}")
         if not str(get(manifest, "metadata", "name")).startswith(f"{model}-"):
             wrong.append("the name is not the model's")
-        found += [Fault(title(manifest), "belongs-to-its-model", what, "remove it") for what in wrong]
+        found += [ManifestFault(title(manifest), "belongs-to-its-model", what, "remove it") for what in wrong]
     return found
 
 

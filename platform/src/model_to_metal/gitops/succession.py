@@ -15,12 +15,12 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.errors import LineageError
 from helix_lineage.records.chain import Promotion
 from model_to_metal.gitops import layout
-from model_to_metal.gitops.manifests import Fault
+from model_to_metal.gitops.manifests import ManifestFault
 from model_to_metal.gitops.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class MergedPromotion:
     """A promotion that some commit has."""
 
     promotion: Promotion
@@ -32,14 +32,16 @@ class Known:
         return generation_of(self.promotion)
 
 
-def newest(repository: Repository, commit: str, environment: str, model: str, trust: Trust | None) -> Known | None:
+def newest(
+    repository: Repository, commit: str, environment: str, model: str, trust: Trust | None
+) -> MergedPromotion | None:
     """The promotion of the highest generation up to `commit`, where it was first, if there is one.
 
     With a trust root only those count that a promoter's key signed, whenever it held (a commit's time is
-    its release's): a stranger's number must not stand in the way of all later promotions.
+    its release's): an untrusted client's number must not stand in the way of all later promotions.
     """
     path = f"{layout.folder(environment, model)}/{layout.PROMOTION}"
-    found: Known | None = None
+    found: MergedPromotion | None = None
     for seen in repository.history(commit, path):
         bundle = repository.read(seen, path)
         if bundle is None:
@@ -47,7 +49,7 @@ def newest(repository: Repository, commit: str, environment: str, model: str, tr
         try:
             if trust is not None and not _by_a_promoter(bundle, trust):
                 continue
-            known = Known(claimed_promotion(bundle), seen)
+            known = MergedPromotion(claimed_promotion(bundle), seen)
             if found is None or known.generation >= found.generation:
                 found = known
         except LineageError:
@@ -55,7 +57,7 @@ def newest(repository: Repository, commit: str, environment: str, model: str, tr
     return found
 
 
-def regression(present: Promotion, known: Known | None) -> str | None:
+def regression(present: Promotion, known: MergedPromotion | None) -> str | None:
     """What is wrong with having `present` now, in one sentence; None when nothing is."""
     generation = generation_of(present)
     if known is None or generation > known.generation or present == known.promotion:
@@ -74,7 +76,9 @@ def _by_a_promoter(bundle: bytes, trust: Trust) -> bool:
     return any(key.verifies(signature, message) for key in keys for signature in envelope.signatures)
 
 
-def check(repository: Repository, commit: str, files: Mapping[str, bytes], trust: Trust | None = None) -> list[Fault]:
+def check(
+    repository: Repository, commit: str, files: Mapping[str, bytes], trust: Trust | None = None
+) -> list[ManifestFault]:
     """Faults of the promotions among `files` (path → bytes) against what Git remembers up to `commit`."""
     found = []
     for path, bundle in sorted(files.items()):
@@ -85,8 +89,8 @@ def check(repository: Repository, commit: str, files: Mapping[str, bytes], trust
         try:
             wrong = regression(claimed_promotion(bundle), newest(repository, commit, environment, model, trust))
         except LineageError as error:
-            wrong = f"this is no promotion: {error}"
+            wrong = f"this is not a promotion: {error}"
         if wrong:
             fix = f"take back what changed {path}, or: helix promote {model} --to {environment}"
-            found.append(Fault(f"{environment}: {model}", "promotion", wrong, fix))
+            found.append(ManifestFault(f"{environment}: {model}", "promotion", wrong, fix))
     return found

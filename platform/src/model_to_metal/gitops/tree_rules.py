@@ -20,7 +20,7 @@ import yaml
 
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops import layout, overlay
-from model_to_metal.gitops.manifests import Fault, get, items
+from model_to_metal.gitops.manifests import ManifestFault, get, items
 from model_to_metal.gitops.policy import Policy
 from model_to_metal.registry import artifacts
 
@@ -41,7 +41,7 @@ _BY_PROMOTE = "only helix promote and helix rollback write here; take the change
 Files = Mapping[str, bytes]
 
 
-def check(files: Files) -> list[Fault]:
+def check(files: Files) -> list[ManifestFault]:
     """Every fault of what lies under `gitops/argocd` (path → bytes), sorted."""
     found = [fault for path in files for fault in _name(path)]
     for path in files:
@@ -52,19 +52,19 @@ def check(files: Files) -> list[Fault]:
     return sorted(set(found))
 
 
-def check_model(files: Files, environment: str, model: str) -> list[Fault]:
+def check_model(files: Files, environment: str, model: str) -> list[ManifestFault]:
     """Faults of one model's folder: other files than `helix promote` writes, or other bytes."""
     place = layout.folder(environment, model)
     present = {path.removeprefix(f"{place}/"): data for path, data in files.items() if path.startswith(f"{place}/")}
     if set(present) != _FILES:
         odd = ", ".join(sorted(set(present) ^ _FILES))
-        return [Fault(place, "known-files", f"other files than a promotion's: {odd}", _BY_PROMOTE)]
+        return [ManifestFault(place, "known-files", f"other files than a promotion's: {odd}", _BY_PROMOTE)]
     try:
         wanted = _promoted(files, environment, model, present)
     except GitopsError as error:
-        return [Fault(place, "written-by-promote", error.what, _BY_PROMOTE)]
+        return [ManifestFault(place, "written-by-promote", error.what, _BY_PROMOTE)]
     return [
-        Fault(path, "written-by-promote", "other bytes than a promotion's", _BY_PROMOTE)
+        ManifestFault(path, "written-by-promote", "other bytes than a promotion's", _BY_PROMOTE)
         for path, data in wanted.items()
         if files[path] != data
     ]
@@ -90,27 +90,31 @@ def _promoted(files: Files, environment: str, model: str, present: Files) -> dic
     )
 
 
-def _environment(files: Files, environment: str) -> Iterator[Fault]:
+def _environment(files: Files, environment: str) -> Iterator[ManifestFault]:
     place = f"{layout.ENVIRONMENTS}/{environment}"
     inside = {path.removeprefix(f"{place}/") for path in files if path.startswith(f"{place}/")}
     try:
         layout.name(environment)
         _policy(files, environment)
     except GitopsError as error:
-        yield Fault(place, "known-files", f"no environment: {error.what}", "remove it, or give it a policy.json")
+        yield ManifestFault(
+            place, "known-files", f"no environment: {error.what}", "remove it, or give it a policy.json"
+        )
         return
     for folder in sorted({path.partition("/")[0] for path in inside if "/" in path} - {_COMMON}):
         try:
             layout.name(folder)
         except GitopsError as error:
-            yield Fault(f"{place}/{folder}", "known-files", error.what, "remove it")
+            yield ManifestFault(f"{place}/{folder}", "known-files", error.what, "remove it")
             continue
         if folder == SAMPLE:
-            yield Fault(f"{place}/{folder}", "known-files", "the name is kept for the sample that checks use", "rename")
+            yield ManifestFault(
+                f"{place}/{folder}", "known-files", "the name is kept for the sample that checks use", "rename"
+            )
         yield from check_model(files, environment, folder)
     own = {path for path in inside if "/" not in path or path.startswith(f"{_COMMON}/")}
     for path in sorted(own - {"policy.json", f"{_COMMON}/{layout.KUSTOMIZATION}"}):
-        yield Fault(f"{place}/{path}", "known-files", "an environment has no such file", "remove it")
+        yield ManifestFault(f"{place}/{path}", "known-files", "an environment has no such file", "remove it")
 
 
 def _policy(files: Files, environment: str) -> Policy:
@@ -120,29 +124,33 @@ def _policy(files: Files, environment: str) -> Policy:
     return Policy.parse(files[path], where=path)
 
 
-def _name(path: str) -> Iterator[Fault]:
+def _name(path: str) -> Iterator[ManifestFault]:
     name = path.rpartition("/")[2]
     if name.lower() in _SPELLINGS or (name.lower() == layout.KUSTOMIZATION) != (name == layout.KUSTOMIZATION):
-        yield Fault(path, "one-kustomization", "kustomize takes this file, too", f"call it {layout.KUSTOMIZATION}")
+        yield ManifestFault(
+            path, "one-kustomization", "kustomize takes this file, too", f"call it {layout.KUSTOMIZATION}"
+        )
     if name.startswith(".argocd-"):
-        yield Fault(path, "one-kustomization", "Argo CD overrides parameters from this file", "remove it")
+        yield ManifestFault(path, "one-kustomization", "Argo CD overrides parameters from this file", "remove it")
 
 
-def _kustomization(files: Files, path: str) -> Iterator[Fault]:
+def _kustomization(files: Files, path: str) -> Iterator[ManifestFault]:
     """Faults of what a kustomization takes: what is fetched or run at sync time is not what was reviewed."""
     try:
         value = yaml.safe_load(files[path])
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        yield Fault(path, "nothing-remote", f"not YAML: {error}", "write it anew")
+        yield ManifestFault(path, "nothing-remote", f"not YAML: {error}", "write it anew")
         return
     if not isinstance(value, dict):
-        yield Fault(path, "nothing-remote", "not a kustomization", "write it anew")
+        yield ManifestFault(path, "nothing-remote", "not a kustomization", "write it anew")
         return
     if unknown := sorted(map(str, set(value) - _FIELDS)):
-        yield Fault(path, "nothing-remote", f"fields that may fetch or run something: {', '.join(unknown)}", "remove")
+        yield ManifestFault(
+            path, "nothing-remote", f"fields that may fetch or run something: {', '.join(unknown)}", "remove"
+        )
     for item in _taken(value):
         if not _is_here(files, path, item):
-            yield Fault(path, "nothing-remote", f"it takes {item!r} from elsewhere", "commit what is needed")
+            yield ManifestFault(path, "nothing-remote", f"it takes {item!r} from elsewhere", "commit what is needed")
 
 
 def _taken(value: Mapping[str, Any]) -> Iterator[Any]:

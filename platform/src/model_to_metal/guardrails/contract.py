@@ -7,7 +7,7 @@ from pathlib import Path
 
 from helixserve.errors import HelixServeError
 from helixserve.model.contract import Contract
-from model_to_metal.guardrails.finding import Finding
+from model_to_metal.guardrails.finding import GuardFinding
 from model_to_metal.targets import TARGETS
 
 RULE = "contract"
@@ -16,7 +16,7 @@ HOOKS = ("data", "import", "export", "evaluate")
 FILES = ("bentofile.yaml", "dvc.yaml", "dvc.lock", "pyproject.toml", "environment/serve.lock", "environment/build.lock")
 
 
-def check(model: Path) -> list[Finding]:
+def check(model: Path) -> list[GuardFinding]:
     """Findings about `model.toml`, the functions that it names and the files that every model has."""
     try:
         contract = Contract.load(model / "model.toml")
@@ -38,7 +38,7 @@ def check(model: Path) -> list[Finding]:
     return found
 
 
-def _target(contract: Contract) -> list[Finding]:
+def _target(contract: Contract) -> list[GuardFinding]:
     """The target is one that we compile for, and the runner is the target's: what it promises, the runner keeps."""
     table = contract.document.get("target")
     name = table.get("name") if isinstance(table, dict) else None
@@ -52,7 +52,7 @@ def _target(contract: Contract) -> list[Finding]:
     return []
 
 
-def _names(model: Path, key: str, spec: object) -> Finding | None:
+def _names(model: Path, key: str, spec: object) -> GuardFinding | None:
     """What is wrong with `module:attribute`; reads the source, imports nothing."""
     if not isinstance(spec, str) or ":" not in spec:
         return _finding("model.toml", f"{key} = 'module:function' is missing", f"name the function in {key}")
@@ -65,7 +65,7 @@ def _names(model: Path, key: str, spec: object) -> Finding | None:
     try:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
-        return Finding(
+        return GuardFinding(
             path.relative_to(model).as_posix(), error.lineno or 0, RULE, f"not Python: {error.msg}", "mend the syntax"
         )
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -75,5 +75,5 @@ def _names(model: Path, key: str, spec: object) -> Finding | None:
     return None
 
 
-def _finding(file: str, message: str, fix: str) -> Finding:
-    return Finding(file, 0, RULE, message, fix)
+def _finding(file: str, message: str, fix: str) -> GuardFinding:
+    return GuardFinding(file, 0, RULE, message, fix)

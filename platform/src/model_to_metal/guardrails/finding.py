@@ -8,7 +8,7 @@ from helix_lineage.formats.canonical import Json
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class GuardFinding:
     """One thing that keeps a model from production."""
 
     file: str

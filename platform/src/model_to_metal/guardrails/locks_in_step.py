@@ -11,19 +11,19 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from model_to_metal.errors import PipelineError
-from model_to_metal.guardrails.finding import Finding
+from model_to_metal.guardrails.finding import GuardFinding
 from model_to_metal.hermetic import locks
 
 RULE = "locks-in-step"
 
 
-def check(model: Path) -> list[Finding]:
+def check(model: Path) -> list[GuardFinding]:
     """Findings about every lock that the model's dependency groups ask for."""
     try:
         groups = locks.groups(model)
     except PipelineError as error:
-        return [Finding("pyproject.toml", 0, RULE, error.what, "mend [dependency-groups]")]
-    found: list[Finding] = []
+        return [GuardFinding("pyproject.toml", 0, RULE, error.what, "mend [dependency-groups]")]
+    found: list[GuardFinding] = []
     for name, group in groups.items():
         try:
             pins = {pin.name: pin.version for pin in locks.read(model / name)}
@@ -41,7 +41,7 @@ def _unmet(text: str, pins: dict[str, str]) -> str | None:
     try:
         wanted = Requirement(text)
     except InvalidRequirement as error:
-        return f"{text!r} is no requirement: {error}"
+        return f"{text!r} is not a requirement: {error}"
     version = pins.get(canonicalize_name(wanted.name))
     if version is None:
         return f"{wanted.name} is wanted and not locked"
@@ -51,5 +51,5 @@ def _unmet(text: str, pins: dict[str, str]) -> str | None:
     return None
 
 
-def _finding(file: str, message: str, model: Path) -> Finding:
-    return Finding(file, 0, RULE, message, f"helix lock {model.name}")
+def _finding(file: str, message: str, model: Path) -> GuardFinding:
+    return GuardFinding(file, 0, RULE, message, f"helix lock {model.name}")

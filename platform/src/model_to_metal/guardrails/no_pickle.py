@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from model_to_metal.guardrails.finding import Finding
+from model_to_metal.guardrails.finding import GuardFinding
 
 RULE = "no-pickle"
 
@@ -24,28 +24,28 @@ SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".ck
 USE_SAFETENSORS = "keep weights as safetensors and other data as JSON, CSV or .npy"
 
 
-def check(model: Path) -> list[Finding]:
+def check(model: Path) -> list[GuardFinding]:
     """Findings in every Python file and in the bytes of every file under `model`."""
-    found: list[Finding] = []
+    found: list[GuardFinding] = []
     for path in sorted(path for path in model.rglob("*") if path.is_file() and not path.is_symlink()):
         name = path.relative_to(model).as_posix()
         if path.suffix == ".py":
             found += check_source(path.read_bytes(), name)
         elif (kind := pickled(path)) is not None:
-            found.append(Finding(name, 0, RULE, f"the file is {kind}: reading it can run code", USE_SAFETENSORS))
+            found.append(GuardFinding(name, 0, RULE, f"the file is {kind}: reading it can run code", USE_SAFETENSORS))
     return found
 
 
-def check_source(source: bytes, name: str) -> list[Finding]:
+def check_source(source: bytes, name: str) -> list[GuardFinding]:
     """Findings in one Python file."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", 0) or 0
-        return [Finding(name, line, RULE, f"the file is not Python: {error}", "mend the syntax")]
+        return [GuardFinding(name, line, RULE, f"the file is not Python: {error}", "mend the syntax")]
     aliases = dict(_aliases(tree))
     return sorted(
-        Finding(name, line, RULE, message, fix)
+        GuardFinding(name, line, RULE, message, fix)
         for node in ast.walk(tree)
         for line, message, fix in _judge(node, aliases)
     )

@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 
 from model_to_metal.guardrails import infer
-from model_to_metal.guardrails.finding import Finding
+from model_to_metal.guardrails.finding import GuardFinding
 
 RULE = "serves"
 
 LIMIT_S = 300
 
 
-def check(model: Path, artifacts: Path) -> list[Finding]:
+def check(model: Path, artifacts: Path) -> list[GuardFinding]:
     """Findings from importing the model and serving the request of `[guard]` with `artifacts`."""
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join([str(model / "src"), environment.get("PYTHONPATH", "")])
@@ -34,7 +34,7 @@ def check(model: Path, artifacts: Path) -> list[Finding]:
     return []
 
 
-def _finding(message: str) -> Finding:
-    return Finding(
+def _finding(message: str) -> GuardFinding:
+    return GuardFinding(
         "model.toml", 0, RULE, message, "mend the model, or what it imports; the serve environment has no torch"
     )

@@ -30,7 +30,7 @@ _SUFFIXES = {"gzip": ".tar.gz", "tar": ".tar", "zstd": ".tar.zst"}
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DifferenceReport:
     """What diffoscope found."""
 
     folder: Path | None
@@ -65,13 +65,13 @@ def layers(one: Path, other: Path) -> list[Layer]:
     return [Layer(number, *pair) for number, pair in enumerate(zip_longest(*found))]
 
 
-def report(one: Path, other: Path, folder: Path, names: tuple[str, str] = ("first", "second")) -> Report:
+def report(one: Path, other: Path, folder: Path, names: tuple[str, str] = ("first", "second")) -> DifferenceReport:
     """Have diffoscope compare two folders or OCI layouts; writes into `folder`, which is emptied first.
 
     Where diffoscope is absent or fails, the report is the sentence that says so.
     """
     if shutil.which(TOOL) is None:
-        return Report(None, MISSING)
+        return DifferenceReport(None, MISSING)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".compared-") as scratch:
@@ -91,10 +91,10 @@ def report(one: Path, other: Path, folder: Path, names: tuple[str, str] = ("firs
     text = folder / "report.txt"
     if said is not None or not text.is_file():
         # That they differ is known already; the missing report must not hide it.
-        return Report(None, f"{TOOL} gave no report: {said or 'it sees no difference'}")
+        return DifferenceReport(None, f"{TOOL} gave no report: {said or 'it sees no difference'}")
     lines = text.read_text(encoding="utf-8", errors="replace").replace(scratch_prefix, "").splitlines()
     more = f"\n… and {len(lines) - _HEAD} lines more: {text}" if len(lines) > _HEAD else ""
-    return Report(folder, "\n".join(lines[:_HEAD]) + more)
+    return DifferenceReport(folder, "\n".join(lines[:_HEAD]) + more)
 
 
 def _run(words: list[str], folder: Path) -> str | None:
@@ -142,7 +142,7 @@ def _link(source: Path, target: Path) -> None:
 def _manifest(layout: Path) -> dict[str, Any]:
     found = json.loads(_blob(layout, manifest_digest(layout)).read_bytes())
     if not isinstance(found, dict):
-        raise ImageError("the layout's manifest is no object", where=str(layout))
+        raise ImageError("the layout's manifest is not an object", where=str(layout))
     return found
 
 

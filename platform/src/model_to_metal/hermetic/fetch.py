@@ -23,7 +23,7 @@ from pathlib import Path
 from helix_lineage.paths import State
 from model_to_metal.errors import FetchError, PipelineError
 from model_to_metal.hermetic import locks, nix
-from model_to_metal.hermetic.nix import Store
+from model_to_metal.hermetic.nix import NixStore
 from model_to_metal.host import process
 
 MIRROR_VARIABLE = "HELIX_DEBIAN_MIRROR"
@@ -102,11 +102,11 @@ def fetch(
     state: State,
     *,
     models: Sequence[str] | None = None,
-    store: Store | None = None,
+    store: NixStore | None = None,
     progress: Progress = untold,
 ) -> Fetched:
     """Bring in every locked file and the seed. Raises FetchError, LockError or NixError."""
-    store = store or Store.of(state)
+    store = store or NixStore.of(state)
     files = locked_files(checkout, models)
     valid = store.valid(file.store_path for file in files)
     kept = {file for file in files if file.is_kept and not _at(state, file).exists()}
@@ -145,7 +145,7 @@ def debian_mirror() -> str:
 _SET_MIRROR = f"export {MIRROR_VARIABLE}=<address of a Debian mirror>"
 
 
-def add_seed(checkout: Path, state: State, store: Store) -> str:
+def add_seed(checkout: Path, state: State, store: NixStore) -> str:
     """Put the seed into the store, from its package; gives its store path. Raises FetchError or LockError."""
     path = checkout / "platform/nix/seed.lock"
     try:
@@ -272,7 +272,7 @@ def _apt(address: str, digest: str, target: Path) -> None:
     half.replace(target)
 
 
-def _add(state: State, store: Store, files: Sequence[Locked], progress: Progress) -> None:
+def _add(state: State, store: NixStore, files: Sequence[Locked], progress: Progress) -> None:
     """Put files into the store under the names that it allows."""
     state.downloads.mkdir(parents=True, exist_ok=True)
     for number, file in enumerate(files):

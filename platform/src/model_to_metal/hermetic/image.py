@@ -22,7 +22,7 @@ from helix_lineage.paths import State
 from model_to_metal.errors import ImageDiffers, ImageError
 from model_to_metal.hermetic import diff, nix
 from model_to_metal.hermetic.layout import manifest_digest
-from model_to_metal.hermetic.nix import Derivation, Store, Tell, silent
+from model_to_metal.hermetic.nix import Derivation, NixStore, Progress, silent
 
 _BUILDING = re.compile(r"building '(/nix/store/\S+\.drv)'")
 _LATER_S = 2.0  # a clock of whole seconds must show another time
@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltImage:
     """An image on this machine."""
 
     layout: Path
@@ -40,8 +40,8 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """What came of making something again from an empty store."""
+class SecondBuild:
+    """The result of building something again from an empty store."""
 
     output: str
     """Store path of what was made."""
@@ -55,46 +55,48 @@ class Rebuilt:
     """Steps whose result differed, although what was asked for did not."""
 
 
-def build(model: str, checkout: Path, state: State, *, tell: Tell = silent) -> Built:
+def build(model: str, checkout: Path, state: State, *, report: Progress = silent) -> BuiltImage:
     """Build the image of `model`. Raises NixError or ImageError."""
-    layout = nix.build(f"{model}-image", checkout, state, tell=tell)
-    return Built(layout, manifest_digest(layout))
+    layout = nix.build(f"{model}-image", checkout, state, report=report)
+    return BuiltImage(layout, manifest_digest(layout))
 
 
-def build_twice(model: str, checkout: Path, state: State, *, tell: Tell = silent) -> tuple[Built, Rebuilt]:
+def build_twice(
+    model: str, checkout: Path, state: State, *, report: Progress = silent
+) -> tuple[BuiltImage, SecondBuild]:
     """Build the image, then again from an empty store; raises ImageDiffers when the digests differ."""
-    store = Store.of(state)
+    store = NixStore.of(state)
     with nix.sources(checkout, state.root / "scratch") as flake:
         reports = state.reports / f"twice-{model}"
-        again = make_again(f"{flake}#{model}-image", store, Store(state.nix_second), reports=reports, tell=tell)
+        again = make_again(f"{flake}#{model}-image", store, NixStore(state.nix_second), reports=reports, report=report)
     layout = store.real(again.output)
-    return Built(layout, manifest_digest(layout)), again
+    return BuiltImage(layout, manifest_digest(layout)), again
 
 
 def make_again(
-    installable: str, first: Store, second: Store, *, reports: Path | None = None, tell: Tell = silent
-) -> Rebuilt:
+    installable: str, first: NixStore, second: NixStore, *, reports: Path | None = None, report: Progress = silent
+) -> SecondBuild:
     """Make `FLAKE#ATTRIBUTE` in both stores and compare.
 
     Only locked inputs are copied to the second store; it is emptied first, and removed when all is
     well. Raises ImageError when a step was not run again, ImageDiffers when the results differ (the
     second store is then left, to look at, and diffoscope's report written to `reports`).
     """
-    with _alone(second, tell):
-        return _made_again(installable, first, second, reports, tell)
+    with _alone(second, report):
+        return _made_again(installable, first, second, reports, report)
 
 
 @contextmanager
 def made_alone(
-    installable: str, first: Store, second: Store, *, tell: Tell = silent
+    installable: str, first: NixStore, second: NixStore, *, report: Progress = silent
 ) -> Iterator[tuple[Path, int, float]]:
     """Make `FLAKE#ATTRIBUTE` in the second store only, from nothing but its locked inputs, as the first one has them.
 
     Gives where its output lies, as long as the context lasts, the steps that ran and the seconds they took.
     Raises ImageError when a locked input is absent or a step did not run.
     """
-    with _alone(second, tell):
-        steps = Store(first.root, offline=second.offline).derivations(installable)
+    with _alone(second, report):
+        steps = NixStore(first.root, offline=second.offline).derivations(installable)
         locked = [step.output for step in steps.values() if step.fixed]
         if absent := sorted(set(locked) - first.valid(locked)):
             names = ", ".join(path.split("-", 1)[1] for path in absent[:5])
@@ -102,37 +104,39 @@ def made_alone(
                 f"{len(absent)} locked inputs are not in the store: {names}", where=str(first.root),
                 fix="helix fetch, in a checkout of that commit",
             )  # fmt: skip
-        _empty_but_for_inputs(first, second, steps, tell)
+        _empty_but_for_inputs(first, second, steps, report)
         ran: set[str] = set()
 
         def follow(line: str) -> None:
             ran.update(_BUILDING.findall(line))
-            tell(line)
+            report(line)
 
         started = time.monotonic()
-        output = second.build(installable, tell=follow)
+        output = second.build(installable, report=follow)
         _check_all_ran(steps, ran, second)
         yield second.real(output), len(ran), time.monotonic() - started
         second.remove()
 
 
-def _empty_but_for_inputs(first: Store, second: Store, steps: Mapping[str, Derivation], tell: Tell) -> None:
+def _empty_but_for_inputs(first: NixStore, second: NixStore, steps: Mapping[str, Derivation], report: Progress) -> None:
     second.remove()
     _check_room(first, steps, second)
-    tell("copying the locked inputs to an empty store")
+    report("copying the locked inputs to an empty store")
     first.copy([step.output for step in steps.values() if step.fixed], second)
 
 
-def _check_all_ran(steps: Mapping[str, Derivation], ran: set[str], second: Store) -> None:
+def _check_all_ran(steps: Mapping[str, Derivation], ran: set[str], second: NixStore) -> None:
     if left := sorted(step.name for step in steps.values() if not step.fixed and step.path not in ran):
         raise ImageError(f"not built again: {', '.join(left)}", where=str(second.root))
 
 
-def _made_again(installable: str, first: Store, second: Store, reports: Path | None, tell: Tell) -> Rebuilt:
-    output = first.build(installable, tell=tell)
+def _made_again(
+    installable: str, first: NixStore, second: NixStore, reports: Path | None, report: Progress
+) -> SecondBuild:
+    output = first.build(installable, report=report)
     done = time.monotonic()
     steps = first.derivations(installable)
-    _empty_but_for_inputs(first, second, steps, tell)
+    _empty_but_for_inputs(first, second, steps, report)
     time.sleep(max(0.0, done + _LATER_S - time.monotonic()))
     machine = len(os.sched_getaffinity(0))
     cores = machine - 1 or 2
@@ -140,10 +144,10 @@ def _made_again(installable: str, first: Store, second: Store, reports: Path | N
 
     def follow(line: str) -> None:
         ran.update(_BUILDING.findall(line))
-        tell(line)
+        report(line)
 
     started = time.monotonic()
-    if second.build(installable, cores=cores, tell=follow) != output:
+    if second.build(installable, cores=cores, report=follow) != output:
         raise ImageError("the second build was asked for something else", where=installable)
     seconds = time.monotonic() - started
     _check_all_ran(steps, ran, second)
@@ -151,7 +155,7 @@ def _made_again(installable: str, first: Store, second: Store, reports: Path | N
     if any(step.output == output for step in unstable):
         raise _differs(first, second, output, unstable[0], reports)
     second.remove()
-    return Rebuilt(output, len(ran), seconds, (machine, cores), tuple(step.name for step in unstable))
+    return SecondBuild(output, len(ran), seconds, (machine, cores), tuple(step.name for step in unstable))
 
 
 def first_difference(one: Path, other: Path) -> str | None:
@@ -167,19 +171,19 @@ def first_difference(one: Path, other: Path) -> str | None:
 
 
 @contextmanager
-def _alone(store: Store, tell: Tell) -> Iterator[None]:
+def _alone(store: NixStore, report: Progress) -> Iterator[None]:
     """Hold the store for this process: another one would empty it in the middle of a build."""
     store.root.parent.mkdir(parents=True, exist_ok=True)
     with store.root.with_name(f"{store.root.name}.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tell("waiting for another second build to end")
+            report("waiting for another second build to end")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
-def _differing(first: Store, second: Store, steps: Mapping[str, Derivation]) -> list[Derivation]:
+def _differing(first: NixStore, second: NixStore, steps: Mapping[str, Derivation]) -> list[Derivation]:
     """Steps whose results are not the same in both stores, each after those that it needs."""
     made = [step for step in steps.values() if not step.fixed]
     outputs = [step.output for step in made]
@@ -187,7 +191,7 @@ def _differing(first: Store, second: Store, steps: Mapping[str, Derivation]) -> 
     return [step for step in made if there[step.output][0] != here[step.output][0]]
 
 
-def _differs(first: Store, second: Store, output: str, cause: Derivation, reports: Path | None) -> ImageDiffers:
+def _differs(first: NixStore, second: NixStore, output: str, cause: Derivation, reports: Path | None) -> ImageDiffers:
     pair = first.real(cause.output), second.real(cause.output)
     file = first_difference(*pair)
     text = f"built again, {output.split('-', 1)[1]} is not the same: the first difference is {file} of {cause.name}"
@@ -202,7 +206,7 @@ def _differs(first: Store, second: Store, output: str, cause: Derivation, report
     return ImageDiffers(text, where=str(second.root))
 
 
-def _check_room(first: Store, steps: Mapping[str, Derivation], second: Store) -> None:
+def _check_room(first: NixStore, steps: Mapping[str, Derivation], second: NixStore) -> None:
     """Refuse before the disk is full rather than after."""
     paths = first.valid(step.output for step in steps.values())
     needed = sum(size for _, size in first.archives(paths).values())

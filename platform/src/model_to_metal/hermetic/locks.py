@@ -87,7 +87,7 @@ def parse(text: str, *, where: str = "") -> tuple[Pin, ...]:
             continue
         match = _LINE.fullmatch(line)
         if match is None:
-            raise LockError(f"line {number} is no pin: {line!r}", where=where, fix="helix lock")
+            raise LockError(f"line {number} is not a pin: {line!r}", where=where, fix="helix lock")
         pins.append(Pin(match["name"], match["version"], match["digest"], match["file"]))
     return ordered(pins, where=where)
 
@@ -100,7 +100,7 @@ def parse_debs(text: str, *, where: str = "") -> tuple[DebPin, ...]:
             continue
         match = _DEB_LINE.fullmatch(line)
         if match is None:
-            raise LockError(f"line {number} is no .deb: {line!r}", where=where, fix="helix lock --debs")
+            raise LockError(f"line {number} is not a .deb: {line!r}", where=where, fix="helix lock --debs")
         pins.append(DebPin(match["path"], match["digest"]))
     return tuple(pins)
 

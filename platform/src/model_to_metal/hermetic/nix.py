@@ -49,7 +49,7 @@ auto-optimise-store = true
 """
 """No cache to ask (each call would wait for it), no build users, no build outside a sandbox; equal files once."""
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 def silent(_: str) -> None:
@@ -76,7 +76,7 @@ class Derivation:
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class NixStore:
     """A chroot store."""
 
     root: Path
@@ -85,7 +85,7 @@ class Store:
     """Whether Nix itself (evaluation, copying) runs without a network too; its builders always do."""
 
     @classmethod
-    def of(cls, state: State) -> Store:
+    def of(cls, state: State) -> NixStore:
         """The store of a checkout."""
         return cls(state.nix)
 
@@ -109,12 +109,14 @@ class Store:
         mode = ["--recursive"] if recursive else []
         return self._run(["nix-store", "--add-fixed", *mode, "sha256", *map(str, files)]).split()
 
-    def build(self, installable: str, *, cores: int | None = None, rebuild: bool = False, tell: Tell = silent) -> str:
+    def build(
+        self, installable: str, *, cores: int | None = None, rebuild: bool = False, report: Progress = silent
+    ) -> str:
         """Build `FLAKE#ATTRIBUTE`; gives the store path of its output. Raises NixError."""
         options = ["--json", "--no-link", "--no-write-lock-file", "-L"]
         options += ["--rebuild"] if rebuild else []
         options += ["--cores", str(cores)] if cores else []
-        answer = json.loads(self._run(["nix", "build", *options, installable], tell=tell, cores=cores))
+        answer = json.loads(self._run(["nix", "build", *options, installable], report=report, cores=cores))
         return str(answer[0]["outputs"]["out"])
 
     def derivations(self, installable: str) -> dict[str, Derivation]:
@@ -139,7 +141,7 @@ class Store:
         table = json.loads(self._run(["nix", "show-derivation", derivation]))
         return [path for path in table[derivation]["inputSrcs"] if self.real(path).is_dir()]
 
-    def copy(self, paths: Iterable[str], other: Store) -> None:
+    def copy(self, paths: Iterable[str], other: NixStore) -> None:
         """Put paths of this store, with all that they refer to, into another one."""
         if wanted := sorted(set(paths)):
             other.root.mkdir(parents=True, exist_ok=True)
@@ -158,7 +160,7 @@ class Store:
                 Path(folder).chmod(0o700)  # everything in a store is read-only
             shutil.rmtree(self.root)
 
-    def _run(self, argv: list[str], *, tell: Tell = silent, cores: int | None = None) -> str:
+    def _run(self, argv: list[str], *, report: Progress = silent, cores: int | None = None) -> str:
         if shutil.which(argv[0]) is None:
             raise NixError(f"{argv[0]} is not installed", fix="make setup")
         self.root.mkdir(parents=True, exist_ok=True)
@@ -173,7 +175,7 @@ class Store:
                 errors="replace",
             )
         lines: list[str] = []
-        reader = threading.Thread(target=_follow, args=(running, lines, tell), daemon=True)
+        reader = threading.Thread(target=_follow, args=(running, lines, report), daemon=True)
         reader.start()
         try:
             output = running.stdout.read() if running.stdout else ""
@@ -218,7 +220,7 @@ def fixed_output_path(name: str, digest: str, *, recursive: bool = False) -> str
 def archive_digest(path: Path) -> str:
     """`sha256:<64 hex>` of the Nix archive of a file or folder. Raises NixError."""
     with tempfile.TemporaryDirectory() as folder:
-        digest = Store(Path(folder))._run(["nix-hash", "--type", "sha256", str(path)]).strip()
+        digest = NixStore(Path(folder))._run(["nix-hash", "--type", "sha256", str(path)]).strip()
     return f"sha256:{digest}"
 
 
@@ -228,7 +230,7 @@ def sources(checkout: Path, scratch: Path) -> Iterator[str]:
 
     The files are copied to a folder below `scratch` for as long as the context lasts: a Git flake
     leaves out what is not yet tracked, and a path flake of the checkout would copy `.helix` too.
-    Raises ToolError when `checkout` is no Git checkout.
+    Raises ToolError when `checkout` is not a Git checkout.
     """
     names = process.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=checkout).decode().split("\0")
     scratch.mkdir(parents=True, exist_ok=True)
@@ -241,19 +243,19 @@ def sources(checkout: Path, scratch: Path) -> Iterator[str]:
         yield f"path:{folder}"
 
 
-def build(attribute: str, checkout: Path, state: State, *, rebuild: bool = False, tell: Tell = silent) -> Path:
+def build(attribute: str, checkout: Path, state: State, *, rebuild: bool = False, report: Progress = silent) -> Path:
     """Build an attribute of the checkout's flake; gives its output on disk. Raises NixError.
 
     With `rebuild` its last step is run once more and compared, also when the output was there.
     """
-    store = Store.of(state)
+    store = NixStore.of(state)
     with sources(checkout, state.root / "scratch") as flake:
-        made = store.build(f"{flake}#{attribute}", tell=tell)
-        return store.real(store.build(f"{flake}#{attribute}", rebuild=True, tell=tell) if rebuild else made)
+        made = store.build(f"{flake}#{attribute}", report=report)
+        return store.real(store.build(f"{flake}#{attribute}", rebuild=True, report=report) if rebuild else made)
 
 
 def environment_command(
-    store: Store,
+    store: NixStore,
     environment: str,
     argv: Sequence[str],
     *,
@@ -300,7 +302,7 @@ def environment_command(
 
 
 def run_in_env(
-    store: Store,
+    store: NixStore,
     environment: str,
     argv: Sequence[str],
     *,
@@ -340,10 +342,10 @@ def _cores(count: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, mine)
 
 
-def _follow(running: subprocess.Popen[str], into: list[str], tell: Tell) -> None:
+def _follow(running: subprocess.Popen[str], into: list[str], report: Progress) -> None:
     for line in running.stderr or ():
         into.append(line)
-        tell(line.rstrip("\n"))
+        report(line.rstrip("\n"))
 
 
 def summary(argv: Sequence[str], lines: Sequence[str]) -> str:

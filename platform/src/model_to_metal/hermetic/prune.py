@@ -16,7 +16,7 @@ from pathlib import Path
 
 from model_to_metal.errors import NixError
 from model_to_metal.hermetic import nix
-from model_to_metal.hermetic.nix import Store, Tell, silent
+from model_to_metal.hermetic.nix import NixStore, Progress, silent
 
 SYSTEM = "x86_64-linux"
 _PATH = re.compile(r"/nix/store/[a-z0-9]{32}-\S+")
@@ -37,7 +37,13 @@ class Pruned:
 
 
 def prune(
-    checkout: Path, store: Store, scratch: Path, *, keep: Iterable[str] = (), dry: bool = False, tell: Tell = silent
+    checkout: Path,
+    store: NixStore,
+    scratch: Path,
+    *,
+    keep: Iterable[str] = (),
+    dry: bool = False,
+    report: Progress = silent,
 ) -> Pruned:
     """Remove everything else from the store. Raises NixError; then nothing was removed.
 
@@ -45,7 +51,7 @@ def prune(
         keep: more store paths to keep, for instance locked files that no attribute takes.
     """
     with nix.sources(checkout, scratch) as flake:
-        reached = _reached(store, flake, tell)
+        reached = _reached(store, flake, report)
         if not reached:
             raise NixError("the flake has no attribute, so everything would go", where=str(checkout))
         reached |= store.valid(keep)
@@ -53,25 +59,25 @@ def prune(
             dead = _paths(store._run(["nix-store", "--gc", "--print-dead"]))
             size = sum(size for _, size in store.archives(dead).values())
             if dead and not dry:
-                tell(f"removing {len(dead)} store paths")
+                report(f"removing {len(dead)} store paths")
                 store._run(["nix-store", "--gc"])
                 dead = [path for path in dead if not store.real(path).exists()]
     return Pruned(len(reached), tuple(sorted(dead)), size, dry)
 
 
-def _reached(store: Store, flake: str, tell: Tell) -> set[str]:
+def _reached(store: NixStore, flake: str, report: Progress) -> set[str]:
     """Every path that some attribute takes and that is in the store."""
     argv = ["nix", "eval", "--json", "--no-write-lock-file", "--apply", "builtins.attrNames"]
     found: set[str] = set()
     for name in json.loads(store._run([*argv, f"{flake}#packages.{SYSTEM}"])):
-        tell(f"reading {name}")
+        report(f"reading {name}")
         for step in store.derivations(f"{flake}#{name}").values():
             found |= {step.path, step.output}
     return store.valid(found)
 
 
 @contextmanager
-def _rooted(store: Store, paths: Iterable[str]) -> Iterator[None]:
+def _rooted(store: NixStore, paths: Iterable[str]) -> Iterator[None]:
     """Have Nix take these paths, and what they refer to, for alive."""
     roots = store.root / "nix/var/nix/gcroots"
     roots.mkdir(parents=True, exist_ok=True)

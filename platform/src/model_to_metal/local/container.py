@@ -54,7 +54,7 @@ DRAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedImage:
     """A server that is ready."""
 
     model: str
@@ -107,7 +107,7 @@ def serving(
     ports: Ports = Ports(),
     log: Path | None = None,
     environment: Environment | None = None,
-) -> Iterator[Served]:
+) -> Iterator[ServedImage]:
     """Run the released image of `model` until the context ends, then drain it.
 
     It is the latest release of this machine, or the one that was promoted into `environment`. A log that is not
@@ -129,7 +129,7 @@ def serving(
         _prepare(folder, files, log=shards, env=env)
         with _running(folder, f"helix-{model}-{secrets.token_hex(4)}") as (child, errors):
             _await_ready(child, errors, ports.http)
-            yield Served(
+            yield ServedImage(
                 model=model,
                 image=image,
                 release=verified.release.digest,

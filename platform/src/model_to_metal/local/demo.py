@@ -17,12 +17,12 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory import view
 from helix_lineage.directory.source import FolderSource
 from helix_lineage.errors import ReplayError
-from helix_lineage.evidence.releases import Sources
+from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.evidence.trace import Trace, trace
 from helix_lineage.paths import State
 from helix_lineage.records.chain import ImageBuild
-from helix_lineage.records.store import Store
-from helix_lineage.replay import Executor, Planner, Verdict
+from helix_lineage.records.store import RecordStore
+from helix_lineage.replay import ReplayExecutor, ReplayPlanner, Verdict
 from helix_lineage.replay.verdict import NOT_REPLAYED
 from helix_lineage.shard.reader import Log
 from model_to_metal.errors import ImageError
@@ -30,23 +30,23 @@ from model_to_metal.hermetic import fetch, image
 from model_to_metal.host import process, tools
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.local import container
-from model_to_metal.local.workspace import Local
-from model_to_metal.pipeline.engine import Outcome, Watcher
+from model_to_metal.local.workspace import Workspace
+from model_to_metal.pipeline.engine import Outcome, ProgressListener
 from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client, Image
 from model_to_metal.supply_chain import attest, keys
 from model_to_metal.supply_chain.provenance import RELEASE
-from model_to_metal.supply_chain.verify import Report, verify_image
+from model_to_metal.supply_chain.verify import VerificationReport, verify_image
 
 MODEL = "proteinmpnn"
 STRUCTURE = "golden/1ubi.pdb"
 DESIGNS, SEED = 3, 7
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuild:
+class DemoRebuild:
     """That the image was built again from an empty store, to the same digest."""
 
     steps: int
@@ -54,12 +54,12 @@ class Rebuild:
     seconds: float
     time: str
     """When: RFC 3339, UTC."""
-    remade: bool
+    rebuilt: bool
     """Whether that was now, or is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DemoAnswer:
     """What the client got for one request."""
 
     request: str
@@ -73,10 +73,10 @@ class Story:
 
     commit: str
     outcomes: dict[str, Outcome]
-    rebuild: Rebuild
-    attested: Report
-    server: container.Served
-    answer: Answer
+    rebuild: DemoRebuild
+    attested: VerificationReport
+    server: container.ServedImage
+    answer: DemoAnswer
     traced: Trace
     replayed: list[Verdict]
 
@@ -95,7 +95,7 @@ class Story:
                 "equal": True,
                 "steps": self.rebuild.steps,
                 "time": self.rebuild.time,
-                "remade": self.rebuild.remade,
+                "rebuilt": self.rebuild.rebuilt,
             },
             "attested": self.attested.to_json(),
             "predictions": self.answer.predictions,
@@ -105,10 +105,10 @@ class Story:
         }
 
 
-def prepare(checkout: Checkout, state: State, tell: Tell) -> Checkout:
+def prepare(checkout: Checkout, state: State, report: Progress) -> Checkout:
     """Tools, keys, downloads, and the clone at the checkout's commit."""
     for name in tools.NEEDED:
-        tools.ensure(name, state, tell)
+        tools.ensure(name, state, report)
     keys.make(state)
     clone = clone_at(checkout, state.demo, checkout.commit())
     told = ""
@@ -117,10 +117,10 @@ def prepare(checkout: Checkout, state: State, tell: Tell) -> Checkout:
         nonlocal told
         if (word := what.split(" ", 1)[0]) != told:
             told = word
-            tell(f"{what} …")
+            report(f"{what} …")
 
     fetched = fetch.fetch(clone.root, state, progress=progress)
-    tell(f"{fetched.locked} locked files: {fetched.downloaded} downloaded, {fetched.added} added to the Nix store")
+    report(f"{fetched.locked} locked files: {fetched.downloaded} downloaded, {fetched.added} added to the Nix store")
     return clone
 
 
@@ -135,28 +135,28 @@ def clone_at(checkout: Checkout, folder: Path, commit: str) -> Checkout:
     return Checkout(folder)
 
 
-def release(clone: Checkout, state: State, watcher: Watcher, tell: Tell) -> dict[str, Outcome]:
+def release(clone: Checkout, state: State, listener: ProgressListener, report: Progress) -> dict[str, Outcome]:
     """Every stage of the release workflow, made or found."""
-    return Local(clone, state).engine(watcher, tell).run(MODEL)
+    return Workspace(clone, state).engine(listener, report).run(MODEL)
 
 
-def rebuild(clone: Checkout, state: State, build: ImageBuild, tell: Tell) -> Rebuild:
+def rebuild(clone: Checkout, state: State, build: ImageBuild, report: Progress) -> DemoRebuild:
     """Build the image again from an empty store, unless that is recorded. Raises ImageError when it differs."""
-    store = Store(state.store)
+    store = RecordStore(state.store)
     for seen in store.observations(build.digest):
         if seen.get("kind") == "rebuilt":
-            return Rebuild(int(seen["steps"]), float(seen["seconds"]), str(seen["time"]), remade=False)
-    tell("building the image again, from an empty store")
-    built, again = image.build_twice(MODEL, clone.root, state, tell=tell)
+            return DemoRebuild(int(seen["steps"]), float(seen["seconds"]), str(seen["time"]), rebuilt=False)
+    report("building the image again, from an empty store")
+    built, again = image.build_twice(MODEL, clone.root, state, report=report)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if built.manifest != build.parameters["image"]:
         raise ImageError("the image that was built again is another one", where=built.manifest)
     found = {"kind": "rebuilt", "steps": again.steps, "seconds": round(again.seconds, 1), "time": now}
     store.observe(build.digest, found)
-    return Rebuild(again.steps, again.seconds, now, remade=True)
+    return DemoRebuild(again.steps, again.seconds, now, rebuilt=True)
 
 
-def check(state: State, digest: str) -> Report:
+def check(state: State, digest: str) -> VerificationReport:
     """Every attestation of the image, checked offline."""
     cosign = tools.ensure("cosign", state)
     with artifacts.serving(state) as address, Client(address) as client:
@@ -164,19 +164,19 @@ def check(state: State, digest: str) -> Report:
         return verify_image(client, named, Trust.load(state.trust), cosign, at=datetime.now(UTC))
 
 
-def design(server: container.Served, structure: Path) -> Answer:
+def design(server: container.ServedImage, structure: Path) -> DemoAnswer:
     """Sequences for a backbone, asked for by BentoML's own client."""
     import bentoml  # noqa: PLC0415  # takes two seconds, which only the demo should spend
 
     with bentoml.SyncHTTPClient(server.http) as client:
         answer = client.design(structure=structure.read_text(), num_sequences=DESIGNS, seed=SEED)
-    return Answer(answer["request_id"], answer["predictions"])
+    return DemoAnswer(answer["request_id"], answer["predictions"])
 
 
-def sources(state: State) -> Sources:
+def sources(state: State) -> ReleaseSources:
     """Where releases are found: the signed bundle, and the records of this checkout."""
     bundle = state.releases / MODEL / attest.FILES[RELEASE]
-    return Sources(bundles=(bundle,), store=Store(state.store), trust=Trust.load(state.trust))
+    return ReleaseSources(bundles=(bundle,), store=RecordStore(state.store), trust=Trust.load(state.trust))
 
 
 def trace_back(state: State, prediction: str) -> Trace:
@@ -189,10 +189,10 @@ def trace_back(state: State, prediction: str) -> Trace:
 
 def replay(state: State, predictions: list[str]) -> list[Verdict]:
     """Make the predictions again, in fresh processes in the image's own files. Raises ReplayError when that fails."""
-    planner = Planner(Log(state.log), sources(state))
+    planner = ReplayPlanner(Log(state.log), sources(state))
     plans = [planner.plan(name) for name in predictions]
     with artifacts.serving(state) as address:
-        verdicts = Executor(state.images, address).replay(plans)
+        verdicts = ReplayExecutor(state.images, address).replay(plans)
     for verdict in verdicts:
         if verdict.outcome == NOT_REPLAYED:
             raise ReplayError(verdict.differences[-1].detail, where=verdict.id)

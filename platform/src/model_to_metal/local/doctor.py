@@ -1,6 +1,6 @@
 """What a checkout needs of its machine: what is there, what is missing, and what mends it.
 
-Takes a checkout and its state; looks, changes nothing, uses no network. Gives one `Finding`
+Takes a checkout and its state; looks, changes nothing, uses no network. Gives one `Diagnosis`
 a need.
 """
 
@@ -33,7 +33,7 @@ MEMORY_GB = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One need, met or not."""
 
     name: str
@@ -55,7 +55,7 @@ class Finding:
         }  # fmt: skip
 
 
-def examine(checkout: Checkout, state: State) -> list[Finding]:
+def examine(checkout: Checkout, state: State) -> list[Diagnosis]:
     """Everything, in the order in which it is needed."""
     found = [_python(), *map(_program, PROGRAMS), _sandbox()]
     found += [_tool(name, state) for name in tools.NEEDED]
@@ -65,63 +65,65 @@ def examine(checkout: Checkout, state: State) -> list[Finding]:
     return found
 
 
-def _python() -> Finding:
+def _python() -> Diagnosis:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", sys.version_info[:2] == (3, 11), f"{version} at {sys.prefix}", "make setup")
+    return Diagnosis("python", sys.version_info[:2] == (3, 11), f"{version} at {sys.prefix}", "make setup")
 
 
-def _program(name: str) -> Finding:
+def _program(name: str) -> Diagnosis:
     # sbin is not on every user's PATH, and Debian's runc lies there.
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if path is None:
-        return Finding(name, False, "not installed", "make setup")
+        return Diagnosis(name, False, "not installed", "make setup")
     said = process.attempt([path, "--version"], timeout_s=30).stdout.decode(errors="replace").splitlines()
-    return Finding(name, True, said[0].strip() if said else path)
+    return Diagnosis(name, True, said[0].strip() if said else path)
 
 
-def _sandbox() -> Finding:
+def _sandbox() -> Diagnosis:
     try:
         done = sandbox.run(sandbox.Sandbox(), ["/usr/bin/true"], timeout_s=30)
     except PipelineError as error:
-        return Finding("sandbox", False, error.what, "sysctl -w kernel.unprivileged_userns_clone=1")
-    return Finding("sandbox", done.returncode == 0, "bubblewrap starts one", "make setup")
+        return Diagnosis("sandbox", False, error.what, "sysctl -w kernel.unprivileged_userns_clone=1")
+    return Diagnosis("sandbox", done.returncode == 0, "bubblewrap starts one", "make setup")
 
 
-def _tool(name: str, state: State) -> Finding:
+def _tool(name: str, state: State) -> Diagnosis:
     built = tools.is_built(tools.declared(name), state)
-    return Finding(name, built, str(state.tools / name) if built else "not built", f"helix tools build {name}")
+    return Diagnosis(name, built, str(state.tools / name) if built else "not built", f"helix tools build {name}")
 
 
 def _fetched(checkout: Checkout, state: State) -> str:
     files = fetch.locked_files(checkout.root)
-    valid = nix.Store.of(state).valid(file.store_path for file in files)
+    valid = nix.NixStore.of(state).valid(file.store_path for file in files)
     absent = [file.filename for file in files if file.store_path not in valid]
     if absent:
         raise PipelineError(f"{len(absent)} of {len(files)} locked files are not fetched, for instance {absent[0]}")
     return f"all {len(files)} locked files are in the Nix store"
 
 
-def _asked(name: str, fix: str | None, ask: Callable[[], str]) -> Finding:
+def _asked(name: str, fix: str | None, ask: Callable[[], str]) -> Diagnosis:
     try:
-        return Finding(name, True, ask())
+        return Diagnosis(name, True, ask())
     except (PipelineError, LineageError) as error:
-        return Finding(name, False, error.what, error.fix or fix)
+        return Diagnosis(name, False, error.what, error.fix or fix)
 
 
-def _processor() -> Finding:
+def _processor() -> Diagnosis:
     try:
         here = processor.this()
     except HelixServeError as error:
-        return Finding("processor", False, error.what, error.fix)
-    return Finding("processor", True, here.summary, notes=here.notes, facts=here.to_json())
+        return Diagnosis("processor", False, error.what, error.fix)
+    return Diagnosis("processor", True, here.summary, notes=here.notes, facts=here.to_json())
 
 
-def _disk(root: Path) -> Finding:
+def _disk(root: Path) -> Diagnosis:
     place = next(folder for folder in (root, *root.parents) if folder.is_dir())
     free, used = shutil.disk_usage(place).free / 1e9, _taken(root) / 1e9
     lacking = DISK_GB - used - free
     fix = None if lacking <= 0 else f"free {lacking:.0f} GB at {place}"
-    return Finding("disk", lacking <= 0, f"{free:.0f} GB free, {used:.0f} GB used by .helix; {DISK_GB} GB wanted", fix)
+    return Diagnosis(
+        "disk", lacking <= 0, f"{free:.0f} GB free, {used:.0f} GB used by .helix; {DISK_GB} GB wanted", fix
+    )
 
 
 def _taken(root: Path) -> int:
@@ -133,7 +135,7 @@ def _taken(root: Path) -> int:
     return int(said[0]) if said and said[0].isdigit() else 0
 
 
-def _memory(meminfo: str) -> Finding:
+def _memory(meminfo: str) -> Diagnosis:
     total = next(int(line.split()[1]) / 1e6 for line in meminfo.splitlines() if line.startswith("MemTotal:"))
     cores = len(os.sched_getaffinity(0))
-    return Finding("memory", total >= MEMORY_GB, f"{total:.0f} GB, {cores} cores; {MEMORY_GB} GB wanted")
+    return Diagnosis("memory", total >= MEMORY_GB, f"{total:.0f} GB, {cores} cores; {MEMORY_GB} GB wanted")

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from helix_lineage.paths import State
 from helix_lineage.records.chain import Record
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.errors import KeysError
 from model_to_metal.host.checkout import Checkout
-from model_to_metal.pipeline.engine import Engine, Job, Watcher
-from model_to_metal.pipeline.local_executor import LocalWorkshop
+from model_to_metal.pipeline.engine import Engine, ProgressListener, StageRun
+from model_to_metal.pipeline.local_executor import LocalExecutor
 from model_to_metal.pipeline.plan import BUILDER
 from model_to_metal.supply_chain import keys, releasing
-from model_to_metal.supply_chain.cache_keys import Seal
+from model_to_metal.supply_chain.cache_keys import CacheSigner
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 def _silent(_line: str) -> None:
@@ -24,40 +24,47 @@ def _silent(_line: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
+class Workspace:
     """A checkout and its state."""
 
     checkout: Checkout
     state: State
 
     @classmethod
-    def find(cls) -> Local:
+    def find(cls) -> Workspace:
         """Those of the working folder. Raises CheckoutError outside a checkout."""
         return cls(Checkout.find(), State.find())
 
     @property
-    def store(self) -> Store:
+    def store(self) -> RecordStore:
         """Where records and files lie."""
-        return Store(self.state.store)
+        return RecordStore(self.state.store)
 
-    def engine(self, watcher: Watcher | None = None, tell: Tell = _silent) -> Engine:
-        """The engine; `tell` is given the lines that Nix and the tools write."""
+    def engine(self, listener: ProgressListener | None = None, report: Progress = _silent) -> Engine:
+        """The engine; `report` is given the lines that Nix and the tools write."""
 
-        def sign(job: Job, release: Record) -> None:
-            releasing.sign(self.checkout, self.state, release, job.parents, tell)
+        def sign(stage_run: StageRun, release: Record) -> None:
+            releasing.sign(self.checkout, self.state, release, stage_run.parents, report)
 
-        workshop = LocalWorkshop(
-            self.state, sign=sign, is_signed=lambda release: releasing.is_signed(self.state, release), tell=tell
+        executor = LocalExecutor(
+            self.state, sign=sign, is_signed=lambda release: releasing.is_signed(self.state, release), report=report
         )
-        return Engine(self.checkout, self.state, workshop, seal=self._seal(), door=self._may_release, watcher=watcher)
+        return Engine(
+            self.checkout,
+            self.state,
+            executor,
+            cache_signer=self._cache_signer(),
+            before_release=self._may_release,
+            listener=listener,
+        )
 
     def _may_release(self) -> None:
         """Raises KeysError before anything is built, where the release could not be signed in the end."""
         builder = keys.signer(self.state).builder
         if builder != BUILDER:
             raise KeysError(f"releases made here name the builder {BUILDER!r}, but the key is {builder}'s")
-        keys.seal(self.state)
+        keys.cache_signer(self.state)
 
-    def _seal(self) -> Seal | None:
+    def _cache_signer(self) -> CacheSigner | None:
         """This machine's cache key. A newcomer who has none yet may check and export: nothing is remembered."""
-        return keys.seal(self.state) if (self.state.keys / f"{keys.CACHE}.key").exists() else None
+        return keys.cache_signer(self.state) if (self.state.keys / f"{keys.CACHE}.key").exists() else None

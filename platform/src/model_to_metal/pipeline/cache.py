@@ -20,7 +20,7 @@ from pathlib import Path
 
 from helix_lineage.errors import CanonicalError, TrustError
 from helix_lineage.formats.canonical import Json, check_digest, digest_bytes, dumps, loads
-from model_to_metal.supply_chain.cache_keys import Seal
+from model_to_metal.supply_chain.cache_keys import CacheSigner
 
 VERSION = 1
 CONTEXT = b"helix.example/cache-entry/v1\n"
@@ -65,7 +65,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Lookup:
     """What lies under a key."""
 
     entry: Entry | None = None
@@ -80,35 +80,35 @@ class Cache:
     Without a seal there is nobody to sign or to believe: nothing is found and nothing is kept.
     """
 
-    def __init__(self, root: Path, seal: Seal | None = None) -> None:
+    def __init__(self, root: Path, cache_signer: CacheSigner | None = None) -> None:
         self._root = root
-        self._seal = seal
+        self._cache_signer = cache_signer
 
-    def find(self, key: Key, accepted: Sequence[str], at: datetime) -> Found:
+    def find(self, key: Key, accepted: Sequence[str], at: datetime) -> Lookup:
         """The entry under `key`, if it is signed by one of the domains accepted."""
         path = self._path(key)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            return Found()
+            return Lookup()
         except OSError as error:
-            return Found(refusal=f"it cannot be read: {error.strerror}")
-        if self._seal is None:
-            return Found(refusal="there is no cache key to check it by; run: helix keys init")
+            return Lookup(refusal=f"it cannot be read: {error.strerror}")
+        if self._cache_signer is None:
+            return Lookup(refusal="there is no cache key to check it by; run: helix keys init")
         try:
-            return Found(_open(data, key, self._seal, accepted, at))
+            return Lookup(_open(data, key, self._cache_signer, accepted, at))
         except (TrustError, CanonicalError) as error:
-            return Found(refusal=error.what)
+            return Lookup(refusal=error.what)
 
     def remember(self, key: Key, entry: Entry) -> None:
         """Sign and note what a stage gave. Atomic: readers see the old entry or the new one."""
-        if self._seal is None:
+        if self._cache_signer is None:
             return
-        said = _said(key, entry.record, entry.time, self._seal.domain)
-        signature = base64.b64encode(self._seal.sign(CONTEXT + dumps(said))).decode()
+        said = _said(key, entry.record, entry.time, self._cache_signer.domain)
+        signature = base64.b64encode(self._cache_signer.sign(CONTEXT + dumps(said))).decode()
         self._root.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=self._root, prefix=".new-", delete=False) as file:
-            file.write(dumps({**said, "key_id": self._seal.key_id, "signature": signature}))
+            file.write(dumps({**said, "key_id": self._cache_signer.key_id, "signature": signature}))
         Path(file.name).replace(self._path(key))
 
     def _path(self, key: Key) -> Path:
@@ -120,13 +120,13 @@ def _said(key: Key, record: str, time: str, domain: str) -> dict[str, Json]:
     return {"version": VERSION, "key": asdict(key), "record": record, "time": time, "domain": domain}
 
 
-def _open(data: bytes, key: Key, seal: Seal, accepted: Sequence[str], at: datetime) -> Entry:
+def _open(data: bytes, key: Key, cache_signer: CacheSigner, accepted: Sequence[str], at: datetime) -> Entry:
     """Read an entry and check whose it is. Raises TrustError or CanonicalError."""
     value = loads(data)
     if not isinstance(value, dict) or "signature" not in value:
         raise TrustError("it is not signed")
     if set(value) != _FIELDS or value["version"] != VERSION:
-        raise TrustError(f"it is no cache entry of version {VERSION}")
+        raise TrustError(f"it is not a cache entry of version {VERSION}")
     record, time, domain = check_digest(value["record"]), value["time"], value["domain"]
     try:
         signature = base64.b64decode(value["signature"], validate=True)
@@ -134,5 +134,5 @@ def _open(data: bytes, key: Key, seal: Seal, accepted: Sequence[str], at: dateti
         raise TrustError("its signature is not base64") from error
     if dumps(value["key"]) != dumps(asdict(key)):
         raise TrustError("it was moved here: it was made for another key")
-    seal.check(CONTEXT + dumps(_said(key, record, time, domain)), signature, domain, accepted, at)
+    cache_signer.check(CONTEXT + dumps(_said(key, record, time, domain)), signature, domain, accepted, at)
     return Entry(record, time, domain)

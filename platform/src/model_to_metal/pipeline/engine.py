@@ -1,8 +1,8 @@
 """The local engine: walks the release workflow, runs what is not recorded yet, keeps the records.
 
 Takes a checkout and the name of a model; gives one `Outcome` a stage. Each stage is either
-`recorded` (the cache knows its key, the store has its record and files) or `remade` (by
-`workshop`, in a sandbox or by Nix).
+`recorded` (the cache knows its key, the store has its record and files) or `rebuilt` (by
+`executor`, in a sandbox or by Nix).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from helix_lineage.errors import LineageError
 from helix_lineage.formats.canonical import file_digest
 from helix_lineage.paths import State
 from helix_lineage.records.chain import Record
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal import refusal
 from model_to_metal.errors import CheckoutError, DirtyTree, GateRefused, NotReproducible, WorkflowError
 from model_to_metal.host.checkout import Checkout
@@ -30,9 +30,9 @@ from model_to_metal.pipeline.plan import ReleasePlan, StagePlan, release_plan
 from model_to_metal.stages import interface as stages
 from model_to_metal.stages.arguments import pair, parser
 from model_to_metal.stages.interface import Gate, StageSpec
-from model_to_metal.supply_chain.cache_keys import Seal
+from model_to_metal.supply_chain.cache_keys import CacheSigner
 from model_to_metal.workflows.release import STEPS, Step, release
-from model_to_metal.workflows.walk import Call, walk
+from model_to_metal.workflows.walk import StageCall, walk
 
 COMMAND = ("python3.11", "-m", "model_to_metal.stages")
 
@@ -46,7 +46,7 @@ class Outcome:
 
     stage: str
     record: Record
-    remade: bool
+    rebuilt: bool
     time: str
     """When the record was made: RFC 3339, UTC."""
     seconds: float
@@ -58,15 +58,15 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """`remade`, or `recorded <time>`."""
-        return "remade" if self.remade else f"recorded {self.time}"
+        """`rebuilt`, or `recorded <time>`."""
+        return "rebuilt" if self.rebuilt else f"recorded {self.time}"
 
     def to_json(self) -> dict[str, Any]:
         """As `--json` prints it."""
         return {
             "stage": self.stage,
             "record": self.record.digest,
-            "status": "remade" if self.remade else "recorded",
+            "status": "rebuilt" if self.rebuilt else "recorded",
             "time": self.time,
             "seconds": round(self.seconds, 3),
             "domain": self.domain,
@@ -75,7 +75,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class StageRun:
     """One stage to be made."""
 
     checkout: Checkout
@@ -95,19 +95,19 @@ class Job:
         return stages.spec(self.plan.stage)
 
 
-class Workshop(Protocol):
+class Executor(Protocol):
     """What makes a stage: gives the record and the folder with its files."""
 
-    def make(self, job: Job) -> tuple[Record, Path]:
+    def make(self, stage_run: StageRun) -> tuple[Record, Path]:
         """Make the stage. Raises StageError and others when it cannot be made."""
         ...
 
-    def is_complete(self, job: Job, record: Record) -> bool:
+    def is_complete(self, stage_run: StageRun, record: Record) -> bool:
         """Whether what the record speaks of outside the store is still there."""
         ...
 
 
-class Watcher(Protocol):
+class ProgressListener(Protocol):
     """Is told how a run goes on."""
 
     def started(self, stage: str) -> None:
@@ -126,28 +126,28 @@ class Engine:
         self,
         checkout: Checkout,
         state: State,
-        workshop: Workshop,
+        executor: Executor,
         *,
-        seal: Seal | None = None,
-        door: Callable[[], object] = lambda: None,
-        watcher: Watcher | None = None,
+        cache_signer: CacheSigner | None = None,
+        before_release: Callable[[], object] = lambda: None,
+        listener: ProgressListener | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Without a `seal` nothing is remembered. `door` refuses a release that could not be signed in the end."""
+        """Without a `cache_signer` nothing is remembered; `before_release` refuses one that could not be signed."""
         self._checkout = checkout
-        self._workshop = workshop
-        self._watcher = watcher
+        self._executor = executor
+        self._listener = listener
         self._clock = clock
-        self._store = Store(state.store)
-        self._door = door
-        self._seal = seal
+        self._store = RecordStore(state.store)
+        self._before_release = before_release
+        self._cache_signer = cache_signer
         self._accepted: tuple[str, ...] = ()
-        self._cache = Cache(state.cache, seal)
+        self._cache = Cache(state.cache, cache_signer)
 
     def run(self, model: str, *, until: Iterable[str] = (), again: bool = False) -> dict[str, Outcome]:
         """Run the workflow, or only the stages `until` and what they need; stage → outcome.
 
-        With `again` every stage is remade and its record compared with the one recorded.
+        With `again` every stage is rebuilt and its record compared with the one recorded.
         Raises GateRefused when a verdict is no (its record is kept), NotReproducible when a
         stage gave other bytes, DirtyTree when attest is asked for on a dirty tree.
         """
@@ -155,8 +155,8 @@ class Engine:
         wanted = set(until) or {step.stage for step in STEPS}
         if releasing := any(stages.spec(name).runs is stages.Runs.SIGNER for name in wanted & set(stages.stages())):
             self.refuse_dirty()
-            self._door()
-        self._accepted = self._seal.accepted(releasing=releasing) if self._seal else ()
+            self._before_release()
+        self._accepted = self._cache_signer.accepted(releasing=releasing) if self._cache_signer else ()
         commit = self._commit(needed=releasing)
         if verdict := precheck.refusal(self._checkout, self._store, model):
             raise _refused("guard", verdict, model)
@@ -168,7 +168,7 @@ class Engine:
         template = release(steps=steps)
         arguments = {"model": model, "plan": self._store.put_bytes(plan.to_bytes()), "image": IMAGE}
 
-        def one(call: Call) -> dict[str, str]:
+        def one(call: StageCall) -> dict[str, str]:
             outcome = self._stage(call, model, plan, commit, again)
             outcomes[call.task] = outcome
             if outcome.record.parameters.get("passed", True) is not True:
@@ -197,11 +197,11 @@ class Engine:
                 raise
             return None
 
-    def _stage(self, call: Call, model: str, plan: ReleasePlan, commit: str | None, again: bool) -> Outcome:
+    def _stage(self, call: StageCall, model: str, plan: ReleasePlan, commit: str | None, again: bool) -> Outcome:
         """Find or make one stage's record."""
         name, parents = self._read(call)
-        if self._watcher:
-            self._watcher.started(name)
+        if self._listener:
+            self._listener.started(name)
         began, started = time.monotonic(), self._now()
         key = plan.stages[name].key(parents)
         found = self._cache.find(key, self._accepted, self._clock().astimezone(UTC))
@@ -209,25 +209,25 @@ class Engine:
             inputs = {role: self._folder(record, Path(scratch) / "input" / role) for role, record in parents.items()}
             work = Path(scratch) / "work"
             work.mkdir()
-            job = Job(self._checkout, model, plan.stages[name], parents, inputs, work, again)
+            stage_run = StageRun(self._checkout, model, plan.stages[name], parents, inputs, work, again)
             known, problem = self._recorded(found.entry)
             ignored = found.refusal or problem
-            if found.entry and known and not again and self._workshop.is_complete(job, known):
+            if found.entry and known and not again and self._executor.is_complete(stage_run, known):
                 spent = time.monotonic() - began
                 outcome = Outcome(name, known, False, found.entry.time, spent, found.entry.domain)
             else:
-                record = self._make(job)
+                record = self._make(stage_run)
                 if again and known:
                     record = _same(name, known, record)
-                domain = self._seal.domain if self._seal else None
+                domain = self._cache_signer.domain if self._cache_signer else None
                 outcome = Outcome(name, record, True, started, time.monotonic() - began, domain, ignored)
                 self._cache.remember(key, Entry(record.digest, started))
         self._observe(outcome, commit, started)
-        if self._watcher:
-            self._watcher.done(outcome)
+        if self._listener:
+            self._listener.done(outcome)
         return outcome
 
-    def _read(self, call: Call) -> tuple[str, dict[str, Record]]:
+    def _read(self, call: StageCall) -> tuple[str, dict[str, Record]]:
         if call.command != COMMAND:
             raise WorkflowError("the local engine runs stages only", where=f"{call.task}: {' '.join(call.command)}")
         given = parser().parse_args(call.args)
@@ -236,7 +236,7 @@ class Engine:
     def _recorded(self, entry: Entry | None) -> tuple[Record | None, str | None]:
         """The record that the cache speaks of, if the store has it and all its files; or why it does not count.
 
-        A refusal is made anew: a machine that was too busy must not say no forever.
+        A refusal is made again: a machine that was too busy must not say no forever.
         """
         if entry is None:
             return None, None
@@ -253,8 +253,8 @@ class Engine:
             return None, f"a file that it names was changed in the store: {', '.join(changed)}"
         return (record, None) if record.parameters.get("passed", True) is True else (None, None)
 
-    def _make(self, job: Job) -> Record:
-        record, files = self._workshop.make(job)
+    def _make(self, stage_run: StageRun) -> Record:
+        record, files = self._executor.make(stage_run)
         for output in record.outputs:
             kept = self._store.put_file(files / output.name, output.name)
             if kept != output:
@@ -282,7 +282,7 @@ class Engine:
             {
                 "kind": "stage",
                 "stage": outcome.stage,
-                "status": "remade" if outcome.remade else "recorded",
+                "status": "rebuilt" if outcome.rebuilt else "recorded",
                 "commit": commit,
                 "started": started,
                 "seconds": round(outcome.seconds, 3),

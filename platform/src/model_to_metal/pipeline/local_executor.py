@@ -19,86 +19,88 @@ from helix_lineage.records.chain import Artifact, Record, parse
 from model_to_metal.errors import StageError
 from model_to_metal.hermetic import nix
 from model_to_metal.host import process, sandbox
-from model_to_metal.pipeline.engine import Job
+from model_to_metal.pipeline.engine import StageRun
 from model_to_metal.stages import interface as stages
 from model_to_metal.stages.interface import Runs
 
-Sign = Callable[[Job, Record], None]
+Sign = Callable[[StageRun, Record], None]
 """Signs a release and pushes its image; see `model_to_metal.supply_chain.attest`."""
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
-class LocalWorkshop:
+class LocalExecutor:
     """Makes stages with Nix and bubblewrap."""
 
     def __init__(
-        self, state: State, *, sign: Sign, is_signed: Callable[[Record], bool], tell: Tell = nix.silent
+        self, state: State, *, sign: Sign, is_signed: Callable[[Record], bool], report: Progress = nix.silent
     ) -> None:
         self._state = state
         self._sign = sign
         self._is_signed = is_signed
-        self._tell = tell
+        self._report = report
 
-    def make(self, job: Job) -> tuple[Record, Path]:
+    def make(self, stage_run: StageRun) -> tuple[Record, Path]:
         """Make the stage; gives the record and the folder with its files. Raises StageError and others."""
-        match job.spec.runs:
+        match stage_run.spec.runs:
             case Runs.DERIVATION:
-                return self._derived(job)
+                return self._derived(stage_run)
             case Runs.SERVE | Runs.BUILD:
-                return self._in_environment(job)
+                return self._in_environment(stage_run)
             case Runs.SIGNER:
-                return self._signed(job)
+                return self._signed(stage_run)
             case Runs.HOST:
-                return self._on_host(job)
+                return self._on_host(stage_run)
 
-    def is_complete(self, job: Job, record: Record) -> bool:
+    def is_complete(self, stage_run: StageRun, record: Record) -> bool:
         """A release counts as recorded only while its signature is there and its image in the registry."""
-        return job.spec.runs is not Runs.SIGNER or self._is_signed(record)
+        return stage_run.spec.runs is not Runs.SIGNER or self._is_signed(record)
 
-    def build(self, job: Job, attribute: str, *, again: bool = False) -> Path:
+    def build(self, stage_run: StageRun, attribute: str, *, again: bool = False) -> Path:
         """Ask Nix for `<model>-<attribute>` of the job's checkout; gives where its output lies.
 
         With `again` Nix runs the last step once more and compares.
         """
-        return nix.build(f"{job.model}-{attribute}", job.checkout.root, self._state, rebuild=again, tell=self._tell)
+        return nix.build(
+            f"{stage_run.model}-{attribute}", stage_run.checkout.root, self._state, rebuild=again, report=self._report
+        )
 
-    def _derived(self, job: Job) -> tuple[Record, Path]:
-        folder = self.build(job, str(job.spec.attribute), again=job.again)
-        for role, attribute in job.spec.checks.items():
-            compare_data(stages.artifacts(self.build(job, attribute)), job.parents[role].outputs)
-        made = stages.Made(plan=job.plan.plan, parents=job.parents, outputs=stages.artifacts(folder))
-        return stages.record(job.spec, made), folder
+    def _derived(self, stage_run: StageRun) -> tuple[Record, Path]:
+        folder = self.build(stage_run, str(stage_run.spec.attribute), again=stage_run.again)
+        for role, attribute in stage_run.spec.checks.items():
+            compare_data(stages.artifacts(self.build(stage_run, attribute)), stage_run.parents[role].outputs)
+        made = stages.StageResult(plan=stage_run.plan.plan, parents=stage_run.parents, outputs=stages.artifacts(folder))
+        return stages.record(stage_run.spec, made), folder
 
-    def _in_environment(self, job: Job) -> tuple[Record, Path]:
-        environment = f"{nix.PREFIX}/{self.build(job, job.spec.runs).name}"
-        home, output = self._stage_folder(job), _empty(job.scratch / "output")
-        words = self._arguments(job, "/task", "/output")
-        paths = ["/source/lineage/src", "/source/platform/src", f"/source/models/{job.model}/src"]
+    def _in_environment(self, stage_run: StageRun) -> tuple[Record, Path]:
+        environment = f"{nix.PREFIX}/{self.build(stage_run, stage_run.spec.runs).name}"
+        home, output = self._stage_folder(stage_run), _empty(stage_run.scratch / "output")
+        words = self._arguments(stage_run, "/task", "/output")
+        paths = ["/source/lineage/src", "/source/platform/src", f"/source/models/{stage_run.model}/src"]
         argv = nix.environment_command(
-            nix.Store.of(self._state),
+            nix.NixStore.of(self._state),
             environment,
             ["python", "-P", "-m", "model_to_metal.stages", *words],
-            read={job.scratch / "source": "/source", home: "/task", **self._inputs(job)},
+            read={stage_run.scratch / "source": "/source", home: "/task", **self._inputs(stage_run)},
             write={output: "/output"},
             variables={"PYTHONPATH": ":".join([*paths, f"{environment}/site-packages"]), "OMP_NUM_THREADS": "1"},
         )
-        return _result(job, process.attempt(argv), output)
+        return _result(stage_run, process.attempt(argv), output)
 
-    def _on_host(self, job: Job) -> tuple[Record, Path]:
-        home, output = self._stage_folder(job), _empty(job.scratch / "output")
-        read_only = {inside: outside for outside, inside in self._inputs(job).items()}
-        for role, attribute in job.spec.gives.items():
+    def _on_host(self, stage_run: StageRun) -> tuple[Record, Path]:
+        home, output = self._stage_folder(stage_run), _empty(stage_run.scratch / "output")
+        read_only = {inside: outside for outside, inside in self._inputs(stage_run).items()}
+        for role, attribute in stage_run.spec.gives.items():
             downloads = attribute == "downloads"
-            brought = self._state.downloads if downloads else self.build(job, attribute, again=job.again)
+            brought = self._state.downloads if downloads else self.build(stage_run, attribute, again=stage_run.again)
             read_only[f"/input/{role}"] = brought
-        extra = [f"--input={role}=/input/{role}" for role in job.spec.gives]
+        extra = [f"--input={role}=/input/{role}" for role in stage_run.spec.gives]
         box = sandbox.Sandbox(
-            read_only={"/source": job.scratch / "source", "/task": home, **read_only, **_host_python()},
+            read_only={"/source": stage_run.scratch / "source", "/task": home, **read_only, **_host_python()},
             writable={"/output": output},
             env={
                 "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-                "PYTHONPATH": f"/source/lineage/src:/source/platform/src:/source/models/{job.model}/src",
+                "PYTHONPATH": f"/source/lineage/src:/source/platform/src:/source/models/{stage_run.model}/src",
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONHASHSEED": "0",
                 "HOME": "/tmp",  # noqa: S108  a private tmpfs
@@ -107,37 +109,37 @@ class LocalWorkshop:
                 "LC_ALL": "C.UTF-8",
             },
         )
-        words = self._arguments(job, "/task", "/output")
+        words = self._arguments(stage_run, "/task", "/output")
         argv = [sys.executable, "-P", "-m", "model_to_metal.stages", *words, *extra]
-        return _result(job, sandbox.run(box, argv), output)
+        return _result(stage_run, sandbox.run(box, argv), output)
 
-    def _signed(self, job: Job) -> tuple[Record, Path]:
-        task = stages.Task(
-            model=job.checkout.model(job.model),
-            output=_empty(job.scratch / "output"),
-            parents=job.parents,
-            plan=job.plan.plan,
+    def _signed(self, stage_run: StageRun) -> tuple[Record, Path]:
+        task = stages.StageTask(
+            model=stage_run.checkout.model(stage_run.model),
+            output=_empty(stage_run.scratch / "output"),
+            parents=stage_run.parents,
+            plan=stage_run.plan.plan,
         )
-        found = stages.load(job.spec.name).make(task)
-        record = stages.record(job.spec, stages.Made(plan=task.plan, parents=task.parents, found=found))
-        self._sign(job, record)
+        found = stages.load(stage_run.spec.name).make(task)
+        record = stages.record(stage_run.spec, stages.StageResult(plan=task.plan, parents=task.parents, found=found))
+        self._sign(stage_run, record)
         return record, task.output
 
-    def _stage_folder(self, job: Job) -> Path:
+    def _stage_folder(self, stage_run: StageRun) -> Path:
         """A folder with the plan and the parents' records, and beside it the sources."""
-        job.plan.sources.copy(job.checkout.root, job.scratch / "source")
-        home = _empty(job.scratch / "task")
-        (home / "plan.json").write_bytes(dumps(job.plan.plan.to_json()))
-        for role, record in job.parents.items():
+        stage_run.plan.sources.copy(stage_run.checkout.root, stage_run.scratch / "source")
+        home = _empty(stage_run.scratch / "task")
+        (home / "plan.json").write_bytes(dumps(stage_run.plan.plan.to_json()))
+        for role, record in stage_run.parents.items():
             (home / f"{role}.json").write_bytes(record.to_bytes())
         return home
 
-    def _inputs(self, job: Job) -> dict[Path, str]:
-        return {folder: f"/input/{role}" for role, folder in job.inputs.items()}
+    def _inputs(self, stage_run: StageRun) -> dict[Path, str]:
+        return {folder: f"/input/{role}" for role, folder in stage_run.inputs.items()}
 
-    def _arguments(self, job: Job, task: str, output: str) -> list[str]:
-        words = [job.plan.stage, f"--model=/source/models/{job.model}", f"--plan={task}/plan.json"]
-        for role in job.parents:
+    def _arguments(self, stage_run: StageRun, task: str, output: str) -> list[str]:
+        words = [stage_run.plan.stage, f"--model=/source/models/{stage_run.model}", f"--plan={task}/plan.json"]
+        for role in stage_run.parents:
             words += [f"--parent={role}={task}/{role}.json", f"--input={role}=/input/{role}"]
         return [*words, f"--output={output}/files", f"--record={output}/record.json"]
 
@@ -153,13 +155,13 @@ def compare_data(taken: Iterable[Artifact], named: Iterable[Artifact]) -> None:
             raise StageError("the data that Nix derived is not what DVC derived", where=f"data/{artifact.name}")
 
 
-def _result(job: Job, done: subprocess.CompletedProcess[bytes], output: Path) -> tuple[Record, Path]:
+def _result(stage_run: StageRun, done: subprocess.CompletedProcess[bytes], output: Path) -> tuple[Record, Path]:
     """The record that a sandboxed stage wrote. Raises StageError when it ended without one."""
     path = output / "record.json"
     if done.returncode not in (0, stages.EXIT_REFUSED) or not path.is_file():
         said = (done.stderr or done.stdout).decode(errors="replace").strip()[-4000:]
         raise StageError(
-            said or f"ended with status {done.returncode} and said nothing", where=f"stage {job.plan.stage}"
+            said or f"ended with status {done.returncode} and said nothing", where=f"stage {stage_run.plan.stage}"
         )
     return parse(path.read_bytes()), output / "files"
 

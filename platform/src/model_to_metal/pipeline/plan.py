@@ -1,7 +1,7 @@
 """What is settled before a release workflow runs: parameters, code digests and cache keys.
 
 Takes the checkout; gives one `StagePlan` a stage. An unlocked environment or unknown data is
-refused here, at the door, with the command that mends it.
+refused here, first, with the command that mends it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model_to_metal.pipeline import closure
 from model_to_metal.pipeline.cache import Key
 from model_to_metal.pipeline.closure import Sources
 from model_to_metal.stages import interface as stages
-from model_to_metal.stages.interface import Plan, StageSpec
+from model_to_metal.stages.interface import StageSettings, StageSpec
 from model_to_metal.targets import TARGETS, Target
 
 BUILDER = "laptop"
@@ -34,7 +34,7 @@ class StagePlan:
     """One stage's plan, and what else its cache key covers."""
 
     stage: str
-    plan: Plan
+    plan: StageSettings
     code: str
     """Digest of the import closure."""
     environment: str
@@ -120,7 +120,7 @@ class _Planner:
             hooks.append(RUNNERS.get(runner, runner))
         return hooks
 
-    def _plan(self, spec: StageSpec, code: Sources, environment: Sources) -> Plan:
+    def _plan(self, spec: StageSpec, code: Sources, environment: Sources) -> StageSettings:
         """What goes into the stage's record."""
         known: dict[str, Callable[[], Json]] = {
             "model": lambda: self._model,
@@ -130,7 +130,7 @@ class _Planner:
             "commit": lambda: self._commit,
             "builder": lambda: BUILDER,
         }
-        return Plan(
+        return StageSettings(
             {name: known[name]() for name in spec.parameters},
             self._text("target", "name") if spec.target else None,
             machine_class() if spec.machine_class else None,

@@ -10,26 +10,26 @@ import tempfile
 from pathlib import Path
 
 from helix_lineage.records.chain import Record
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline import closure
 from model_to_metal.stages import guard
-from model_to_metal.stages.interface import Made, Plan, Task, record
+from model_to_metal.stages.interface import StageResult, StageSettings, StageTask, record
 
 
 def read(checkout: Checkout, model: str) -> Record:
     """The verdict of the reading rules on the model's folder, as Git would see it."""
     tree, locks = closure.tree(checkout, model), closure.locks(checkout, model)
-    plan = Plan({"model": model, "source": tree.digest, "locks": dict(locks.files)})
+    plan = StageSettings({"model": model, "source": tree.digest, "locks": dict(locks.files)})
     with tempfile.TemporaryDirectory(prefix="helix-read-") as scratch:
         tree.copy(checkout.root, Path(scratch))
         folder, output = Path(scratch) / "models" / model, Path(scratch) / "output"
         output.mkdir()
-        found = guard.make(Task(model=folder, output=output, plan=plan))
-    return record(guard.SPEC, Made(plan=plan, found=found))
+        found = guard.make(StageTask(model=folder, output=output, plan=plan))
+    return record(guard.SPEC, StageResult(plan=plan, found=found))
 
 
-def refusal(checkout: Checkout, store: Store, model: str) -> Record | None:
+def refusal(checkout: Checkout, store: RecordStore, model: str) -> Record | None:
     """The verdict, recorded, when it is a refusal; None when the source may go on to be built."""
     verdict = read(checkout, model)
     if verdict.parameters["passed"] is True:

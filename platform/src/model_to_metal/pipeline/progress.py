@@ -9,7 +9,7 @@ from model_to_metal.pipeline.engine import Outcome
 Write = Callable[[str], None]
 
 
-class Lines:
+class ProgressLines:
     """A watcher that writes one line a stage."""
 
     def __init__(self, write: Write) -> None:

@@ -26,11 +26,11 @@ from helix_lineage.records.chain import Record, parse
 from model_to_metal import refusal
 from model_to_metal.errors import PipelineError, StageError
 from model_to_metal.stages.arguments import pair, parser
-from model_to_metal.stages.interface import EXIT_REFUSED, Made, Plan, Task, artifacts, load
+from model_to_metal.stages.interface import EXIT_REFUSED, StageResult, StageSettings, StageTask, artifacts, load
 from model_to_metal.stages.interface import record as record_of
 
 if TYPE_CHECKING:
-    from helix_lineage.records.store import Store
+    from helix_lineage.records.store import RecordStore
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace, scratch: Path) -> int:
     for role, record in parents.items():
         if store is not None and role not in inputs:
             inputs[role] = materialise(store, record, scratch / role)
-    task = Task(
+    task = StageTask(
         model=arguments.model.resolve(),
         output=_empty(arguments.output),
         inputs=inputs,
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace, scratch: Path) -> int:
     found = stage.make(task)
     if arguments.record or arguments.digest:
         outputs = artifacts(task.output)
-        record = record_of(stage.SPEC, Made(plan=task.plan, parents=parents, found=found, outputs=outputs))
+        record = record_of(stage.SPEC, StageResult(plan=task.plan, parents=parents, found=found, outputs=outputs))
         _keep(arguments, store, record, task.output)
     if found.get("passed", True):
         return 0
@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace, scratch: Path) -> int:
     return EXIT_REFUSED
 
 
-def materialise(store: Store, record: Record, folder: Path) -> Path:
+def materialise(store: RecordStore, record: Record, folder: Path) -> Path:
     """A folder with the record's files: links into the store."""
     for output in record.outputs:
         path = folder / output.name
@@ -81,7 +81,7 @@ def materialise(store: Store, record: Record, folder: Path) -> Path:
     return folder
 
 
-def _keep(arguments: argparse.Namespace, store: Store | None, record: Record, output: Path) -> None:
+def _keep(arguments: argparse.Namespace, store: RecordStore | None, record: Record, output: Path) -> None:
     if store is not None:
         for artifact in record.outputs:
             store.put_file(output / artifact.name, artifact.name)
@@ -92,25 +92,25 @@ def _keep(arguments: argparse.Namespace, store: Store | None, record: Record, ou
         arguments.digest.write_text(record.digest)
 
 
-def _store(arguments: argparse.Namespace) -> Store | None:
+def _store(arguments: argparse.Namespace) -> RecordStore | None:
     if arguments.store is None:
         return None
-    from helix_lineage.records.store import Store  # noqa: PLC0415  # a derivation has no store, and needs none
+    from helix_lineage.records.store import RecordStore  # noqa: PLC0415  # a derivation has no store, and needs none
 
-    return Store(arguments.store)
+    return RecordStore(arguments.store)
 
 
-def _plan(arguments: argparse.Namespace, store: Store | None) -> Plan:
+def _plan(arguments: argparse.Namespace, store: RecordStore | None) -> StageSettings:
     if arguments.parameters:
-        return Plan(loads(arguments.parameters.read_bytes()))
+        return StageSettings(loads(arguments.parameters.read_bytes()))
     if not arguments.plan:
-        return Plan()
+        return StageSettings()
     value = loads(_bytes(store, arguments.plan))
     # A workflow has one plan for all its stages.
-    return Plan.from_json(value["stages"][arguments.name] if "stages" in value else value)
+    return StageSettings.from_json(value["stages"][arguments.name] if "stages" in value else value)
 
 
-def _bytes(store: Store | None, source: str) -> bytes:
+def _bytes(store: RecordStore | None, source: str) -> bytes:
     if not source.startswith("sha256:"):
         return Path(source).read_bytes()
     if store is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import ImageBuild, Release
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Runs, StageSpec, Task
+from model_to_metal.stages.interface import Runs, StageSpec, StageTask
 
 SPEC = StageSpec(
     name="attest",
@@ -21,7 +21,7 @@ SPEC = StageSpec(
 )
 
 
-def make(task: Task) -> dict[str, Json]:
+def make(task: StageTask) -> dict[str, Json]:
     """Name the image that the release speaks of; writes no file. Raises StageError."""
     build = task.parents.get("image")
     if not isinstance(build, ImageBuild):

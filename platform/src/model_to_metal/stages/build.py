@@ -15,7 +15,7 @@ from helix_lineage.formats.canonical import Json, digest_bytes, file_digest
 from helix_lineage.records.chain import ImageBuild
 from model_to_metal.errors import ImageError
 from model_to_metal.hermetic.layout import blob_path, check_blob, manifest_digest, read_blob
-from model_to_metal.stages.interface import Runs, StageSpec, Task
+from model_to_metal.stages.interface import Runs, StageSpec, StageTask
 
 SPEC = StageSpec(
     name="build",
@@ -31,7 +31,7 @@ FILES = "opt/helix/files.json"
 ARTIFACTS = "opt/helix/artifacts/"
 
 
-def make(task: Task) -> dict[str, Json]:
+def make(task: StageTask) -> dict[str, Json]:
     """Check the layout; writes the image's `manifest.json` and `files.json`. Raises ImageError."""
     layout = task.input("layout")
     image = manifest_digest(layout)

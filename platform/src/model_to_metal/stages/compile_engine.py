@@ -14,7 +14,7 @@ from pathlib import Path
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import CompiledEngine
 from model_to_metal.errors import ContractError, StageError
-from model_to_metal.stages.interface import Runs, StageSpec, Task
+from model_to_metal.stages.interface import Runs, StageSpec, StageTask
 from model_to_metal.targets import TARGETS
 
 SPEC = StageSpec(
@@ -29,7 +29,7 @@ SPEC = StageSpec(
 )
 
 
-def make(task: Task) -> dict[str, Json]:
+def make(task: StageTask) -> dict[str, Json]:
     """Put the engine's files together. Raises ContractError for an unknown target, StageError for what is absent."""
     name = _target(task.model)
     if task.plan.target not in (None, name):

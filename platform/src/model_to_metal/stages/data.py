@@ -18,7 +18,7 @@ from typing import Any
 from helix_lineage.formats.canonical import Json, file_digest
 from helix_lineage.records.chain import DataCommit
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Runs, StageSpec, Task
+from model_to_metal.stages.interface import Runs, StageSpec, StageTask
 
 SPEC = StageSpec(
     name="data",
@@ -36,7 +36,7 @@ DATA = "data/"
 """DVC's outputs lie under this folder; an output's name in the record is relative to it."""
 
 
-def make(task: Task) -> dict[str, Json]:
+def make(task: StageTask) -> dict[str, Json]:
     """Run `dvc repro` on a copy and keep its outputs. Raises StageError when `dvc.lock` would change."""
     lock = task.model / "dvc.lock"
     if not lock.is_file():
@@ -54,7 +54,7 @@ def make(task: Task) -> dict[str, Json]:
         return {"dvc_lock": file_digest(lock), "files": _keep(model, sorted(_outs(lock)), task.output)}
 
 
-def _workspace(task: Task, scratch: Path) -> Path:
+def _workspace(task: StageTask, scratch: Path) -> Path:
     """A DVC repository of its own: the model's folder, and the downloads where dvc.yaml looks for them."""
     model = scratch / "models" / task.model.name
     shutil.copytree(task.model, model)

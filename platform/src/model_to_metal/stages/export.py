@@ -8,7 +8,7 @@ from __future__ import annotations
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import ExportedModel
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Runs, StageSpec, Task, hook
+from model_to_metal.stages.interface import Runs, StageSpec, StageTask, hook
 
 SPEC = StageSpec(
     name="export",
@@ -22,7 +22,7 @@ SPEC = StageSpec(
 )
 
 
-def make(task: Task) -> dict[str, Json]:
+def make(task: StageTask) -> dict[str, Json]:
     """Call the hook `export(weights, output)`. Raises StageError when it writes nothing."""
     hook(task.model, "export")(task.input("weights"), task.output)
     if not any(task.output.iterdir()):

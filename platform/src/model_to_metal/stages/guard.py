@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from helix_lineage.formats.canonical import Json, dumps
 from helix_lineage.records.chain import GuardVerdict
 from model_to_metal.guardrails import contract, locks_in_step, no_pickle, serves
-from model_to_metal.guardrails.finding import Finding
-from model_to_metal.stages.interface import Gate, Runs, StageSpec, Task
+from model_to_metal.guardrails.finding import GuardFinding
+from model_to_metal.stages.interface import Gate, Runs, StageSpec, StageTask
 
 SPEC = StageSpec(
     name="guard",
@@ -34,7 +34,7 @@ READING = (contract, locks_in_step, no_pickle)
 """Rules that only read the source."""
 
 
-def make(task: Task) -> dict[str, Json]:
+def make(task: StageTask) -> dict[str, Json]:
     """Apply the rules; writes `findings.json`."""
     findings = [finding for rule in READING for finding in rule.check(task.model)]
     applied = [rule.RULE for rule in READING]
@@ -47,7 +47,7 @@ def make(task: Task) -> dict[str, Json]:
     return verdict
 
 
-def judge(findings: Sequence[Finding], applied: Sequence[str]) -> dict[str, Json]:
+def judge(findings: Sequence[GuardFinding], applied: Sequence[str]) -> dict[str, Json]:
     """The verdict: passed when rules were applied and none found anything. Pure."""
     return {
         "passed": bool(applied) and not findings,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import TrainedWeights
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Runs, StageSpec, Task, hook
+from model_to_metal.stages.interface import Runs, StageSpec, StageTask, hook
 
 SPEC = StageSpec(
     name="import",
@@ -25,7 +25,7 @@ SPEC = StageSpec(
 )
 
 
-def make(task: Task) -> dict[str, Json]:
+def make(task: StageTask) -> dict[str, Json]:
     """Call the hook `import(data, output)`. Raises StageError when it gives no safetensors."""
     hook(task.model, "import")(task.input("data"), task.output)
     if not any(task.output.glob("*.safetensors")):

@@ -96,7 +96,7 @@ class StageSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StageSettings:
     """What is settled about a stage before it runs."""
 
     parameters: Mapping[str, Json] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Plan:
     """The class of machine, where it changes the bytes."""
 
     @classmethod
-    def from_json(cls, value: Json) -> Plan:
+    def from_json(cls, value: Json) -> StageSettings:
         """Read a plan. Raises StageError."""
         if not isinstance(value, dict) or not set(value) <= {"parameters", "target", "machine_class"}:
             raise StageError("a plan has the keys parameters, target, machine_class")
@@ -119,7 +119,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class StageTask:
     """What a stage works on."""
 
     model: Path
@@ -130,7 +130,7 @@ class Task:
     """Role → folder with the files of that input."""
     parents: Mapping[str, Record] = field(default_factory=dict)
     """Role → parent record."""
-    plan: Plan = field(default_factory=Plan)
+    plan: StageSettings = field(default_factory=StageSettings)
 
     def input(self, role: str) -> Path:
         """The folder given for `role`. Raises StageError when it was not given."""
@@ -140,10 +140,10 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StageResult:
     """What a record is made from, once the files are there."""
 
-    plan: Plan
+    plan: StageSettings
     parents: Mapping[str, Record] = field(default_factory=dict)
     """Role → parent record."""
     found: Mapping[str, Json] = field(default_factory=dict)
@@ -169,12 +169,12 @@ class Stage(Protocol):
 
     SPEC: StageSpec
 
-    def make(self, task: Task) -> dict[str, Json]:
+    def make(self, task: StageTask) -> dict[str, Json]:
         """Write the stage's files into `task.output`; give what was found out."""
         ...
 
 
-def record(spec: StageSpec, made: Made) -> Record:
+def record(spec: StageSpec, made: StageResult) -> Record:
     """The record of what was made. Pure. Raises StageError when the plan lacks a parameter."""
     return spec.record(
         parents=made.digests,

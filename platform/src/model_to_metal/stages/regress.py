@@ -14,7 +14,7 @@ from typing import Any
 from helix_lineage.formats.canonical import SAFE_INTEGER, Json, dumps, encode_number
 from helix_lineage.records.chain import RegressionVerdict
 from model_to_metal.errors import StageError
-from model_to_metal.stages.interface import Gate, Runs, StageSpec, Task, hook
+from model_to_metal.stages.interface import Gate, Runs, StageSpec, StageTask, hook
 
 SPEC = StageSpec(
     name="regress",
@@ -32,7 +32,7 @@ SPEC = StageSpec(
 KEYS = frozenset({"case", "metric", "value", "allowed"})
 
 
-def make(task: Task) -> dict[str, Json]:
+def make(task: StageTask) -> dict[str, Json]:
     """Measure with the hook `evaluate(artifacts, weights, data, golden)` and judge; writes `cases.json`."""
     measured = hook(task.model, "evaluate")(
         task.input("candidate"), task.input("weights"), task.input("data"), task.model / "golden"

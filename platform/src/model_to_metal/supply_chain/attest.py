@@ -20,13 +20,13 @@ from helix_lineage.errors import LineageError, TrustError
 from helix_lineage.formats.canonical import digest_bytes, dumps
 from helix_lineage.paths import State
 from helix_lineage.records.chain import Record, Release
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.errors import AttestError
 from model_to_metal.host import tools
 from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client, Image
 from model_to_metal.supply_chain import keys, provenance
-from model_to_metal.supply_chain.cosign import Pen
+from model_to_metal.supply_chain.cosign import CosignSigner
 
 FILES: Mapping[str, str] = {
     provenance.PROVENANCE: "provenance.sigstore.json",
@@ -56,7 +56,7 @@ def attest_image(
     *,
     records: Iterable[Record],
     evidence: Mapping[str, bytes],
-    tell: Callable[[str], None] = lambda _line: None,
+    report: Callable[[str], None] = lambda _line: None,
 ) -> Attested:
     """Sign and attest `image`; what is signed already, by this key and to the letter, is left alone.
 
@@ -74,12 +74,12 @@ def attest_image(
     for record in (*below, release):
         artifacts.push_record(client, record)
     artifacts.attach_records(client, image, [*below, release], evidence)
-    desk = _Desk(client, image, signer, Trust.load(state.trust), tools.ensure("cosign", state, tell))
-    signed = [provenance.SIGNATURE] if desk.sign() else []
+    context = _ImageSigner(client, image, signer, Trust.load(state.trust), tools.ensure("cosign", state, report))
+    signed = [provenance.SIGNATURE] if context.sign() else []
     folder = state.releases / str(release.parameters["model"])
     folder.mkdir(parents=True, exist_ok=True)
     for kind, predicate in said.items():
-        bundle, new = desk.attest(kind, predicate)
+        bundle, new = context.attest(kind, predicate)
         signed += [kind] if new else []
         _replace(folder / FILES[kind], bundle)
         if kind == provenance.RELEASE:
@@ -89,7 +89,7 @@ def attest_image(
     return Attested(image, release, folder, tuple(signed))
 
 
-def gather(records: Iterable[Record], store: Store, checkout: Path) -> dict[str, bytes]:
+def gather(records: Iterable[Record], store: RecordStore, checkout: Path) -> dict[str, bytes]:
     """The files that the records name by digest: lists of sources from the store, locks from the checkout.
 
     Raises AttestError when one of them is in neither, or has other bytes by now.
@@ -105,7 +105,7 @@ def gather(records: Iterable[Record], store: Store, checkout: Path) -> dict[str,
     return found
 
 
-def chain(release: Release, store: Store) -> list[Record]:
+def chain(release: Release, store: RecordStore) -> list[Record]:
     """Every record below the release, from the store. Raises StoreError when one is absent."""
     found: dict[str, Record] = {}
     waiting = list(release.parents.values())
@@ -118,21 +118,21 @@ def chain(release: Release, store: Store) -> list[Record]:
     return list(found.values())
 
 
-class _Desk:
+class _ImageSigner:
     """Where one image is signed with one key."""
 
-    def __init__(self, client: Client, image: Image, signer: keys.Signer, trust: Trust, cosign: Path) -> None:
+    def __init__(self, client: Client, image: Image, signer: keys.SigningKey, trust: Trust, cosign: Path) -> None:
         self._client = client
         self._image = image
         self._signer = signer
         self._trust = trust
-        self._pen = Pen(cosign, signer)
+        self._cosign_signer = CosignSigner(cosign, signer)
 
     def sign(self) -> bool:
         """Sign the image itself, unless this key has; says whether it did."""
         if self._present(provenance.SIGNATURE, None):
             return False
-        self._pen.image(str(self._image))
+        self._cosign_signer.image(str(self._image))
         return True
 
     def attest(self, kind: str, predicate: object) -> tuple[bytes, bool]:
@@ -141,7 +141,7 @@ class _Desk:
         payload = dumps(about)
         if bundle := self._present(kind, payload):
             return bundle, False
-        bundle = self._pen.statement(payload)
+        bundle = self._cosign_signer.statement(payload)
         notes = {"dev.sigstore.bundle.content": "dsse-envelope", "dev.sigstore.bundle.predicateType": kind}
         artifacts.attach_blob(self._client, self._image, BUNDLE_TYPE, bundle, notes)
         return bundle, True
@@ -179,7 +179,7 @@ def _check(folder: Path, state: State, image: Image) -> None:
         raise AttestError(f"the signed release does not verify: {error}", where=str(folder)) from error
 
 
-def _lock(path: Path, digest: str, store: Store) -> bytes:
+def _lock(path: Path, digest: str, store: RecordStore) -> bytes:
     if path.is_file() and digest_bytes(data := path.read_bytes()) == digest:
         return data
     if store.has(digest):

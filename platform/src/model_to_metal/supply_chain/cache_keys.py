@@ -38,7 +38,7 @@ _READS = {LAPTOP: (LAPTOP, RELEASE), PULL_REQUEST: (PULL_REQUEST, RELEASE), RELE
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class CacheSigner:
     """The key of this machine's domain, and the trust root that names it and the others'."""
 
     domain: str
@@ -47,7 +47,7 @@ class Seal:
     _secret: Ed25519PrivateKey = field(repr=False)
 
     @classmethod
-    def open(cls, secret: Path, trust: Trust, at: datetime) -> Seal:
+    def open(cls, secret: Path, trust: Trust, at: datetime) -> CacheSigner:
         """Read the private key; its domain is what the trust root says. Raises KeysError."""
         if not secret.is_file():
             raise KeysError("there is no cache key", where=str(secret), fix="helix keys init")

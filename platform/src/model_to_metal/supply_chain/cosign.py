@@ -12,15 +12,15 @@ from pathlib import Path
 from helix_lineage.attestations.dsse import parse_bundle
 from model_to_metal.errors import AttestError, ToolError
 from model_to_metal.host.process import reason, run
-from model_to_metal.supply_chain.keys import Signer
+from model_to_metal.supply_chain.keys import SigningKey
 
 
 @dataclass(frozen=True, slots=True)
-class Pen:
+class CosignSigner:
     """What signs."""
 
     cosign: Path
-    signer: Signer
+    signer: SigningKey
 
     def statement(self, payload: bytes) -> bytes:
         """The bundle of a statement, signed to the letter.

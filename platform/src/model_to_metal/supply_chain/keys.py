@@ -55,7 +55,7 @@ _MEND = "mv .helix/keys .helix/keys.old && helix keys init"
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
+class SigningKey:
     """A key that can sign, as cosign takes it."""
 
     reference: str
@@ -82,7 +82,7 @@ def make(state: State, *, domain: str = cache_keys.LAPTOP, now: datetime | None 
     for role in sorted(named & set(ROLES)):
         signer(state, role=role, now=since)
     if CACHE in named:
-        seal(state, now=since)
+        cache_signer(state, now=since)
     state.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The folder may have been there with another mode.
     state.keys.chmod(0o700)
@@ -151,7 +151,7 @@ def describe(public_key: bytes, algorithm: str = ECDSA) -> tuple[str, str]:
     return pem, digest_bytes(der)
 
 
-def signer(state: State, *, role: str = ROLE, now: datetime | None = None) -> Signer:
+def signer(state: State, *, role: str = ROLE, now: datetime | None = None) -> SigningKey:
     """A role's development key. Raises KeysError when it is absent, readable by others, or not trusted."""
     secret, public = _files(state, role)
     if not secret.is_file() or not public.is_file():
@@ -161,24 +161,24 @@ def signer(state: State, *, role: str = ROLE, now: datetime | None = None) -> Si
     key_id = describe(public.read_bytes())[1]
     for key in _root(state).keys_for(role, now or datetime.now(UTC)):
         if key.key_id == key_id:
-            return Signer(str(secret), key_id, key.builder)
+            return SigningKey(str(secret), key_id, key.builder)
     raise KeysError(
         f"the trust root does not name the {role}'s key {key_id} as valid now", where=str(state.trust), fix=_MEND
     )
 
 
-def seal(state: State, *, now: datetime | None = None) -> cache_keys.Seal:
+def cache_signer(state: State, *, now: datetime | None = None) -> cache_keys.CacheSigner:
     """This machine's cache key. Raises KeysError when it is absent, readable by others, or not trusted."""
     secret = _files(state, CACHE)[0]
     if not secret.is_file():
         raise KeysError("there is no cache key", where=str(secret), fix="helix keys init")
-    return cache_keys.Seal.open(secret, _root(state), now or datetime.now(UTC))
+    return cache_keys.CacheSigner.open(secret, _root(state), now or datetime.now(UTC))
 
 
-def elsewhere(reference: str, cosign: Path, root: Trust, *, role: str, now: datetime) -> Signer:
+def elsewhere(reference: str, cosign: Path, root: Trust, *, role: str, now: datetime) -> SigningKey:
     """A key that cosign reaches (a KMS, a token, a file). Raises KeysError when it is not trusted for the role."""
     try:
-        pem = run([cosign, "public-key", "--key", reference], env=Signer(reference, "", "").environment())
+        pem = run([cosign, "public-key", "--key", reference], env=SigningKey(reference, "", "").environment())
     except ToolError as error:
         fix = "name a key that cosign reaches from here: a file, or the address of a KMS that you are logged in to"
         what = f"cosign cannot read the {role}'s key: {reason(error)}"
@@ -188,7 +188,7 @@ def elsewhere(reference: str, cosign: Path, root: Trust, *, role: str, now: date
         key = root.key_for(role, now, key_id)
     except TrustError as error:
         raise KeysError(f"the trust root does not name this {role}'s key: {error.what}", where=reference) from error
-    return Signer(reference, key_id, key.builder)
+    return SigningKey(reference, key_id, key.builder)
 
 
 def _files(state: State, role: str) -> tuple[Path, Path]:
@@ -228,7 +228,7 @@ def _make_pair(state: State, role: str) -> None:
 
 def _generate(cosign: Path, state: State, role: str) -> None:
     secret = _files(state, role)[0]
-    environment = Signer(str(secret), "", BUILDER).environment()
+    environment = SigningKey(str(secret), "", BUILDER).environment()
     try:
         run([cosign, "generate-key-pair", "--output-key-prefix", role], cwd=state.keys, env=environment)
     except ToolError as error:

@@ -116,7 +116,7 @@ def listed(sources: bytes, *, where: str) -> dict[str, str]:
         files = json.loads(sources)["files"]
         return {str(path): str(digest) for path, digest in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AttestError("the evidence is no list of sources", where=where) from error
+        raise AttestError("the evidence is not a list of sources", where=where) from error
 
 
 def test_result(records: Iterable[Record]) -> dict[str, Json]:

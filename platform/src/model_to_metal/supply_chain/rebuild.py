@@ -1,7 +1,7 @@
 """Make a released image again, from its commit and the locked inputs alone, and compare.
 
 Takes a commit that was released here or elsewhere (its signed release says which image that
-was); gives a `Rebuild`. The source is a clean clone of the commit, the build starts from an
+was); gives a `RebuildResult`. The source is a clean clone of the commit, the build starts from an
 empty store that holds locked inputs only, and Nix runs in a network namespace of its own.
 """
 
@@ -23,9 +23,9 @@ from helix_lineage.paths import State
 from helix_lineage.replay.images import check_layout
 from model_to_metal.errors import CheckoutError, ImageError, ToolError
 from model_to_metal.hermetic import diff, image, nix
-from model_to_metal.hermetic.diff import Layer, Report
+from model_to_metal.hermetic.diff import DifferenceReport, Layer
 from model_to_metal.hermetic.layout import manifest_digest
-from model_to_metal.hermetic.nix import Store, Tell, silent
+from model_to_metal.hermetic.nix import NixStore, Progress, silent
 from model_to_metal.host import process
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.registry import artifacts
@@ -35,7 +35,7 @@ Obtain = Callable[[Path], Path]
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class ReleasedImage:
     """What a signed release says."""
 
     model: str
@@ -45,23 +45,23 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuild:
-    """What came of making a released image again."""
+class RebuildResult:
+    """The result of building a released image again."""
 
-    asked: Released
-    remade: str
+    asked: ReleasedImage
+    rebuilt: str
     """Manifest digest that came out."""
     steps: int
     """Derivations that were run."""
     seconds: float
     layers: tuple[Layer, ...]
     """Side by side; those of an equal image are equal, as its manifest names them by digest."""
-    report: Report | None
+    report: DifferenceReport | None
 
     @property
     def equal(self) -> bool:
         """Is it the same image?"""
-        return self.asked.image == self.remade
+        return self.asked.image == self.rebuilt
 
     def to_json(self) -> dict[str, Json]:
         """As `--json` prints it."""
@@ -69,22 +69,22 @@ class Rebuild:
             "model": self.asked.model,
             "commit": self.asked.commit,
             "released": self.asked.image,
-            "remade": self.remade,
+            "rebuilt": self.rebuilt,
             "equal": self.equal,
             "steps": self.steps,
             "seconds": round(self.seconds, 1),
-            "layers": [{"released": layer.one, "remade": layer.other, "equal": layer.equal} for layer in self.layers],
+            "layers": [{"released": layer.one, "rebuilt": layer.other, "equal": layer.equal} for layer in self.layers],
             "report": self.report.to_json() if self.report else None,
         }
 
 
-def find(commit: str, bundles: Sequence[Path], trust: Trust, at: datetime) -> Released:
+def find(commit: str, bundles: Sequence[Path], trust: Trust, at: datetime) -> ReleasedImage:
     """The signed release of the commit among the bundles. Raises CheckoutError, or what does not verify."""
     for path in bundles:
         data = read_bundle(path)
         if claimed_release(data).parameters["commit"] == commit:
             found = verify_release(data, trust, image=None, at=at).release.parameters
-            return Released(str(found["model"]), commit, str(found["image"]))
+            return ReleasedImage(str(found["model"]), commit, str(found["image"]))
     raise CheckoutError(
         f"no release of commit {commit[:12]} is here", where=", ".join(map(str, bundles)) or "no bundle is here",
         fix=f"helix rebuild {commit[:12]} --release release.sigstore.json",
@@ -110,31 +110,33 @@ def clone(checkout: Checkout, commit: str, state: State) -> Iterator[Checkout]:
         yield Checkout(folder)
 
 
-def rebuild(source: Checkout, asked: Released, state: State, obtain: Obtain, *, tell: Tell = silent) -> Rebuild:
+def rebuild(
+    source: Checkout, asked: ReleasedImage, state: State, obtain: Obtain, *, report: Progress = silent
+) -> RebuildResult:
     """Make the image of `source` again and compare it with the one released. Raises NixError or ImageError.
 
     Args:
         source: a clean clone at the commit that was released.
         obtain: called only when they differ.
     """
-    store, second = Store.of(state), Store(state.nix_second, offline=True)
+    store, second = NixStore.of(state), NixStore(state.nix_second, offline=True)
     with (
         nix.sources(source.root, state.root / "scratch") as flake,
-        image.made_alone(f"{flake}#{asked.model}-image", store, second, tell=tell) as (layout, steps, seconds),
+        image.made_alone(f"{flake}#{asked.model}-image", store, second, report=report) as (layout, steps, seconds),
     ):
-        remade = manifest_digest(layout)
-        if remade == asked.image:
-            return Rebuild(asked, remade, steps, seconds, _same(layout), None)
-        tell("they differ: comparing")
+        rebuilt = manifest_digest(layout)
+        if rebuilt == asked.image:
+            return RebuildResult(asked, rebuilt, steps, seconds, _same(layout), None)
+        report("they differ: comparing")
         with tempfile.TemporaryDirectory(prefix="released-", dir=state.root / "scratch") as folder:
             theirs = obtain(Path(folder))
             side_by_side = tuple(diff.layers(theirs, layout))
             place = state.reports / f"rebuild-{asked.model}-{asked.commit[:12]}"
-            report = diff.report(theirs, layout, place, ("released", "remade"))
-        return Rebuild(asked, remade, steps, seconds, side_by_side, report)
+            differences = diff.report(theirs, layout, place, ("released", "rebuilt"))
+        return RebuildResult(asked, rebuilt, steps, seconds, side_by_side, differences)
 
 
-def from_registry(asked: Released, state: State) -> Obtain:
+def from_registry(asked: ReleasedImage, state: State) -> Obtain:
     """Obtains the released image from this checkout's registry, every blob hashed."""
     digest, model = asked.image, asked.model
 

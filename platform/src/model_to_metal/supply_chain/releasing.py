@@ -14,7 +14,7 @@ from helix_lineage.errors import LineageError
 from helix_lineage.evidence.releases import read_bundle
 from helix_lineage.paths import State
 from helix_lineage.records.chain import Record, Release
-from helix_lineage.records.store import Store
+from helix_lineage.records.store import RecordStore
 from model_to_metal.errors import StageError
 from model_to_metal.hermetic import nix
 from model_to_metal.host.checkout import Checkout
@@ -25,19 +25,19 @@ from model_to_metal.supply_chain.provenance import RELEASE
 
 
 def sign(
-    checkout: Checkout, state: State, release: Record, parents: Mapping[str, Record], tell: nix.Tell = nix.silent
+    checkout: Checkout, state: State, release: Record, parents: Mapping[str, Record], report: nix.Progress = nix.silent
 ) -> None:
     """Push the release's image by digest, attest it and write its bundle. Raises AttestError and others."""
     if not isinstance(release, Release):
         raise StageError(f"only a release is signed, not a {release.TYPE}")
     model, digest = str(release.parameters["model"]), str(release.parameters["image"])
-    store = Store(state.store)
-    layout = nix.build(f"{model}-image", checkout.root, state, tell=tell)
+    store = RecordStore(state.store)
+    layout = nix.build(f"{model}-image", checkout.root, state, report=report)
     chain = list(parents.values())
     with artifacts.serving(state) as address, Client(address) as client:
         image = artifacts.push_layout(client, artifacts.repository(model), layout, digest)
         evidence = attest.gather(chain, store, checkout.root)
-        attest.attest_image(state, client, image, release, records=chain, evidence=evidence, tell=tell)
+        attest.attest_image(state, client, image, release, records=chain, evidence=evidence, report=report)
 
 
 def is_signed(state: State, release: Record) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from helix_lineage.attestations.dsse import BUNDLE_TYPE, Statement, open_statement, parse_bundle
+from helix_lineage.attestations.dsse import BUNDLE_TYPE, InTotoStatement, open_statement, parse_bundle
 from helix_lineage.attestations.release import VerifiedRelease, verify_release
 from helix_lineage.attestations.trust import Trust, TrustedKey
 from helix_lineage.errors import CanonicalError, LineageError, TrustError
@@ -54,7 +54,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerificationReport:
     """Everything that was looked at, in order."""
 
     image: Image
@@ -103,12 +103,12 @@ class Case:
     """Lets cosign check the statement of that type under that key as well. Raises PipelineError when it disagrees."""
 
 
-_Signed = tuple[bytes, Statement]
+_Signed = tuple[bytes, InTotoStatement]
 
 
 def verify_image(
     client: Client, image: Image, trust: Trust, cosign: Path, *, at: datetime, release: str | None = None
-) -> Report:
+) -> VerificationReport:
     """Check everything about `image`. `at` is when the signing key must hold.
 
     With `release` (a digest) only that release counts, where the image carries several.
@@ -116,7 +116,7 @@ def verify_image(
     """
     whole = _whole(client, image)
     if not whole.passed:
-        return Report(image, (whole,))
+        return VerificationReport(image, (whole,))
     case = Case(
         image,
         trust,
@@ -128,7 +128,7 @@ def verify_image(
     return judge(case, whole, release=release)
 
 
-def judge(case: Case, whole: Check, *, release: str | None = None) -> Report:
+def judge(case: Case, whole: Check, *, release: str | None = None) -> VerificationReport:
     """Decide from what was read. Pure, but for `case.ask`."""
     image = case.image
     signature, _ = _signed(case, provenance.SIGNATURE)
@@ -137,34 +137,34 @@ def judge(case: Case, whole: Check, *, release: str | None = None) -> Report:
     released, releases = _signed(case, provenance.RELEASE)
     basics = (whole, signature, built, tested, released)
     if not releases:
-        return Report(image, (*basics, *_verdicts(results, None)))
+        return VerificationReport(image, (*basics, *_verdicts(results, None)))
     reports = [_about(case, basics, bundle, provenances, results) for bundle, _ in releases]
     if release is not None:
         reports = [report for report in reports if report.release and report.release.release.digest == release]
     if not reports:
         refused = Check("chain", False, f"the image does not carry the release {release}")
-        return Report(image, (*basics, refused))
+        return VerificationReport(image, (*basics, refused))
     return next((report for report in reports if report.passed), reports[0])
 
 
 def _about(
     case: Case, basics: tuple[Check, ...], bundle: bytes, provenances: list[_Signed], results: list[_Signed]
-) -> Report:
+) -> VerificationReport:
     """Does what is said about one release hold together?"""
     try:
         found = verify_release(bundle, case.trust, image=case.image.digest, at=case.at)
     except LineageError as error:
-        return Report(case.image, (*basics, Check("chain", False, str(error)), *_verdicts(results, None)))
+        return VerificationReport(case.image, (*basics, Check("chain", False, str(error)), *_verdicts(results, None)))
     commit = str(found.release.parameters["commit"])
     chain = Check("chain", True, f"{len(found.records)} records, complete, from commit {commit[:12]}")
     try:
         expected = provenance.predicates(found.release, found.records.values(), case.evidence)
     except (PipelineError, KeyError, TypeError) as error:
         refused = Check("dependencies", False, f"what the records name cannot be derived again: {error}")
-        return Report(case.image, (*basics, chain, *_verdicts(results, None), refused), found)
+        return VerificationReport(case.image, (*basics, chain, *_verdicts(results, None), refused), found)
     verdicts = _verdicts(results, expected[provenance.TEST_RESULT])
     dependencies = _dependencies(provenances, expected[provenance.PROVENANCE], found)
-    return Report(case.image, (*basics, chain, *verdicts, *dependencies), found)
+    return VerificationReport(case.image, (*basics, chain, *verdicts, *dependencies), found)
 
 
 def _whole(client: Client, image: Image) -> Check:
@@ -180,7 +180,7 @@ def _whole(client: Client, image: Image) -> Check:
     except (RegistryError, CanonicalError) as error:
         return Check("image", False, str(error))
     except (ValueError, KeyError, TypeError) as error:
-        return Check("image", False, f"this is no image manifest: {error!r}")
+        return Check("image", False, f"this is not an image manifest: {error!r}")
     size = sum(int(part["size"]) for part in parts)
     return Check("image", True, f"manifest and {len(parts)} blobs ({size / 1e6:.1f} MB) match their digests")
 

@@ -20,7 +20,7 @@ _TEMPLATE_FIELDS = {"name", "container", "inputs", "outputs"}
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class StageCall:
     """One container to run."""
 
     task: str
@@ -33,7 +33,7 @@ class Call:
     """The output parameters that it must give."""
 
 
-Run = Callable[[Call], Mapping[str, str]]
+Run = Callable[[StageCall], Mapping[str, str]]
 
 
 def walk(template: Any, arguments: Mapping[str, str], run: Run) -> dict[str, Mapping[str, str]]:
@@ -123,7 +123,7 @@ def _workflow(spec: Any, arguments: Mapping[str, str]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
 
 
-def _call(template: Any, task: Any, values: Mapping[str, str]) -> Call:
+def _call(template: Any, task: Any, values: Mapping[str, str]) -> StageCall:
     given = task.arguments.parameters if task.arguments else []
     inputs = {f"inputs.parameters.{entry.name}": resolve(str(entry.value), values) for entry in given or []}
     wanted = template.inputs.parameters if template.inputs else []
@@ -132,7 +132,7 @@ def _call(template: Any, task: Any, values: Mapping[str, str]) -> Call:
     # As in Argo, a container sees its own inputs and the workflow's parameters, not other tasks.
     seen = inputs | {name: value for name, value in values.items() if name.startswith("workflow.")}
     outputs = template.outputs.parameters if template.outputs else []
-    return Call(
+    return StageCall(
         task=task.name,
         command=tuple(template.container.command or ()),
         args=tuple(resolve(str(arg), seen) for arg in template.container.args or ()),

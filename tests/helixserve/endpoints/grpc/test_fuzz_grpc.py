@@ -269,7 +269,7 @@ _malformed.DecodeError = _Nothing
 """What cannot be parsed is nobody's fault again: gRPC says UNKNOWN."""
 
 
-def test_a_door_that_lets_an_exception_through_fails_the_same_campaign(tmp_path: Path) -> None:
+def test_a_endpoint_that_lets_an_exception_through_fails_the_same_campaign(tmp_path: Path) -> None:
     with attacked(tmp_path, weaken=WEAKEN) as server:
         with pytest.raises(BaseException) as caught:  # a group of several, or one
             fuzz_messages(server, LONG)  # as many as it takes

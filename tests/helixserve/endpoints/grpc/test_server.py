@@ -1,4 +1,4 @@
-"""The gRPC door, asked over the wire by stock clients."""
+"""The gRPC endpoint, asked over the wire by stock clients."""
 
 from __future__ import annotations
 

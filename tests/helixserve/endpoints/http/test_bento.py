@@ -1,4 +1,4 @@
-"""BentoML's door, asked over the wire."""
+"""BentoML's endpoint, asked over the wire."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helixserve.endpoints.http.body import Body
+from helixserve.endpoints.http.body import RequestBody
 from helixserve.errors import InvalidInputError, MediaTypeError, TooLargeError
 
 LIMIT = 100_000
@@ -18,7 +18,7 @@ PACKERS = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compr
 
 
 def taken(data: bytes, *codings: str, pieces: int = 7) -> bytes:
-    body = Body({"content-encoding": list(codings)}, LIMIT)
+    body = RequestBody({"content-encoding": list(codings)}, LIMIT)
     for start in range(0, len(data), pieces):
         body.take(data[start : start + pieces])
     return body.whole()
@@ -41,7 +41,7 @@ def test_a_body_that_unpacks_to_more_than_the_limit_is_given_up_there(coding: st
     assert len(taken(PACKERS[coding](bytes(LIMIT)), coding)) == LIMIT
     bomb = PACKERS[coding](bytes(64_000_000))
     assert len(bomb) < LIMIT
-    body = Body({"content-encoding": [coding]}, LIMIT)
+    body = RequestBody({"content-encoding": [coding]}, LIMIT)
     tracemalloc.start()
     body.take(bomb)
     with pytest.raises(TooLargeError, match="unpacks to more"):

@@ -61,7 +61,7 @@ def _fuzz_operation(campaign: Campaign, operation: Any, mode: GenerationMode, ex
 
 
 def refuse_fault(status: int, body: bytes, sent: str) -> None:
-    """Raises Broken for an answer that calls a stranger's mistake the server's fault."""
+    """Raises Broken for an answer that calls an untrusted client's mistake the server's fault."""
     if status >= 500 and status != HONEST and not any(word.strip('"') in sent for word in FAULTS):
         raise Broken(f"{status} {body[:200]!r} for {sent[:500]}")
 
@@ -238,13 +238,13 @@ def test_bytes_that_no_client_would_send_find_no_fault(
 
 
 WEAKEN = """
-from helixserve.endpoints.http import open_inference as _door
-_door._size = lambda name, value, most: int(value)
+from helixserve.endpoints.http import open_inference as _endpoint
+_endpoint._size = lambda name, value, most: int(value)
 """
-"""Python's int() raises for what is no number, and for what has thousands of digits; once, ours did."""
+"""Python's int() raises for what is not a number, and for what has thousands of digits; once, ours did."""
 
 
-def test_a_door_that_lets_an_exception_through_fails_the_same_campaign(tmp_path: Path) -> None:
+def test_a_endpoint_that_lets_an_exception_through_fails_the_same_campaign(tmp_path: Path) -> None:
     with attacked(tmp_path, weaken=WEAKEN) as server:
         with pytest.raises(BaseException) as caught:  # a group of several, or one
             # As many cases as it takes: hypothesis draws others under one seed when other modules are loaded.

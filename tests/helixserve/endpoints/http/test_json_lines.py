@@ -11,7 +11,7 @@ import pytest
 from tiny_model.model import Tiny
 
 from helix_lineage.shard.reader import Log
-from helixserve.endpoints.http import json_lines as door
+from helixserve.endpoints.http import json_lines as endpoint
 from helixserve.errors import GoneError
 from helixserve.execution.core import Core
 from helixserve.model.contract import Contract
@@ -86,7 +86,7 @@ def test_the_route_is_documented(tiny: Serving) -> None:
 def test_a_reader_that_takes_nothing_for_too_long_loses_its_stream(
     contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "STALL_S", 0.1)
+    monkeypatch.setattr(endpoint, "STALL_S", 0.1)
     model = Tiny.load({"tiny.onnx": tiny_graph()}, contract)
     sent: list[Any] = []
 
@@ -98,9 +98,11 @@ def test_a_reader_that_takes_nothing_for_too_long_loses_its_stream(
     async def read() -> Core:
         core = Core(model, Memory())
         call = Call()
-        door.CALL.set(call)
+        endpoint.CALL.set(call)
         tensors = [from_value("values", "FP32", [1]), from_value("repeats", "INT64", 50)]
-        answer = door.Lines(core.stream("project", tensors, call.request_id, call), lambda item: {"index": item.index})
+        answer = endpoint.JsonLinesResponse(
+            core.stream("project", tensors, call.request_id, call), lambda item: {"index": item.index}
+        )
         with pytest.raises(GoneError, match="took nothing"):
             await answer({"type": "http"}, None, send)  # type: ignore[arg-type]
         return core

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helixserve.endpoints.http.middleware import REQUEST_ID, Gate
+from helixserve.endpoints.http.middleware import REQUEST_ID, RequestMiddleware
 
 LIMIT = 100
 JSON = (b"content-type", b"application/json")
@@ -45,7 +45,7 @@ def ask(app: Echo, chunks: list[bytes], *headers: tuple[bytes, bytes]) -> tuple[
         sent.append(message)
 
     scope = {"type": "http", "headers": list(headers)}
-    asyncio.run(Gate(app, LIMIT)(scope, receive, send))
+    asyncio.run(RequestMiddleware(app, LIMIT)(scope, receive, send))
     return sent[0]["status"], dict(sent[0]["headers"]), b"".join(message.get("body", b"") for message in sent[1:])
 
 
@@ -137,7 +137,7 @@ def test_nothing_but_http_passes() -> None:
         seen.append(message["type"])
 
     for kind in ("websocket", "lifespan"):
-        asyncio.run(Gate(app, LIMIT)({"type": kind}, None, send))  # type: ignore[arg-type]
+        asyncio.run(RequestMiddleware(app, LIMIT)({"type": kind}, None, send))  # type: ignore[arg-type]
     assert seen == ["websocket.close", "lifespan"]
 
 

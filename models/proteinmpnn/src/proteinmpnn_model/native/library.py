@@ -61,8 +61,8 @@ class Network(ctypes.Structure):
     )  # fmt: skip
 
 
-class Backbone(ctypes.Structure):
-    """`Backbone` of kernels.h."""
+class BackbonePointers(ctypes.Structure):
+    """`BackbonePointers` of kernels.h."""
 
     _fields_ = (
         ("length", ctypes.c_int32), ("neighbours", ctypes.c_int32), ("coordinates", _POINTER), ("mask", _POINTER),
@@ -70,8 +70,8 @@ class Backbone(ctypes.Structure):
     )  # fmt: skip
 
 
-class Encoded(ctypes.Structure):
-    """`Encoded` of kernels.h."""
+class EncodedPointers(ctypes.Structure):
+    """`EncodedPointers` of kernels.h."""
 
     _fields_ = (
         ("nodes", _POINTER), ("neighbours", _POINTER), ("shared", _POINTER * LAYERS),
@@ -100,7 +100,7 @@ class KernelLibrary:
         self._library = shared_library.load(data, name)
         self.variant = self._declare(name)
 
-    def encode(self, network: Network, backbone: Backbone, out: Encoded) -> None:
+    def encode(self, network: Network, backbone: BackbonePointers, out: EncodedPointers) -> None:
         """Run the encoder."""
         _check(self._library.helix_encode(ctypes.byref(network), ctypes.byref(backbone), ctypes.byref(out)))
 
@@ -122,7 +122,7 @@ class KernelLibrary:
             )
         )
 
-    def decode(self, network: Network, backbone: Backbone, encoded: Encoded, designs: Designs) -> None:
+    def decode(self, network: Network, backbone: BackbonePointers, encoded: EncodedPointers, designs: Designs) -> None:
         """Decode whole designs. Raises ValueError when a probability is not a number."""
         pointers = [ctypes.byref(struct) for struct in (network, backbone, encoded, designs)]
         _check(self._library.helix_decode(*pointers))
@@ -176,7 +176,7 @@ class KernelLibrary:
             variant = ctypes.c_char_p.in_dll(self._library, "helix_variant").value or b""
         except (AttributeError, ValueError) as error:
             raise ContractError(f"the library is not one of the kernels: {error}", where=name) from error
-        if sizes != [ctypes.sizeof(struct) for struct in (Network, Backbone, Encoded, Designs)]:
+        if sizes != [ctypes.sizeof(struct) for struct in (Network, BackbonePointers, EncodedPointers, Designs)]:
             raise ContractError("the library was compiled from other sources than this code", where=name)
         return variant.decode()
 

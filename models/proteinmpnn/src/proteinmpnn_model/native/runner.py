@@ -24,9 +24,9 @@ from proteinmpnn_model.native.library import (
     CHANNELS,
     LAYERS,
     NEIGHBOURS,
-    Backbone,
+    BackbonePointers,
     Designs,
-    Encoded,
+    EncodedPointers,
     KernelLibrary,
 )
 from proteinmpnn_model.native.weights import Weights
@@ -200,12 +200,14 @@ def _require(condition: bool, what: str) -> None:
         raise ContractError(what, where="native runner")
 
 
-def _backbone(length: int, neighbours: int, arrays: Mapping[str, NDArray[Any]]) -> Backbone:
-    return Backbone(length=length, neighbours=neighbours, **{name: address(array) for name, array in arrays.items()})
+def _backbone(length: int, neighbours: int, arrays: Mapping[str, NDArray[Any]]) -> BackbonePointers:
+    return BackbonePointers(
+        length=length, neighbours=neighbours, **{name: address(array) for name, array in arrays.items()}
+    )
 
 
-def _encoded(arrays: Mapping[str, NDArray[Any]], neighbours: NDArray[np.int32]) -> Encoded:
-    encoded = Encoded(nodes=address(arrays["nodes"]), neighbours=address(neighbours))
+def _encoded(arrays: Mapping[str, NDArray[Any]], neighbours: NDArray[np.int32]) -> EncodedPointers:
+    encoded = EncodedPointers(nodes=address(arrays["nodes"]), neighbours=address(neighbours))
     encoded.shared[:] = [address(arrays[name]) for name in _SHARED]
     encoded.unseen[:] = [address(arrays[name]) for name in _UNSEEN]
     return encoded

@@ -38,7 +38,7 @@ def first_atoms(text: str, most_atoms: int | None, most_groups: int, found: Note
     """The first block with atoms, less all else: each chain of the first model that it is in. None without atoms.
 
     What is left out is noted. Raises InvalidInputError naming the column, TooLargeError beyond a limit, and what
-    gemmi raises for a text that is no CIF.
+    gemmi raises for a text that is not CIF.
     """
     _check_blocks(text)
     blocks = [(block, loop) for block in gemmi.cif.read_string(text) if (loop := _atoms(block)) is not None]
@@ -166,7 +166,7 @@ def _check_numbers(columns: Columns, most_groups: int) -> None:
         wide = sorted(text for text in texts if _INTEGER.fullmatch(text) and not _fits_32_bits(text))
         if wide:
             raise InvalidInputError(
-                f"{_SITE}{name} holds {wide[0][:20]}, which is no residue number", where="structure"
+                f"{_SITE}{name} holds {wide[0][:20]}, which is not a residue number", where="structure"
             )
     names = ("auth_asym_id", "label_asym_id", "auth_seq_id", "label_seq_id", "pdbx_PDB_ins_code", "label_comp_id")
     groups = len(set(zip(*(columns[name] for name in names if name in columns), strict=True)))

@@ -116,7 +116,7 @@ def _check_columns(number: int, line: str) -> None:
     for start in (30, 38, 46):
         if not _COORDINATE.fullmatch(line[start : start + 8].strip(_BLANKS)):
             raise InvalidInputError(
-                f"line {number}: the coordinate in columns {start + 1}-{start + 8} is no finite number",
+                f"line {number}: the coordinate in columns {start + 1}-{start + 8} is not a finite number",
                 where="structure",
             )
 

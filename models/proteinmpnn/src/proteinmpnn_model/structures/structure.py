@@ -131,7 +131,7 @@ def read_structure(
         residue_limit: largest number of residues, placeholders included.
         file_limits: other limits of what is read.
 
-    Raises InvalidInputError for what is no structure of proteins with finite coordinates, and
+    Raises InvalidInputError for what is not a structure of proteins with finite coordinates, and
     TooLargeError beyond a limit; `where` is the field, the message names the line or residue.
     """
     text, found = _with_newlines(text.removeprefix(BYTE_ORDER_MARK)), Notes()
@@ -224,7 +224,7 @@ def _add(residues: _Residues, chain: str, group: gemmi.Residue, found: Notes) ->
     if insertion and not _INSERTION.fullmatch(insertion):
         # A digit would make `A:03` both residue 0 with insertion 3 and residue 3.
         raise InvalidInputError(
-            f"chain {chain!r}: the insertion code {insertion!r} of residue {number} is no letter", where="structure"
+            f"chain {chain!r}: the insertion code {insertion!r} of residue {number} is not a letter", where="structure"
         )
     key, label = (number, insertion), _label(chain, group)
     if key not in residues:

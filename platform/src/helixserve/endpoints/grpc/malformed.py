@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from helixserve.endpoints.values import check_message, malformed
 from helixserve.errors import HelixServeError, OverloadedError
-from helixserve.execution.budget import Budget, Hold
+from helixserve.execution.budget import Budget, Reservation
 
 _LONGEST_DETAILS = 2000
 """Bytes: a status travels in a header, percent-encoded to three times its size, and clients take 8 KiB of headers."""
@@ -95,7 +95,7 @@ class ReadBounded(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # gene
     async def _messages(self, given: AsyncIterator[bytes], parse: _Parse, context: Any) -> AsyncIterator[Any]:
         """The messages of a stream; each is held until the next one is asked for."""
 
-        async def parsed(hold: Hold) -> AsyncIterator[Any]:
+        async def parsed(hold: Reservation) -> AsyncIterator[Any]:
             async for data in given:
                 yield await _parsed(parse, data, hold, context)
                 hold.release()
@@ -116,7 +116,7 @@ def details(error: HelixServeError) -> str:
     return str(error).encode()[:_LONGEST_DETAILS].decode(errors="ignore")
 
 
-async def _parsed(parse: _Parse, data: bytes, hold: Hold, context: Any) -> Any:
+async def _parsed(parse: _Parse, data: bytes, hold: Reservation, context: Any) -> Any:
     try:
         hold.grow(len(data))
         check_message(data, parse.__self__.DESCRIPTOR)  # type: ignore[attr-defined]  # a class's own FromString

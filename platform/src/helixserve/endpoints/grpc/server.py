@@ -1,4 +1,4 @@
-"""The gRPC door: Open Inference Protocol v2, gRPC health v1 and reflection, in the HTTP doors' process and event loop.
+"""The gRPC endpoint: Open Inference Protocol v2, gRPC health v1 and reflection, in HTTP's process and event loop.
 
 A client may ping once a second, with or without calls: balancers and proxies between take a silent
 connection for a dead one.
@@ -68,7 +68,7 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc,name-defined]  # 
             await self.set(name, status.SERVING if self._server.ready() else status.NOT_SERVING)
 
 
-class GrpcDoor:
+class GrpcEndpoints:
     """Serves one server's tasks over gRPC."""
 
     def __init__(self, server: Server) -> None:

@@ -1,17 +1,17 @@
-"""The BentoML door: typed JSON, one route a task.
+"""The BentoML endpoint: typed JSON, one route a task.
 
-A model's `service.py` makes a `@bentoml.service` of a subclass of `BentoDoor`:
+A model's `service.py` makes a `@bentoml.service` of a subclass of `HttpEndpoints`:
 
     CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
 
     @bentoml.service(**options(CONTRACT))
-    class Tiny(BentoDoor):
+    class Tiny(HttpEndpoints):
         server = Server(CONTRACT)
         double = route(server, "double")
         double_stream = stream_route(server, "double")
 
 Request and response models come from the contract, so `/schema.json` and `bentoml.SyncHTTPClient`
-know every field; values are checked by the same code as at the other doors, so that an error is
+know every field; values are checked by the same code as at the other endpoints, so that an error is
 the same sentence everywhere. A scalar stands for shape [1], nested lists for others.
 """
 
@@ -37,8 +37,8 @@ from helix_lineage.formats.typed import Tensor
 from helixserve.endpoints.http import docs
 from helixserve.endpoints.http.errors import speak_json
 from helixserve.endpoints.http.json_body import NESTING, read_json
-from helixserve.endpoints.http.json_lines import MEDIA_TYPE, Lines, refusal
-from helixserve.endpoints.http.middleware import CALL, Gate
+from helixserve.endpoints.http.json_lines import MEDIA_TYPE, JsonLinesResponse, refusal
+from helixserve.endpoints.http.middleware import CALL, RequestMiddleware
 from helixserve.endpoints.http.open_inference import HEADER_LENGTH, application
 from helixserve.errors import HelixServeError, InvalidInputError
 from helixserve.execution.core import Answer, Item
@@ -49,14 +49,14 @@ from helixserve.process import die_with_parent
 from helixserve.server import Server
 
 if TYPE_CHECKING:
-    from helixserve.endpoints.grpc.server import GrpcDoor
+    from helixserve.endpoints.grpc.server import GrpcEndpoints
 
 _LEFT_OUT = {
     # Answers 504 while the work goes on, hides exceptions until then, and keeps a timer of every request for as
     # long. Clients have deadlines of their own.
     TimeoutMiddleware,
-    # `helixserve.observe` does these for all doors at once. BentoML's metrics also keep a row for every path that
-    # a stranger makes up, for ever.
+    # `helixserve.observe` does these for all endpoints at once. BentoML's metrics also keep a row for every path that
+    # an untrusted party makes up, for ever.
     AccessLogMiddleware,
     OpenTelemetryMiddleware,
     RunnerTrafficMetricsMiddleware,
@@ -68,27 +68,27 @@ _PAGES = ("static_content", "index", "openapi-spec")
 _JSON_TYPES = {"BOOL": "boolean", "BYTES": "string", "FP16": "number", "FP32": "number", "FP64": "number"}
 
 
-class Body(BaseModel):
+class RawRequest(BaseModel):
     """A request as it came: the platform parses it, with its own messages."""
 
     body: bytes
 
 
-class BentoDoor:
-    """Base of a model's service: starts and stops the server and its other doors."""
+class HttpEndpoints:
+    """Base of a model's service: starts and stops the server and its other endpoints."""
 
     server: ClassVar[Server]
 
-    _grpc: GrpcDoor
+    _grpc: GrpcEndpoints
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]  # bentoml publishes no types
     async def helix_start(self) -> None:
-        """Verify, load and open the gRPC door; runs in the worker before it accepts."""
+        """Verify, load and open the gRPC endpoint; runs in the worker before it accepts."""
         die_with_parent()
         # Only where it serves: the module registers protobuf names that a client's stubs register too.
-        from helixserve.endpoints.grpc.server import GrpcDoor  # noqa: PLC0415
+        from helixserve.endpoints.grpc.server import GrpcEndpoints  # noqa: PLC0415
 
-        self._grpc = GrpcDoor(self.server)
+        self._grpc = GrpcEndpoints(self.server)
         await self._grpc.start()  # first: a port that is taken must not leave an empty shard behind
         await self.server.start()
         await self._grpc.tell()
@@ -128,7 +128,9 @@ class HelixService(Service):  # type: ignore[misc]  # bentoml publishes no types
         observer = server.observer
         observer.configure(server.contract)
         limit = server.contract.limits["request_bytes"]
-        self.add_asgi_middleware(Gate, limit=limit, budget=server.budget, began=observer.began, ended=observer.ended)
+        self.add_asgi_middleware(
+            RequestMiddleware, limit=limit, budget=server.budget, began=observer.began, ended=observer.ended
+        )
         app: Starlette = super().to_asgi(is_main=is_main)
         app.user_middleware = [entry for entry in app.user_middleware if entry.cls not in _LEFT_OUT]
         app.router.routes = [entry for entry in app.router.routes if getattr(entry, "name", "") not in _PAGES]
@@ -156,7 +158,7 @@ def route(server: Server, task: str) -> Any:
     """The `@bentoml.api` of a task, at `/<task>`."""
     described = server.contract.task(task)
 
-    async def endpoint(self: BentoDoor, body: bytes) -> Response:  # noqa: ARG001  # BentoML calls it as a method
+    async def endpoint(self: HttpEndpoints, body: bytes) -> Response:  # noqa: ARG001  # BentoML calls it as a method
         return await answer(server, described, body)
 
     endpoint.__name__ = endpoint.__qualname__ = task
@@ -169,7 +171,7 @@ def stream_route(server: Server, task: str) -> Any:
     """The `@bentoml.api` that streams a task's items, at `/<task>/stream`."""
     described = server.contract.task(task)
 
-    async def endpoint(self: BentoDoor, body: bytes) -> Response:  # noqa: ARG001  # BentoML calls it as a method
+    async def endpoint(self: HttpEndpoints, body: bytes) -> Response:  # noqa: ARG001  # BentoML calls it as a method
         return await lines(server, described, body)
 
     endpoint.__name__ = endpoint.__qualname__ = f"{task}_stream"
@@ -181,7 +183,7 @@ def stream_route(server: Server, task: str) -> Any:
 async def answer(server: Server, task: Task, body: bytes) -> Response:
     """Parse a request, ask the core, and give the JSON of answer or error."""
     call = CALL.get()
-    call.door, call.task = "json", task.name
+    call.endpoint, call.task = "json", task.name
     try:
         core, nesting = server.core(), _nesting(server)
         given = await core.infer(task.name, parse(task, body, nesting), call.request_id, call)
@@ -193,10 +195,10 @@ async def answer(server: Server, task: Task, body: bytes) -> Response:
 async def lines(server: Server, task: Task, body: bytes) -> Response:
     """Parse a request, and give the stream of its items, or the JSON of an error."""
     call = CALL.get()
-    call.door, call.task = "json-stream", task.name
+    call.endpoint, call.task = "json-stream", task.name
     try:
         core, nesting = server.core(), _nesting(server)
-        return Lines(core.stream(task.name, parse(task, body, nesting), call.request_id, call), render_item)
+        return JsonLinesResponse(core.stream(task.name, parse(task, body, nesting), call.request_id, call), render_item)
     except HelixServeError as error:
         return refusal(error, call)
 
@@ -298,9 +300,9 @@ class _Request(bentoml.IODescriptor):  # type: ignore[misc]  # bentoml publishes
     model_config = ConfigDict(protected_namespaces=())
 
     @classmethod
-    async def from_http_request(cls, request: Request, serde: object) -> Body:  # noqa: ARG003  # JSON only, whatever was sent
+    async def from_http_request(cls, request: Request, serde: object) -> RawRequest:  # noqa: ARG003  # JSON only, whatever was sent
         """Hand the body on unparsed."""
-        return Body.model_construct(body=await request.body())
+        return RawRequest.model_construct(body=await request.body())
 
 
 class _Line(bentoml.IODescriptor):  # type: ignore[misc]  # bentoml publishes no types

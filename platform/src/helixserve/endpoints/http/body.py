@@ -3,7 +3,7 @@
 `gzip` and `deflate` are unpacked piece by piece, so that a body that would unpack to more than the
 limit is given up at the limit. What a refused body still sends is thrown away as it comes.
 
->>> body = Body({"content-encoding": ["gzip"]}, limit=100)
+>>> body = RequestBody({"content-encoding": ["gzip"]}, limit=100)
 >>> body.take(gzip.compress(b"{}"))
 >>> body.whole()
 b'{}'
@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 from helixserve.errors import HelixServeError, InvalidInputError, MediaTypeError, OverloadedError, TooLargeError
-from helixserve.execution.budget import Hold
+from helixserve.execution.budget import Reservation
 
 Headers = Mapping[str, Sequence[str]]
 
@@ -30,7 +30,7 @@ _MEMBERS = 1024
 """Most parts of one gzip body: some programs write one every 64 KiB, and each costs time whatever is in it."""
 
 
-class Body:
+class RequestBody:
     """Collects a body of at most `limit` bytes, compressed or not.
 
     Args:
@@ -39,7 +39,7 @@ class Body:
         hold: counts what is kept; the caller gives it back when the request ends.
     """
 
-    def __init__(self, headers: Headers, limit: int, hold: Hold | None = None) -> None:
+    def __init__(self, headers: Headers, limit: int, hold: Reservation | None = None) -> None:
         self._headers = headers
         self._limit = limit
         self._hold = hold

@@ -1,4 +1,4 @@
-"""Strict JSON, the same at both HTTP doors.
+"""Strict JSON, the same at both HTTP endpoints.
 
 >>> read_json(b'{"a": 1}')
 {'a': 1}

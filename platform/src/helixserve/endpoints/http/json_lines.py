@@ -25,7 +25,7 @@ from helixserve.observe.call import Call
 MEDIA_TYPE = "application/x-ndjson"
 
 
-class Lines(Response):
+class JsonLinesResponse(Response):
     """Answers with a stream of items.
 
     Args:

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-from helixserve.endpoints.http.body import CODINGS, Body
+from helixserve.endpoints.http.body import CODINGS, RequestBody
 from helixserve.errors import FramingError, HelixServeError, MediaTypeError, OverloadedError, TooLargeError
-from helixserve.execution.budget import Budget, Hold
+from helixserve.execution.budget import Budget, Reservation
 from helixserve.observe.call import CANCELLED, INTERNAL, OK, Call
 
 Scope = MutableMapping[str, Any]
@@ -34,13 +34,13 @@ REQUEST_ID: ContextVar[bytes] = ContextVar("helix_request_id")
 """The 16 bytes that name the request being served; the server always draws them."""
 
 CALL: ContextVar[Call] = ContextVar("helix_call")
-"""What is seen of the request being served; a door that takes it names itself there."""
+"""What is seen of the request being served; a endpoint that takes it names itself there."""
 
 _DRAIN = 8
 """How many times the limit is read and thrown away, so that a client has sent all before it reads the refusal."""
 
 
-class Gate:
+class RequestMiddleware:
     """Wraps an ASGI application.
 
     Args:
@@ -48,7 +48,7 @@ class Gate:
         limit: largest body, in bytes.
         budget: what the bodies of all requests together may take; unbounded when missing.
         began: told of each request before it is served.
-        ended: told of each request that a door took, or that was refused here, when it has ended.
+        ended: told of each request that a endpoint took, or that was refused here, when it has ended.
     """
 
     def __init__(
@@ -83,17 +83,19 @@ class Gate:
             with self._budget.hold() as hold:
                 await self._serve(call, scope, headers, hold, _Connection(receive, send, call.request_id))
         finally:
-            if call.door:
+            if call.endpoint:
                 call.end()
                 self._ended(call)
 
-    async def _serve(self, call: Call, scope: Scope, headers: Headers, hold: Hold, connection: _Connection) -> None:
+    async def _serve(
+        self, call: Call, scope: Scope, headers: Headers, hold: Reservation, connection: _Connection
+    ) -> None:
         try:
             connection.body = await self._body(headers, hold, connection)
             async with connection.watched(scope):
                 await self._app(scope, connection.receive, connection.send)
         except HelixServeError as error:
-            call.door, call.status = call.door or "http", error.grpc_status
+            call.endpoint, call.status = call.endpoint or "http", error.grpc_status
             if not connection.started:
                 early = isinstance(error, OverloadedError)
                 await refuse(error, connection.send, more=early)
@@ -124,14 +126,14 @@ class Gate:
             seen += len((await connection.incoming()).get("body", b""))
         await connection.send({"type": "http.response.body", "body": b""})
 
-    async def _body(self, headers: Headers, hold: Hold, connection: _Connection) -> bytes:
+    async def _body(self, headers: Headers, hold: Reservation, connection: _Connection) -> bytes:
         if "content-length" in headers and "transfer-encoding" in headers:
             # A proxy may believe the one and this server the other: a second request would be smuggled in between.
             raise FramingError("a body has a content-length or a transfer-encoding, not both", where="content-length")
         for length in headers.get("content-length", ()):
             if length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= self._limit:
                 self._budget.check(int(length), of=int(length))
-        body = Body(headers, self._limit, hold)
+        body = RequestBody(headers, self._limit, hold)
         seen = 0
         while seen <= _DRAIN * self._limit:
             message = await connection.incoming()
@@ -144,7 +146,7 @@ class Gate:
 
 
 def error_body(error: HelixServeError) -> dict[str, Any]:
-    """The JSON that tells of an error, the same at both HTTP doors; `error` is the whole sentence."""
+    """The JSON that tells of an error, the same at both HTTP endpoints; `error` is the whole sentence."""
     return {"error": str(error), "where": error.where, "fix": error.fix}
 
 

@@ -104,7 +104,7 @@ def _model_routes(server: Server) -> list[Route]:
 
     async def infer(request: Request) -> Response:
         call = CALL.get()
-        call.door = "oip-http"
+        call.endpoint = "oip-http"
         task = _task(server, request)
         call.task = task.name
         core = server.core()
@@ -256,14 +256,14 @@ def _header_length(request: Request) -> str | None:
 def _id(document: Mapping[str, Any]) -> str:
     found = _optional(document, "id", "")
     if not isinstance(found, str):
-        raise InvalidInputError("the id is no text", where="id")
+        raise InvalidInputError("the id is not text", where="id")
     return found
 
 
 def _size(name: str, value: object, most: int) -> int:
     number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,19}", value) else value
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
-        raise InvalidInputError(f"{name}: {str(value)[:20]!r} is no size within the body", where=name)
+        raise InvalidInputError(f"{name}: {str(value)[:20]!r} is not a size within the body", where=name)
     return number
 
 

@@ -1,4 +1,4 @@
-"""The door of receipts: `GET /v2/helix/receipts/<prediction id>`, beside the Open Inference Protocol's routes."""
+"""The endpoint of receipts: `GET /v2/helix/receipts/<prediction id>`, beside the Open Inference Protocol's routes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def giver(server: Server) -> Callable[[Request], Awaitable[Response]]:
     reading = asyncio.Semaphore(1)  # one at a time: predictions go first
 
     async def receipt(request: Request) -> Response:
-        CALL.get().door = "receipts"
+        CALL.get().endpoint = "receipts"
         settings = server.settings
         receipts.authorise(settings.receipt_tokens, request.headers.getlist("authorization"))
         async with reading:

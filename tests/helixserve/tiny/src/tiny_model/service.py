@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bentoml
 
-from helixserve.endpoints.http.bento import BentoDoor, options, route, stream_route
+from helixserve.endpoints.http.bento import HttpEndpoints, options, route, stream_route
 from helixserve.model.contract import Contract
 from helixserve.server import Server
 
@@ -14,7 +14,7 @@ CONTRACT = Contract.load(Path(__file__).parents[2] / "model.toml")
 
 
 @bentoml.service(**options(CONTRACT))
-class Tiny(BentoDoor):
+class Tiny(HttpEndpoints):
     """Projects and measures."""
 
     server = Server(CONTRACT)

@@ -1,4 +1,4 @@
-"""The image that is served: three doors, the same typed bytes, and the log commits to them."""
+"""The image that is served: three endpoints, the same typed bytes, and the log commits to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.reader import Log
-from tests.clients import DOORS, Address
+from tests.clients import ENDPOINTS, Address
 from tests.end_to_end.conftest import ROOT, Serving
 from tests.waiting import LONGEST_S, until
 
@@ -29,21 +29,21 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_every_door_gives_the_bytes_that_the_log_commits_to(serving: Serving, address: Address, name: str) -> None:
+def test_every_endpoint_gives_the_bytes_that_the_log_commits_to(serving: Serving, address: Address, name: str) -> None:
     task, request = REQUESTS[name]
     outputs, inputs = set(), set()
-    for door, ask in DOORS.items():
+    for endpoint, ask in ENDPOINTS.items():
         items = ask(address, task, request)
         assert len(items) == request.get("num_sequences", 1)
         for prediction, again in items:
             shard, sequence = Log(serving.log).find(prediction)
             entry, kept = shard.prediction(sequence), shard.payload(sequence)
             assert kept.output_salt is not None
-            assert commitment(kept.output_salt, again) == entry.output_commitment, door
+            assert commitment(kept.output_salt, again) == entry.output_commitment, endpoint
             inputs.add(kept.input)
         outputs.add(tuple(again for _, again in items))
     assert len(outputs) == 1
-    assert len(inputs) == 1, "the recorded input must not depend on the door"
+    assert len(inputs) == 1, "the recorded input must not depend on the endpoint"
 
 
 @pytest.mark.parametrize(

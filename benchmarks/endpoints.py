@@ -1,4 +1,4 @@
-"""One design, asked for at each door of a server: requests made beforehand, connections kept, answers read."""
+"""One design, asked for at each endpoint of a server: requests made beforehand, connections kept, answers read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tritonclient.grpc
 import tritonclient.http
 
 from benchmarks.served import MODEL, STRUCTURE
-from model_to_metal.local.container import Served
+from model_to_metal.local.container import ServedImage
 
 SEED = 7
 CALL = "/inference.GRPCInferenceService/ModelInfer"
@@ -23,8 +23,8 @@ BINARY = "Inference-Header-Content-Length"
 
 
 @contextmanager
-def asking(server: Served) -> Iterator[dict[str, Callable[[], object]]]:
-    """Door → a call that asks for one design and returns when the whole answer is there."""
+def asking(server: ServedImage) -> Iterator[dict[str, Callable[[], object]]]:
+    """Endpoint → a call that asks for one design and returns when the whole answer is there."""
     with ExitStack() as stack:
 
         def post(path: str, body: bytes, headers: Mapping[str, str]) -> Callable[[], object]:
@@ -90,7 +90,7 @@ def _structure() -> str:
 
 
 def _ask(connection: socket.socket, request: bytes) -> bytes:
-    """An answer's body. Not by an HTTP library: what its parser takes, half a millisecond, is no server's time."""
+    """An answer's body. Not by an HTTP library: what its parser takes, half a millisecond, is not a server's time."""
     connection.sendall(request)
     head = bytearray()
     while b"\r\n\r\n" not in head:
