@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import os
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,14 @@ STRICT = "--strict-skips"
 # An example may take as long as a busy machine makes it.
 settings.register_profile("helix", deadline=None)
 settings.load_profile("helix")
+
+
+@pytest.fixture
+def ram() -> Iterator[Path]:
+    """A folder in memory where the machine has such a place: for tests that lay down thousands of small trees."""
+    place = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=place if os.access(place, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

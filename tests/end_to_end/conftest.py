@@ -22,6 +22,7 @@ from helix_lineage.paths import State
 from helixserve.model.contract import Contract
 from model_to_metal.local import container
 from tests.clients import Address
+from tests.model_to_metal.project import git
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,13 +65,6 @@ def command(
     done = subprocess.run(arguments, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """Run Git in `folder`, as a committer who exists only here."""
-    identity = ["-c", "user.name=Helix tests", "-c", "user.email=tests@helix.example", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def clone(target: Path) -> Path:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from helix_lineage.shard import ShardWriter
 from tests.helix_lineage.support import NOW_NS, Chain, Signer, World, header, make_chain
-
-# A busy machine is no failure of a law.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 
 @pytest.fixture
@@ -27,14 +20,6 @@ def chain() -> Chain:
 @pytest.fixture(scope="session")
 def signer() -> Signer:
     return Signer()
-
-
-@pytest.fixture
-def ram() -> Iterator[Path]:
-    """A folder in memory where the machine has such a place: for tests that lay down thousands of small trees."""
-    place = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=place if os.access(place, os.W_OK) else None) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from helix_lineage.errors import ShardError
 from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.shard import Prediction, ShardWriter, payload, writer
 from helix_lineage.shard.reader import Log, Shard
-from helix_lineage.tlog import disk as files
-from helix_lineage.tlog import journal
+from helix_lineage.tlog import disk as files, journal
 from tests.helix_lineage.disk import Disk
 from tests.helix_lineage.support import NOW_NS, header, request
 

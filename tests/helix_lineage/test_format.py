@@ -10,8 +10,7 @@ import pytest
 from starlette.routing import Route
 
 from helix_lineage.attestations import dsse, promotion, release, revocation, trust
-from helix_lineage.directory import entries as directory
-from helix_lineage.directory import server
+from helix_lineage.directory import entries as directory, server
 from helix_lineage.formats.typed import ITEM_BYTES
 from helix_lineage.records.chain import RECORD_TYPES
 from helix_lineage.shard import entries, header, payload

@@ -11,6 +11,7 @@ import pytest
 from helix_lineage.shard.reader import Log
 from helixserve.model.contract import Contract
 from tests.helixserve import support
+from tests.helixserve.target import attacked
 
 sys.path.insert(0, str(support.TINY / "src"))  # `tiny_model`, as PYTHONPATH names a model's source in an image
 
@@ -31,6 +32,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.Serving]:
     """A server that runs for the whole session."""
     with support.serving(support.make_tiny(tmp_path_factory.mktemp("tiny"))) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.Serving]:
+    """A server for a module that attacks it."""
+    with attacked(tmp_path_factory.mktemp("attacked")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

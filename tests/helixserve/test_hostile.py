@@ -23,7 +23,6 @@ import zstandard
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.helixserve.support import Serving
-from tests.helixserve.target import attacked
 from tests.waiting import LONGEST_S
 
 LIMIT = 20_000
@@ -43,12 +42,6 @@ ROUTES = [
     "/readyz",
     "/x",
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with attacked(tmp_path_factory.mktemp("attacked")) as made:
-        yield made
 
 
 class Bomb:

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +36,6 @@ from model_to_metal.supply_chain import keys
 
 ROOT = Path(__file__).resolve().parents[2]
 OCI = "application/vnd.oci.image."
-
-
-@pytest.fixture
-def ram() -> Iterator[Path]:
-    """A folder in memory where the machine has such a place."""
-    place = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=place if os.access(place, os.W_OK) else None) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

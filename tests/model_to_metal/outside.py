@@ -24,11 +24,9 @@ from model_to_metal.gitops.repository import Repository
 from model_to_metal.hermetic import fetch, nix
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.host.process import run
-from model_to_metal.pipeline import closure
-from model_to_metal.pipeline import plan as plans
+from model_to_metal.pipeline import closure, plan as plans
 from model_to_metal.pipeline.engine import Engine
-from model_to_metal.stages import __main__ as command
-from model_to_metal.stages import interface as stages
+from model_to_metal.stages import __main__ as command, interface as stages
 from model_to_metal.supply_chain import attest, provenance
 from model_to_metal.workflows.release import rendered
 

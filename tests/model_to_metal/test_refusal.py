@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from model_to_metal.local import demo
 from model_to_metal.local.workspace import Workspace
 from model_to_metal.pipeline.engine import Engine
 from model_to_metal.refusal import failures, line, rows
+from tests.commands import exit_status
 from tests.model_to_metal.project import Bench, make_cache_signer, make_project
 
 FINDING = {"rule": "contract", "file": "dvc.lock", "line": 0, "message": "missing", "fix": "add it"}
@@ -77,10 +77,7 @@ def command(
     monkeypatch.chdir(project.root)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["helix", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main.main()
-        return int(caught.value.code or 0), *capsys.readouterr()
+        return exit_status(main.main, "helix", *arguments), *capsys.readouterr()
 
     return run
 

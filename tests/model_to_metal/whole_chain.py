@@ -28,8 +28,7 @@ from model_to_metal.registry.client import Image
 from model_to_metal.supply_chain import provenance
 from model_to_metal.supply_chain.verify import Case, Check, VerificationReport, claimed, judge
 from tests.helix_lineage.support import NOW_NS, Signer, header, request
-from tests.helix_lineage.test_links import Evidence
-from tests.helix_lineage.test_links import believe as believe_entry
+from tests.helix_lineage.test_links import Evidence, believe as believe_entry
 from tests.model_to_metal.conftest import make_chain, write_layout
 
 ATTESTED = {

@@ -13,8 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from helix_lineage.formats.canonical import digest_bytes, loads
 from model_to_metal.hermetic.layout import manifest_digest

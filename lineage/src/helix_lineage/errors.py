@@ -1,19 +1,20 @@
-"""The errors of `helix_lineage`.
+"""The errors of `helix_lineage`, and the root of all that Helix raises.
 
-LineageError
-├── CanonicalError      a value has no canonical form, or bytes are not canonical
-├── RecordError         a record is malformed, of an unknown type, or misses a parent or parameter
-├── StoreError          a blob or record is absent or does not match its digest
-├── TrustError          a key, role, signature or validity period does not hold
-├── ShardError          a shard cannot be written or read
-├── PredictionNotFound  no entry with that prediction id
-├── DirectoryError      a directory's log or request is malformed, or cannot be read or written
-│   ├── DirectoryRefusal  the directory does not take this, and says why
-│   ├── StatementMissing  the bundle that an entry of the directory names is absent, or is another one
-│   ├── RegistrantUnknown  who wants to register a shard shows no token that the directory knows
-│   └── DirectoryAway     the directory cannot be reached now
-│       └── DirectoryBusy   it was asked for more than it takes in that time
-└── ReplayError         a prediction cannot be replayed (its payload, image or release is missing)
+HelixError  what happened, where, and how to mend it; also the root of HelixServeError and PipelineError
+└── LineageError
+    ├── CanonicalError      a value has no canonical form, or bytes are not canonical
+    ├── RecordError         a record is malformed, of an unknown type, or misses a parent or parameter
+    ├── StoreError          a blob or record is absent or does not match its digest
+    ├── TrustError          a key, role, signature or validity period does not hold
+    ├── ShardError          a shard cannot be written or read
+    ├── PredictionNotFound  no entry with that prediction id
+    ├── DirectoryError      a directory's log or request is malformed, or cannot be read or written
+    │   ├── DirectoryRefusal  the directory does not take this, and says why
+    │   ├── StatementMissing  the bundle that an entry of the directory names is absent, or is another one
+    │   ├── RegistrantUnknown  who wants to register a shard shows no token that the directory knows
+    │   └── DirectoryAway     the directory cannot be reached now
+    │       └── DirectoryBusy   it was asked for more than it takes in that time
+    └── ReplayError         a prediction cannot be replayed (its payload, image or release is missing)
 
 Every error says what happened, and where and how to mend it when that is known.
 """
@@ -21,6 +22,8 @@ Every error says what happened, and where and how to mend it when that is known.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _COMMAND = re.compile(r"(helix|helix-lineage|make|apt-get|git|pip|chmod|rm|dvc|qemu-x86_64) ")
 """How a fix begins that can be typed; any other is a sentence."""
@@ -37,13 +40,13 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
-class LineageError(Exception):
-    """Root of the package's errors.
+class HelixError(Exception):
+    """Root of every package's errors.
 
     Args:
         what: one sentence that says what happened.
-        where: the file, digest or id concerned.
-        fix: the one command that mends it.
+        where: the file, digest, field or stage concerned.
+        fix: the one command that mends it, or what the caller can do about it.
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
@@ -57,6 +60,21 @@ class LineageError(Exception):
         place = f" ({self.where})" if self.where else ""
         mend = f"; {'run: ' if _COMMAND.match(self.fix) else ''}{self.fix}" if self.fix else ""
         return f"{self.what}{place}{mend}"
+
+
+@contextmanager
+def explaining(
+    kind: Callable[..., HelixError], what: str, *, where: str | None = None, fix: str | None = None
+) -> Iterator[None]:
+    """Let an OSError inside become an error of `kind`: what could not be done, the system's reason, and where."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror}", where=where, fix=fix) from error
+
+
+class LineageError(HelixError):
+    """Root of the package's errors."""
 
 
 class CanonicalError(LineageError):

@@ -5,8 +5,35 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from helix_lineage.errors import LineageError
+
+RELEASE_FILE = "release.sigstore.json"
+"""A signed release, wherever it is kept as a file."""
+PROMOTION_FILE = "promotion.sigstore.json"
+
+
+class Rooted(Protocol):
+    """What has a root folder."""
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+
+
+class Below:
+    """An attribute that is the path of that name below the object's root.
+
+    >>> State(Path("/x/.helix")).store.as_posix()
+    '/x/.helix/store'
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, of: Rooted, kind: type[Rooted]) -> Path:
+        return of.root / self._name
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,77 +63,33 @@ class State:
         """The root of the Git checkout."""
         return self.root.parent
 
-    @property
-    def store(self) -> Path:
-        """Content-addressed blobs, records, observations (`helix_lineage.records.store`)."""
-        return self.root / "store"
-
-    @property
-    def cache(self) -> Path:
-        """Stage cache: key → record digest."""
-        return self.root / "cache"
-
-    @property
-    def log(self) -> Path:
-        """Shards, one folder each."""
-        return self.root / "log"
-
-    @property
-    def directory(self) -> Path:
-        """The log of the directory that runs on this machine."""
-        return self.root / "directory"
-
-    @property
-    def keys(self) -> Path:
-        """Development keys, mode 0600, and `trust.json`."""
-        return self.root / "keys"
-
-    @property
-    def trust(self) -> Path:
-        """The trust root that verifiers use by default."""
-        return self.keys / "trust.json"
-
-    @property
-    def registry(self) -> Path:
-        """OCI layouts that the local registry serves."""
-        return self.root / "registry"
-
-    @property
-    def downloads(self) -> Path:
-        """Files that `helix fetch` brought in: wheels/, debs/, upstream/."""
-        return self.root / "downloads"
-
-    @property
-    def nix(self) -> Path:
-        """The chroot Nix store (`nix --store`)."""
-        return self.root / "nix"
-
-    @property
-    def nix_second(self) -> Path:
-        """The second, emptied store of `helix build --twice`."""
-        return self.root / "nix-second"
-
-    @property
-    def tools(self) -> Path:
-        """Go tools that the project built: cosign, olareg, regctl."""
-        return self.root / "tools"
-
-    @property
-    def releases(self) -> Path:
-        """Signed releases as files: `<model>/release.sigstore.json`, `<model>/<commit>.release…` and friends."""
-        return self.root / "releases"
-
-    @property
-    def images(self) -> Path:
-        """Unpacked images, one folder per manifest digest."""
-        return self.root / "images"
-
-    @property
-    def reports(self) -> Path:
-        """What diffoscope found where two builds differ, one folder a comparison."""
-        return self.root / "reports"
-
-    @property
-    def demo(self) -> Path:
-        """The clone that `make demo` works in."""
-        return self.root / "demo"
+    store = Below("store")
+    """Content-addressed blobs, records, observations (`helix_lineage.records.store`)."""
+    cache = Below("cache")
+    """Stage cache: key → record digest."""
+    log = Below("log")
+    """Shards, one folder each."""
+    directory = Below("directory")
+    """The log of the directory that runs on this machine."""
+    keys = Below("keys")
+    """Development keys, mode 0600, and `trust.json`."""
+    trust = Below("keys/trust.json")
+    """The trust root that verifiers use by default."""
+    registry = Below("registry")
+    """OCI layouts that the local registry serves."""
+    downloads = Below("downloads")
+    """Files that `helix fetch` brought in: wheels/, debs/, upstream/."""
+    nix = Below("nix")
+    """The chroot Nix store (`nix --store`)."""
+    nix_second = Below("nix-second")
+    """The second, emptied store of `helix build --twice`."""
+    tools = Below("tools")
+    """Go tools that the project built: cosign, olareg, regctl."""
+    releases = Below("releases")
+    """Signed releases as files: `<model>/release.sigstore.json`, `<model>/<commit>.release…` and friends."""
+    images = Below("images")
+    """Unpacked images, one folder per manifest digest."""
+    reports = Below("reports")
+    """What diffoscope found where two builds differ, one folder a comparison."""
+    demo = Below("demo")
+    """The clone that `make demo` works in."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from helix_lineage.errors import ReplayError
 
+USER = 65532
+"""The numbered user that stages, images and environments run as."""
 _TAIL = 2000  # characters of a program's complaint that an error carries
 _SAID = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 _AROUND = re.compile(r"^(main\.go:\d+: )?(error during command execution: |Error: )")

@@ -11,8 +11,8 @@ import sys
 import tempfile
 from typing import NoReturn
 
-from helix_lineage.errors import LineageError
-from helixserve.errors import HelixServeError, NotReadyError
+from helix_lineage.errors import HelixError
+from helixserve.errors import NotReadyError
 from helixserve.integrity import imports, prehash
 from helixserve.runners import machine
 from helixserve.settings import Settings
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         machine.pin_numpy()
         return serve(Settings.read()) if command == "serve" else replay(Settings.read())
-    except (HelixServeError, LineageError) as error:
+    except HelixError as error:
         print(f"helixserve {command}: {error}", file=sys.stderr)  # noqa: T201  # a command's output
         return 1
 

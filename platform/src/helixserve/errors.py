@@ -15,7 +15,7 @@ HelixServeError              500  INTERNAL             a fault of ours
 └── NotReadyError            503  UNAVAILABLE          the release is not verified, or the server is stopping
     └── UnrecordedError      503  UNAVAILABLE          the answer could not be written to the log, so it is withheld
 
-This module imports nothing, so that every endpoint can map errors without loading the others.
+This module imports nothing but the root, so that every endpoint can map errors without loading the others.
 
 >>> TooLargeError("812 residues, at most 500 are served", where="structure").http_status
 413
@@ -25,30 +25,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from helix_lineage.errors import HelixError
 
-class HelixServeError(Exception):
-    """Root of the package's errors.
 
-    Args:
-        what: one sentence that says what happened.
-        where: the field, file or digest concerned.
-        fix: what the caller can do about it.
-    """
+class HelixServeError(HelixError):
+    """Root of the package's errors. What may repeat an untrusted client's text is cut short."""
 
     http_status: ClassVar[int] = 500
     grpc_status: ClassVar[str] = "INTERNAL"
     """Name of the gRPC status code."""
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
-        super().__init__(what)
-        self.what = _said(what, 500)
-        self.where = None if where is None else _said(where, 100)
-        self.fix = None if fix is None else _said(fix, 300)
-
-    def __str__(self) -> str:
-        place = f" ({self.where})" if self.where else ""
-        mend = f"; {self.fix}" if self.fix else ""
-        return f"{self.what}{place}{mend}"
+        super().__init__(_said(what, 500), where=where and _said(where, 100), fix=fix and _said(fix, 300))
 
 
 class ContractError(HelixServeError):

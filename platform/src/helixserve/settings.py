@@ -30,6 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from helix_lineage.paths import PROMOTION_FILE, RELEASE_FILE
 from helixserve.errors import NotReadyError
 
 BUNDLE_BYTES = 16 * 1024 * 1024
@@ -74,8 +75,8 @@ class Settings:
         env = os.environ if environment is None else environment
         return cls(
             home=Path(env.get("HELIX_HOME", "/opt/helix")),
-            release=Path(env.get("HELIX_RELEASE", "/etc/helix/release.sigstore.json")),
-            promotion=Path(env.get("HELIX_PROMOTION", "/etc/helix/promotion.sigstore.json")),
+            release=Path(env.get("HELIX_RELEASE", f"/etc/helix/{RELEASE_FILE}")),
+            promotion=Path(env.get("HELIX_PROMOTION", f"/etc/helix/{PROMOTION_FILE}")),
             environment=env.get("HELIX_ENVIRONMENT") or None,
             trust=Path(env.get("HELIX_TRUST", "/etc/helix/trust.json")),
             directory=_url(env, "HELIX_DIRECTORY"),

@@ -30,17 +30,14 @@ A failed gate is a fact that gets recorded; `GateRefused` only ends the workflow
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from helix_lineage.errors import HelixError
 from model_to_metal import refusal
 
-_COMMAND = re.compile(r"(helix|helix-lineage|make|apt-get|git|pip|chmod|rm|dvc|qemu-x86_64) ")
-"""How a fix begins that can be typed; any other is a sentence."""
 
-
-class PipelineError(Exception):
+class PipelineError(HelixError):
     """Root of the package's errors.
 
     Args:
@@ -51,16 +48,8 @@ class PipelineError(Exception):
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None, raw: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.fix = fix
+        super().__init__(what, where=where, fix=fix)
         self.raw = raw
-
-    def __str__(self) -> str:
-        place = f" ({self.where})" if self.where else ""
-        mend = f"; {'run: ' if _COMMAND.match(self.fix) else ''}{self.fix}" if self.fix else ""
-        return f"{self.what}{place}{mend}"
 
 
 class CheckoutError(PipelineError):

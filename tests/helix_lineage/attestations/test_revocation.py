@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from helix_lineage.attestations.revocation import KINDS, VerifiedRevocation, earliest, verify_revocation
 from helix_lineage.errors import LineageError, RecordError, TrustError

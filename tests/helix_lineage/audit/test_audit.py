@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from helix_lineage.audit import RULES, AuditReport, audit
 from helix_lineage.audit.findings import compare
 from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.records.store import RecordStore
-from helix_lineage.shard import entries
+from helix_lineage.shard import ShardWriter, entries
 from helix_lineage.shard.payload import SEGMENT_HEAD_BYTES, segment_head
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.tlog import journal, merkle, tiles
@@ -177,16 +176,21 @@ def test_a_fork_by_the_process_itself_is_found(world: World) -> None:
     assert [finding.rule for finding in report.findings] == ["forked"]
 
 
-def test_a_shard_cut_below_what_its_successor_recovered(world: World) -> None:
-    writer = world.open()
-    for _ in range(3):
-        writer.append(request())
+def _die(world: World, writer: ShardWriter) -> None:
+    """The shard of a process that was killed: published, and never closed."""
     writer._publish(durable=False)
     copy = world.root / "copy"
     shutil.copytree(writer._folder.root, copy)
     writer.close()
     shutil.rmtree(writer._folder.root)
     copy.rename(writer._folder.root)
+
+
+def test_a_shard_cut_below_what_its_successor_recovered(world: World) -> None:
+    writer = world.open()
+    for _ in range(3):
+        writer.append(request())
+    _die(world, writer)
     with world.open() as successor:
         pass
     assert audit(world.log, world.sources).findings == []
@@ -332,12 +336,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("honest"), make_chain(), Signer())
     writer = world.open()
     writer.append(request(count=2))
-    writer._publish(durable=False)
-    copy = world.root / "copy"
-    shutil.copytree(writer._folder.root, copy)
-    writer.close()
-    shutil.rmtree(writer._folder.root)
-    copy.rename(writer._folder.root)
+    _die(world, writer)
     with (writer._folder.journal).open("ab") as file:
         file.write(b"torn")
     world.shard([request(seed=1, count=2), request(seed=2)])

@@ -6,8 +6,7 @@ from array import array
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from helix_lineage.audit import audit, payload_check
 from helix_lineage.audit.payload_check import count_erased

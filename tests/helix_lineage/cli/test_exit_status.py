@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +17,7 @@ from helix_lineage.replay import executor
 from helix_lineage.replay.images import UnpackedImage
 from helix_lineage.shard.payload_reader import erase
 from helix_lineage.tlog.layout import ShardFolder
+from tests.commands import exit_status
 from tests.helix_lineage.directory.support import submit
 from tests.helix_lineage.page.worlds import Promoted, edit_entry, promoted
 from tests.helix_lineage.support import Signer, World, request
@@ -190,13 +190,8 @@ def test_every_row_of_the_table_is_tried() -> None:
     assert all(scenarios for cells in CELLS.values() for scenarios in cells)
 
 
-def answered(words: Words, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The exit status of the command line, run in this process."""
-    monkeypatch.setattr(sys, "argv", ["helix-lineage", *map(str, words)])
-    with pytest.raises(SystemExit) as caught:
-        main.main()
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
+def answered(words: Words) -> int:
+    return exit_status(main.main, "helix-lineage", *words)
 
 
 @pytest.mark.parametrize("command", CELLS)
@@ -210,11 +205,11 @@ def test_each_cell(
         given = promoted(tmp_path / str(at))
         (given.root / "trust.json").write_bytes(given.office.trust_json())
         words = scenario(given, monkeypatch)
-        assert answered(words, monkeypatch) == status, capsys.readouterr()
+        assert answered(words) == status, capsys.readouterr()
         said = capsys.readouterr()
         assert "Traceback" not in said.out + said.err
         assert said.out if status < 2 else said.out + said.err
-        assert answered([*words, "--json"], monkeypatch) == status
+        assert answered([*words, "--json"]) == status
         json.loads(capsys.readouterr().out)
 
 
@@ -236,7 +231,7 @@ def test_replay_of_all_goes_on_after_a_shard_or_an_image_that_cannot_be_read(
     (world.root / "trust.json").write_bytes(world.signer.trust_json())
     words: Words = ["replay", "--all", "--log", world.log_dir, "--trust", world.root / "trust.json"]
     words += ["--images", world.root / "images"]
-    assert answered([*words, "--json"], monkeypatch) == 2
+    assert answered([*words, "--json"]) == 2
     found = {item["id"]: item for item in json.loads(capsys.readouterr().out)}
     assert set(found) == {folders[lost].id, edited, erased, *whole}
     assert [found[name]["outcome"] for name in whole] == ["same-bytes"] * 2, found
@@ -248,14 +243,14 @@ def test_replay_of_all_goes_on_after_a_shard_or_an_image_that_cannot_be_read(
         (why,) = found[name]["differences"]
         assert (found[name]["outcome"], why["factor"]) == ("not-replayed", "error")
         assert reason in why["detail"]
-    assert answered(words, monkeypatch) == 2
+    assert answered(words) == 2
     assert "2 of 5 predictions replayed to the same bytes" in capsys.readouterr().out
 
     def away(*_: object) -> UnpackedImage:
         raise ReplayError("planted")
 
     monkeypatch.setattr(executor, "obtain", away)
-    assert answered([*words, "--json"], monkeypatch) == 2
+    assert answered([*words, "--json"]) == 2
     assert len(json.loads(capsys.readouterr().out)) == 5
 
 
@@ -268,7 +263,7 @@ def test_a_fault_of_ours_does_not_read_as_no(
         raise RecursionError("planted")
 
     monkeypatch.setattr(main, "app", fail)
-    assert answered([], monkeypatch) == 2
+    assert answered([]) == 2
     assert "a fault in helix-lineage itself: RecursionError: planted" in capsys.readouterr().err
-    assert answered(["--json"], monkeypatch) == 2
+    assert answered(["--json"]) == 2
     assert "planted" in json.loads(capsys.readouterr().out)["error"]

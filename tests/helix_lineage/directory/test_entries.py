@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from helix_lineage.directory import entries
 from helix_lineage.directory.entries import Advance, Ending, EntryBody, Registration, StatementEntry, decode

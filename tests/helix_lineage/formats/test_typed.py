@@ -6,8 +6,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from helix_lineage.errors import CanonicalError
 from helix_lineage.formats.typed import ITEM_BYTES, Tensor, decode, encode

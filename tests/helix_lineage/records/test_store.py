@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from helix_lineage.errors import RecordError, StoreError
 from helix_lineage.formats.canonical import digest_bytes
 from helix_lineage.records.store import RecordStore
 from tests.helix_lineage.support import digest, make_chain
+from tests.together import at_once
 
 
 @pytest.fixture
@@ -86,11 +86,7 @@ def test_observations_of_many_threads_do_not_tear(store: RecordStore) -> None:
         for at in range(20):
             store.observe(name, {"who": who, "at": at, "pad": "p" * 500})
 
-    threads = [threading.Thread(target=observe, args=(who,)) for who in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*(partial(observe, who) for who in range(6)))
     seen = [(item["who"], item["at"]) for item in store.observations(name)]
     assert len(seen) == 120
     assert sorted(seen) == [(who, at) for who in range(6) for at in range(20)]

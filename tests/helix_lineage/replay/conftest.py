@@ -12,13 +12,21 @@ from pathlib import Path
 import pytest
 
 from helix_lineage.paths import State
+from helix_lineage.replay import ReplayPlan, plan
 from helix_lineage.replay.images import UnpackedImage, obtain
 from model_to_metal.host import tools
 from tests.helix_lineage.replay import support
-from tests.helix_lineage.support import Signer, World, make_chain
+from tests.helix_lineage.support import Signer, World, make_chain, request
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def ready(world: World) -> ReplayPlan:
+    """What replays the only prediction of a log."""
+    (name,) = world.shard([request(output="MK")])
+    return plan(world.log, name, world.sources)
 
 
 @pytest.fixture(scope="session")

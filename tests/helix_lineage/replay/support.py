@@ -152,13 +152,6 @@ def _libraries(*binaries: Path) -> set[Path]:
     return {Path(name) for name in re.findall(r"(/\S+) \(0x", done.stdout)}
 
 
-def flip_bit(path: Path) -> None:
-    """What a failing disk does."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 def refuse(shard: str, error: LineageError) -> None:
     """For logs in which nothing is damaged."""
     raise error

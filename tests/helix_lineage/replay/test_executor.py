@@ -15,6 +15,7 @@ from helix_lineage.replay.images import UnpackedImage
 from helix_lineage.replay.verdict import NOT_REPLAYED
 from helix_lineage.shard import Prediction
 from helix_lineage.shard.payload_reader import erase
+from tests.damage import flip_bit
 from tests.helix_lineage.replay import support
 from tests.helix_lineage.support import NOW_NS, World, typed_input
 
@@ -65,7 +66,7 @@ def test_the_image_comes_from_the_registry(
 
 def test_a_flipped_weight_bit_is_named(served: World, unpacked: UnpackedImage, images: Path) -> None:
     serve(served, unpacked, range(1), count=1)
-    support.flip_bit(unpacked.rootfs / WEIGHTS)
+    flip_bit(unpacked.rootfs / WEIGHTS)
     (verdict,) = replay(served, images)
     assert not verdict.same
     weights, output = verdict.differences
@@ -118,7 +119,7 @@ def test_another_machine_class_is_named(
     (verdict,) = replay(served, images, ready)
     assert verdict.same  # the bytes are the same all the same
     assert verdict.differences[0].detail == "served on x86-64-v3, replayed on x86-64-v4"
-    support.flip_bit(unpacked.rootfs / WEIGHTS)
+    flip_bit(unpacked.rootfs / WEIGHTS)
     (verdict,) = replay(served, images, ready)
     assert [item.factor for item in verdict.differences] == ["weights", "machine-class", "output"]
 

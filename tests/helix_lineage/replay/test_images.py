@@ -8,7 +8,8 @@ import pytest
 
 from helix_lineage.errors import ReplayError
 from helix_lineage.replay.images import UnpackedImage, check_files, check_layout, obtain
-from tests.helix_lineage.replay.support import BuiltImage, flip_bit
+from tests.damage import flip_bit
+from tests.helix_lineage.replay.support import BuiltImage
 from tests.helix_lineage.support import digest
 
 WEIGHTS = "opt/helix/artifacts/weights.safetensors"

@@ -5,14 +5,13 @@ import struct
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from helix_lineage.formats.typed import Tensor, encode
-from helix_lineage.replay import ReplayPlan, plan
+from helix_lineage.replay import ReplayPlan
 from helix_lineage.replay.tolerance import compare
 from helix_lineage.replay.verdict import DIFFERS, OTHER_CLASS, SAME, WITHIN, OutputDifference, judge
-from tests.helix_lineage.support import World, request, typed_output
+from tests.helix_lineage.support import typed_output
 
 
 def floats(*values: float, datatype: str = "FP32", name: str = "x") -> Tensor:
@@ -89,12 +88,6 @@ def test_a_value_is_within_any_tolerance_of_itself_and_a_plain_rule_agrees(value
 
 
 # ---- the verdict ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ready(world: World) -> ReplayPlan:
-    (name,) = world.shard([request(output="MK")])
-    return plan(world.log, name, world.sources)
 
 
 NEAR = encode([text(b"MK0"), Tensor("score", "FP32", (1,), struct.pack("<f", 1.00001))])

@@ -8,17 +8,11 @@ from hypothesis import given
 
 from helix_lineage.errors import ReplayError
 from helix_lineage.formats.typed import Tensor, encode
-from helix_lineage.replay import ReplayPlan, plan
+from helix_lineage.replay import ReplayPlan
 from helix_lineage.replay.verdict import OutputDifference, failed, first_difference, judge
 from helix_lineage.shard.entries import commitment
 from tests.helix_lineage.formats.test_typed import values
-from tests.helix_lineage.support import World, request, typed_output
-
-
-@pytest.fixture
-def ready(world: World) -> ReplayPlan:
-    (name,) = world.shard([request(output="MK")])
-    return plan(world.log, name, world.sources)
+from tests.helix_lineage.support import typed_output
 
 
 def test_the_same_output_is_the_same_bytes(ready: ReplayPlan) -> None:

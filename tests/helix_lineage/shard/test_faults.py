@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,18 +23,11 @@ from helix_lineage.tlog.disk import FolderLock
 from helix_lineage.tlog.layout import ShardFolder
 from tests.helix_lineage.disk import Disk, FailingDisk
 from tests.helix_lineage.support import NOW_NS, header, request
-from tests.helix_lineage.survival import complaints, eager, promised, serve
+from tests.helix_lineage.survival import complaints, promised, serve
 
 ROOT = Path(__file__).parents[3]
 COUNTS = (2, 1, 3)
 KINDS = {"open", "write", "sync", "rename", "mkdir", "unlink", "truncate"}
-
-
-@pytest.fixture
-def patch() -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        eager(patch)
-        yield patch
 
 
 def _dead(patch: pytest.MonkeyPatch, root: Path) -> None:

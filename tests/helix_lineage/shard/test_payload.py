@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import zstandard
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from helix_lineage.errors import ShardError
 from helix_lineage.shard import payload

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helix_lineage.disk import MODES, Disk
 from tests.helix_lineage.support import request
-from tests.helix_lineage.survival import complaints, eager, promised, serve
+from tests.helix_lineage.survival import complaints, promised, serve
 
 NARROW = [1, 2, 1, 3, 1, 1, 2]
 """Items of each request: many groups, three segments, a tile and a checkpoint after each."""
@@ -21,13 +20,6 @@ WIDE = [1, 250, 7, 3]
 
 PARTS = 4
 """Of the cuts, for processes that share them."""
-
-
-@pytest.fixture
-def patch() -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        eager(patch)
-        yield patch
 
 
 def _recorded(patch: pytest.MonkeyPatch, root: Path, counts: list[int]) -> Disk:

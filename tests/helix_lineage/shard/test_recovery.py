@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from helix_lineage.audit import audit
-from helix_lineage.shard import ShardWriter, entries, recovery
-from helix_lineage.shard import writer as shard_writer
+from helix_lineage.shard import ShardWriter, entries, recovery, writer as shard_writer
 from helix_lineage.shard.reader import Log
 from helix_lineage.tlog import journal
 from helix_lineage.tlog.disk import FolderLock

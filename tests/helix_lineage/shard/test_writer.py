@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from helix_lineage.shard.entries import commitment
 from helix_lineage.shard.payload_writer import PreparedOutput
 from helix_lineage.shard.reader import Log
 from tests.helix_lineage.support import NOW_NS, World, header, request
+from tests.together import at_once
 from tests.waiting import LONGEST_S, until, until_async
 
 Open = Callable[..., ShardWriter]
@@ -57,11 +59,7 @@ def test_many_threads_write_together_and_nothing_is_lost(world: World) -> None:
             given.update(zip(names, (item.output for item in requests[at]), strict=True))
 
     with world.open() as writer:
-        threads = [threading.Thread(target=client, args=(list(range(who, 120, 8)),)) for who in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(*(partial(client, list(range(who, 120, 8))) for who in range(8)))
     assert len(given) == sum(len(items) for items in requests)
     shard = world.log.shard(writer.shard_id)
     assert {name: shard.payload(int(name.partition(".")[2])).output for name in given} == given
@@ -72,11 +70,7 @@ def test_many_threads_write_together_and_nothing_is_lost(world: World) -> None:
 def test_items_of_a_request_stand_together_in_order(open_shard: Open) -> None:
     writer = open_shard()
     names: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: names.append(writer.append(request(count=5)))) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*[lambda: names.append(writer.append(request(count=5)))] * 6)
     for mine in names:
         sequences = [int(name.partition(".")[2]) for name in mine]
         assert sequences == list(range(sequences[0], sequences[0] + 5))

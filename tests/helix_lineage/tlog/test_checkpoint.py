@@ -4,8 +4,7 @@ import base64
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from helix_lineage.errors import TrustError
 from helix_lineage.tlog.checkpoint import Checkpoint, parse, raw_public_key, sign, verify

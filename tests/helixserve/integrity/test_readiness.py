@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from helix_lineage.formats.canonical import digest_bytes
 from helix_lineage.records.chain import Artifact
 from helixserve.errors import ContractError, HelixServeError, NotReadyError
-from helixserve.integrity import manifest as image_files
-from helixserve.integrity import readiness
+from helixserve.integrity import manifest as image_files, readiness
 from helixserve.settings import Settings
+from tests.damage import flip_bit
 from tests.helixserve import support
 from tests.helixserve.support import Place
 
@@ -35,12 +35,6 @@ def test_an_honest_place_is_ready(place: Place) -> None:
 
 def resign(place: Place, **changes: object) -> None:
     place.release.write_bytes(support.sign(support.records(place, "tiny", **changes), place.key))
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def flip_in_payload(place: Place) -> None:
@@ -85,14 +79,17 @@ FAULTS: dict[str, tuple[Callable[[Place], object], str]] = {
     "an edited release": (flip_in_payload, "release"),
     "a record missing": (lambda place: resign(place, without=["data"]), "data"),
     "a guard that refused": (lambda place: resign(place, guard_passed=False), "guard"),
-    "an edited list of files": (lambda place: flip(place.home / "files.json"), "files.json"),
-    "a flipped weight": (lambda place: flip(place.home / "artifacts" / "tiny.onnx"), "opt/helix/artifacts/tiny.onnx"),
+    "an edited list of files": (lambda place: flip_bit(place.home / "files.json"), "files.json"),
+    "a flipped weight": (
+        lambda place: flip_bit(place.home / "artifacts" / "tiny.onnx"),
+        "opt/helix/artifacts/tiny.onnx",
+    ),
     "weights missing": (
         lambda place: (place.home / "artifacts" / "tiny.onnx").unlink(),
         "opt/helix/artifacts/tiny.onnx",
     ),
-    "an edited contract": (lambda place: flip(place.home / "model" / "model.toml"), "opt/helix/model/model.toml"),
-    "edited code": (lambda place: flip(place.home / "model/src/tiny_model/model.py"), "tiny_model/model.py"),
+    "an edited contract": (lambda place: flip_bit(place.home / "model" / "model.toml"), "opt/helix/model/model.toml"),
+    "edited code": (lambda place: flip_bit(place.home / "model/src/tiny_model/model.py"), "tiny_model/model.py"),
     "code removed": (lambda place: (place.home / "model/src/tiny_model/model.py").unlink(), "tiny_model/model.py"),
     "code added": (lambda place: plant(place, "platform/sitecustomize.py"), "opt/helix/platform/sitecustomize.py"),
     "another model's release": (rename_model, "model"),
@@ -125,7 +122,7 @@ def test_outside_the_keys_validity_the_release_does_not_hold(place: Place, days:
 def test_files_that_this_process_loads_are_compared_where_they_lie_under_the_root(place: Place) -> None:
     module = place.home / "model" / "src" / "tiny_model" / "model.py"
     readiness.check_loaded(settings(place), [module, Path(__file__)])
-    flip(module)
+    flip_bit(module)
     with pytest.raises(NotReadyError, match=r"tiny_model/model\.py"):
         readiness.check_loaded(settings(place), [module])
 
@@ -177,7 +174,7 @@ def test_what_was_checked_is_read_again_only_when_it_may_have_changed(
     module = place.home / "model" / "src" / "tiny_model" / "model.py"
     readiness.check_loaded(given, [module], files)
     assert len(hashed) == (0 if settled else 1)
-    flip(module)
+    flip_bit(module)
     with pytest.raises(NotReadyError, match=r"tiny_model/model\.py"):
         readiness.check_loaded(given, [module], files)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from model_to_metal.local.doctor import Diagnosis
 from model_to_metal.registry.client import Image
 from model_to_metal.supply_chain.rebuild import RebuildResult, ReleasedImage
 from model_to_metal.supply_chain.verify import Check, VerificationReport
+from tests.commands import exit_status
 from tests.helix_lineage.support import make_chain
 from tests.model_to_metal.project import ROOT, make_project
 
@@ -175,12 +175,12 @@ def test_each_cell(  # noqa: PLR0917  what pytest gives
     monkeypatch.chdir(project)
     monkeypatch.setenv("HELIX_STATE", str(tmp_path / "state"))
     words = ROWS[row](monkeypatch, status)
-    assert answered(words, monkeypatch) == status, capsys.readouterr()
+    assert answered(words) == status, capsys.readouterr()
     said = capsys.readouterr()
     told_as_it_runs = row in {"check", "regress", "demo"}  # by the engine and the story, which are replaced here
     assert said.out + said.err or told_as_it_runs
     assert ("planted: it could not be done" in said.err) == (status == 2)
-    assert answered([*words, "--json"], monkeypatch) == status
+    assert answered([*words, "--json"]) == status
     value = json.loads(capsys.readouterr().out)
     if status == 2:
         assert value["answer"] == "could not tell"
@@ -188,13 +188,8 @@ def test_each_cell(  # noqa: PLR0917  what pytest gives
         assert (value["answer"], status) == ("no", 1)
 
 
-def answered(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    """The exit status of the command line, run in this process."""
-    monkeypatch.setattr(sys, "argv", ["helix-in-a-test", *words])
-    with pytest.raises(SystemExit) as caught:
-        main.main()
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
+def answered(words: list[str]) -> int:
+    return exit_status(main.main, "helix-in-a-test", *words)
 
 
 def test_what_a_tool_wrote_is_for_who_asks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,9 +197,9 @@ def test_what_a_tool_wrote_is_for_who_asks(monkeypatch: pytest.MonkeyPatch, caps
         raise errors.NixError("nix build failed: no room", raw="error: builder for /nix/store/x.drv\n  > 40 lines")
 
     monkeypatch.setattr(main, "app", fail)
-    assert answered(["build", "toy"], monkeypatch) == 2
+    assert answered(["build", "toy"]) == 2
     said = capsys.readouterr().err
     assert "nix build failed: no room" in said
     assert "/nix/store" not in said
-    assert answered(["--verbose", "build", "toy"], monkeypatch) == 2
+    assert answered(["--verbose", "build", "toy"]) == 2
     assert "  > 40 lines" in capsys.readouterr().err

@@ -24,23 +24,30 @@ def artifacts(tmp_path: Path) -> Path:
     return folder
 
 
+MODULE = "src/toy_model/model.py"
+
+
 def test_a_model_that_keeps_its_contract_has_no_findings(toy: Path, artifacts: Path) -> None:
     assert serves.check(toy, artifacts) == []
 
 
-def test_bites_when_the_model_cannot_be_imported(toy: Path, artifacts: Path) -> None:
-    path = toy / "src/toy_model/model.py"
-    path.write_text("import a_package_that_is_not_locked\n" + path.read_text())
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        pytest.param(MODULE, "", "import a_package_that_is_not_locked\n", "a_package_that_is_not_locked", id="import"),
+        pytest.param(MODULE, '"products"', '"sums"', "sums", id="an answer that breaks the contract"),
+        pytest.param(MODULE, "", "import os\nos._exit(7)\n", "7", id="a process that dies"),
+        pytest.param("model.toml", "[guard]", "[guarded]", "[guard]", id="no request to serve"),
+    ],
+)
+def test_bites_when_the_model_was_changed(  # noqa: PLR0917
+    toy: Path, artifacts: Path, file: str, old: str, new: str, said: str
+) -> None:
+    text = (toy / file).read_text()
+    (toy / file).write_text(text.replace(old, new) if old else new + text)
     (finding,) = serves.check(toy, artifacts)
     assert finding.rule == "serves"
-    assert "a_package_that_is_not_locked" in finding.message
-
-
-def test_bites_when_the_answer_breaks_the_contract(toy: Path, artifacts: Path) -> None:
-    path = toy / "src/toy_model/model.py"
-    path.write_text(path.read_text().replace('"products"', '"sums"'))
-    (finding,) = serves.check(toy, artifacts)
-    assert "sums" in finding.message
+    assert said in finding.message
 
 
 def test_bites_on_a_nan(toy: Path, artifacts: Path) -> None:
@@ -62,17 +69,3 @@ def test_bites_when_serving_loads_torch(toy: Path, artifacts: Path) -> None:
     path.write_text("import torch\n" + path.read_text())
     (finding,) = serves.check(toy, artifacts)
     assert "torch" in finding.message
-
-
-def test_bites_when_the_process_dies(toy: Path, artifacts: Path) -> None:
-    path = toy / "src/toy_model/model.py"
-    path.write_text("import os\nos._exit(7)\n" + path.read_text())
-    (finding,) = serves.check(toy, artifacts)
-    assert "7" in finding.message
-
-
-def test_bites_without_a_request_to_serve(toy: Path, artifacts: Path) -> None:
-    path = toy / "model.toml"
-    path.write_text(path.read_text().replace("[guard]", "[guarded]"))
-    (finding,) = serves.check(toy, artifacts)
-    assert "[guard]" in finding.message

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from helix_lineage.paths import State
 from model_to_metal.errors import NixError, ToolError
@@ -223,7 +222,9 @@ def test_torch_imports_in_the_build_environment_without_a_network(
         "except OSError as error: print('read-only')\n"
     )
     store = NixStore.of(checkout_state)
-    status = nix.run_in_env(store, f"{nix.PREFIX}/{environment.name}", ["python", "-c", script])
+    status = nix.run_in_env(
+        nix.environment_command(store, f"{nix.PREFIX}/{environment.name}", ["python", "-c", script])
+    )
     said = capfd.readouterr().out
     assert status == 0
     assert said.startswith("2.0 ")

@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from model_to_metal.errors import ToolError, ToolMissing
 from model_to_metal.host.process import attempt, environment, run, watch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ import pytest
 from helix_lineage.paths import State
 from helixserve.errors import NotReadyError
 from helixserve.runners import machine
-from model_to_metal.cli import doctor as command
-from model_to_metal.cli import main
+from model_to_metal.cli import doctor as command, main
 from model_to_metal.host import processor
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.host.processor import Processor
 from model_to_metal.local import doctor
+from tests.commands import exit_status
 
 WIDE = Processor("AMD EPYC", machine.V4, machine.V4)
 NARROW = Processor("AMD EPYC 7763", machine.V3, machine.V3)
@@ -67,10 +66,7 @@ def test_doctor_says_it_on_screen_and_as_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def helix(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["helix", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main.main()
-        assert not caught.value.code
+        assert exit_status(main.main, "helix", *arguments) == 0
         return capsys.readouterr().out
 
     said = helix("doctor")

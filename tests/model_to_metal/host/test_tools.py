@@ -5,16 +5,16 @@ import os
 import shutil
 import stat
 import subprocess
-import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from helix_lineage.paths import State
 from model_to_metal.errors import ToolError, ToolMissing
 from model_to_metal.host import tools
+from tests.together import at_once
 
 
 @pytest.fixture
@@ -91,11 +91,7 @@ def test_a_binary_that_was_cut_short_is_not_used(sources: Path, own: State) -> N
 
 def test_two_that_need_a_tool_at_once_build_it_once(sources: Path, own: State) -> None:
     told: list[str] = []
-    threads = [threading.Thread(target=tools.ensure, args=("tiny", own, told.append)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*[partial(tools.ensure, "tiny", own, told.append)] * 4)
     assert sum(line.startswith("built") for line in told) == 1
 
 

@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from helix_lineage.formats.canonical import dumps, loads
 from model_to_metal.pipeline.cache import CONTEXT, Cache, Entry, Key, Lookup

@@ -51,17 +51,18 @@ def test_the_data_stage_runs_the_real_dvc_in_a_sandbox(project: Checkout, tmp_pa
     assert (files / "weights/factor.txt").read_text() == "2"
 
 
-def test_the_sandbox_has_no_network(project: Checkout, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("attempt", "said"),
+    [
+        ("import socket\nsocket.create_connection(('127.0.0.1', 22), 1)\n", r"refused|unreachable"),
+        ("from pathlib import Path\nPath('src/toy_model/evaluate.py').read_text()\n", "No such file"),
+    ],
+    ids=["network", "a-source-that-its-key-does-not-cover"],
+)
+def test_the_sandbox_keeps_a_stage_from(project: Checkout, tmp_path: Path, attempt: str, said: str) -> None:
     path = project.root / "models/toy/src/toy_model/data.py"
-    path.write_text("import socket\nsocket.create_connection(('127.0.0.1', 22), 1)\n" + path.read_text())
-    with pytest.raises(StageError, match=r"refused|unreachable"):
-        executor(tmp_path).make(stage_run(project, tmp_path / "job", "data"))
-
-
-def test_the_stage_sees_no_source_that_its_key_does_not_cover(project: Checkout, tmp_path: Path) -> None:
-    path = project.root / "models/toy/src/toy_model/data.py"
-    path.write_text("from pathlib import Path\nPath('src/toy_model/evaluate.py').read_text()\n" + path.read_text())
-    with pytest.raises(StageError, match="No such file"):
+    path.write_text(attempt + path.read_text())
+    with pytest.raises(StageError, match=said):
         executor(tmp_path).make(stage_run(project, tmp_path / "job", "data"))
 
 

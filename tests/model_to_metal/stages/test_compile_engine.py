@@ -8,8 +8,7 @@ import pytest
 from helix_lineage.records.chain import CompiledEngine
 from model_to_metal.errors import ContractError, StageError
 from model_to_metal.stages import compile_engine
-from model_to_metal.stages.interface import StageResult, StageSettings, StageTask, artifacts
-from model_to_metal.stages.interface import record as record_of
+from model_to_metal.stages.interface import StageResult, StageSettings, StageTask, artifacts, record as record_of
 from tests.model_to_metal.project import write_toy
 
 DIGEST = "sha256:" + "1" * 64
@@ -68,18 +67,19 @@ def test_an_input_that_is_empty_or_hides_another_is_refused(task: StageTask) -> 
         compile_engine.make(replace(task, inputs={"exported": empty}))
 
 
-@pytest.mark.parametrize(("name", "said"), [('"abacus"', "no target is called 'abacus'"), ("[1]", "no target")])
-def test_an_unknown_target_is_refused(task: StageTask, name: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"onnxruntime-cpu"', '"abacus"', "no target is called 'abacus'"),
+        ('"onnxruntime-cpu"', "[1]", "no target"),
+        ("[target]", "[targets]", r"no \[target\] name"),
+    ],
+    ids=["unknown", "no-text", "none"],
+)
+def test_a_contract_without_a_target_that_we_know_is_refused(task: StageTask, old: str, new: str, said: str) -> None:
     path = task.model / "model.toml"
-    path.write_text(path.read_text().replace('"onnxruntime-cpu"', name))
+    path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ContractError, match=said):
-        compile_engine.make(task)
-
-
-def test_a_contract_without_a_target_is_refused(task: StageTask) -> None:
-    path = task.model / "model.toml"
-    path.write_text(path.read_text().replace("[target]", "[targets]"))
-    with pytest.raises(ContractError, match=r"no \[target\] name"):
         compile_engine.make(task)
 
 

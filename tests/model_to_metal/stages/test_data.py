@@ -8,8 +8,7 @@ import pytest
 
 from model_to_metal.errors import StageError
 from model_to_metal.stages import data
-from model_to_metal.stages.interface import StageResult, StageSettings, StageTask, artifacts
-from model_to_metal.stages.interface import record as record_of
+from model_to_metal.stages.interface import StageResult, StageSettings, StageTask, artifacts, record as record_of
 from tests.model_to_metal.project import write_toy
 
 

@@ -7,8 +7,7 @@ import pytest
 from helix_lineage.formats.canonical import loads
 from model_to_metal.guardrails.finding import GuardFinding
 from model_to_metal.stages import guard
-from model_to_metal.stages.interface import StageResult, StageSettings, StageTask
-from model_to_metal.stages.interface import record as record_of
+from model_to_metal.stages.interface import StageResult, StageSettings, StageTask, record as record_of
 from tests.model_to_metal.project import ROOT, write_toy
 
 

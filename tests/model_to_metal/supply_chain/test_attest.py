@@ -21,6 +21,7 @@ from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client, Image
 from model_to_metal.supply_chain import provenance
 from model_to_metal.supply_chain.attest import attest_image, chain, gather
+from tests.model_to_metal.conftest import Chain
 
 Push = Callable[[str], Image]
 ChainOf = Callable[..., Any]
@@ -30,9 +31,7 @@ def attest(state: State, client: Client, image: Image, made: Any) -> Any:
     return attest_image(state, client, image, made.release, records=made.records, evidence=made.evidence)
 
 
-def test_servers_get_a_release_that_verifies(signing: State, client: Client, push: Push, chain_of: ChainOf) -> None:
-    image = push("one")
-    made = chain_of(image.digest)
+def test_servers_get_a_release_that_verifies(signing: State, client: Client, image: Image, made: Chain) -> None:
     done = attest(signing, client, image, made)
     assert done.folder == signing.releases / "tiny"
     bundle = (done.folder / "release.sigstore.json").read_bytes()
@@ -43,26 +42,21 @@ def test_servers_get_a_release_that_verifies(signing: State, client: Client, pus
 
 
 def test_everything_said_is_a_referrer_of_the_image(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, signed: Chain
 ) -> None:
-    image = push("one")
-    made = chain_of(image.digest)
-    attest(signing, client, image, made)
     rows = client.referrers(image.repository, image.digest, BUNDLE_TYPE)
     kinds = [row["annotations"]["dev.sigstore.bundle.predicateType"] for row in rows]
     assert sorted(kinds) == sorted(
         [provenance.SIGNATURE, provenance.PROVENANCE, provenance.TEST_RESULT, provenance.RELEASE]
     )
     assert len(client.referrers(image.repository, image.digest, artifacts.RECORD_SET_TYPE)) == 1
-    for record in (*made.records, made.release):
+    for record in (*signed.records, signed.release):
         assert artifacts.fetch_record(client, record.digest) == record
 
 
 def test_attesting_again_signs_nothing_and_changes_nothing(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, made: Chain
 ) -> None:
-    image = push("one")
-    made = chain_of(image.digest)
     first = attest(signing, client, image, made)
     assert len(first.signed) == 4
     before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
@@ -74,13 +68,10 @@ def test_attesting_again_signs_nothing_and_changes_nothing(
 
 
 def test_a_second_commit_of_the_same_image_is_a_second_release(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, signed: Chain
 ) -> None:
-    image = push("one")
-    made = chain_of(image.digest)
-    attest(signing, client, image, made)
-    parameters = {**made.release.parameters, "commit": "d" * 40}
-    other = dataclasses.replace(made, release=dataclasses.replace(made.release, parameters=parameters))
+    parameters = {**signed.release.parameters, "commit": "d" * 40}
+    other = dataclasses.replace(signed, release=dataclasses.replace(signed.release, parameters=parameters))
     done = attest(signing, client, image, other)
     # The verdicts are the same, and so is the signature on the image.
     assert sorted(done.signed) == sorted([provenance.PROVENANCE, provenance.RELEASE])
@@ -89,16 +80,13 @@ def test_a_second_commit_of_the_same_image_is_a_second_release(
 
 
 @pytest.mark.parametrize("gate", ["guard", "regression"])
-def test_a_refusal_is_not_signed(signing: State, client: Client, push: Push, chain_of: ChainOf, gate: str) -> None:
-    image = push("one")
+def test_a_refusal_is_not_signed(signing: State, client: Client, image: Image, chain_of: ChainOf, gate: str) -> None:
     with pytest.raises(AttestError, match=f"{gate}.parameters.passed is not true"):
         attest(signing, client, image, chain_of(image.digest, **{f"{gate}_passes": False}))
     assert client.referrers(image.repository, image.digest) == []
 
 
-def test_a_chain_with_a_gap_is_not_signed(signing: State, client: Client, push: Push, chain_of: ChainOf) -> None:
-    image = push("one")
-    made = chain_of(image.digest)
+def test_a_chain_with_a_gap_is_not_signed(signing: State, client: Client, image: Image, made: Chain) -> None:
     with pytest.raises(AttestError, match=r"the chain is incomplete: release.parents.guard is missing"):
         attest(signing, client, image, dataclasses.replace(made, records=made.records[1:]))
 
@@ -110,17 +98,14 @@ def test_a_release_of_another_image_is_not_signed(
         attest(signing, client, push("one"), chain_of(push("two").digest))
 
 
-def test_another_builders_release_is_not_signed(signing: State, client: Client, push: Push, chain_of: ChainOf) -> None:
-    image = push("one")
-    made = chain_of(image.digest)
+def test_another_builders_release_is_not_signed(signing: State, client: Client, image: Image, made: Chain) -> None:
     parameters = {**made.release.parameters, "builder": "factory"}
     other = dataclasses.replace(made, release=dataclasses.replace(made.release, parameters=parameters))
     with pytest.raises(AttestError, match="factory"):
         attest(signing, client, image, other)
 
 
-def test_without_a_key_nothing_is_pushed(state: State, client: Client, push: Push, chain_of: ChainOf) -> None:
-    image = push("one")
+def test_without_a_key_nothing_is_pushed(state: State, client: Client, image: Image, chain_of: ChainOf) -> None:
     with pytest.raises(KeysError, match="no releaser's key"):
         attest(state, client, image, chain_of(image.digest))
     assert client.referrers(image.repository, image.digest) == []
@@ -128,10 +113,8 @@ def test_without_a_key_nothing_is_pushed(state: State, client: Client, push: Pus
 
 @pytest.mark.parametrize("kind", [provenance.PROVENANCE, provenance.TEST_RESULT, provenance.RELEASE])
 def test_a_stock_cosign_verifies_what_was_attached(
-    signing: State, client: Client, push: Push, chain_of: ChainOf, kind: str
+    signing: State, client: Client, image: Image, signed: Chain, *, push: Push, kind: str
 ) -> None:
-    image = push("one")
-    attest(signing, client, image, chain_of(image.digest))
     command = ["verify-attestation", "--key", signing.keys / "releaser.pub", "--insecure-ignore-tlog", "--type", kind]
     answer = json.loads(run([signing.tools / "cosign", *command, str(image)]))
     assert answer["payloadType"] == "application/vnd.in-toto+json"

@@ -21,9 +21,8 @@ from model_to_metal.hermetic.layout import manifest_digest
 from model_to_metal.hermetic.nix import NixStore
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.registry import artifacts
-from model_to_metal.registry.client import Client, Image
+from model_to_metal.registry.client import Client
 from model_to_metal.supply_chain import rebuild
-from model_to_metal.supply_chain.attest import attest_image
 from model_to_metal.supply_chain.rebuild import ReleasedImage
 from tests.model_to_metal.conftest import Chain
 from tests.model_to_metal.project import ROOT, commit, git
@@ -176,14 +175,6 @@ def test_an_absent_locked_input_is_named(project: Project, home: State, tmp_path
 
 
 # ---- which release -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def signed(signing: State, client: Client, push: Callable[[str], Image], chain_of: Callable[..., Chain]) -> Chain:
-    image = push("released")
-    chain = chain_of(image.digest)
-    attest_image(signing, client, image, chain.release, records=chain.records, evidence=chain.evidence)
-    return chain
 
 
 def test_the_release_of_a_commit_is_found_and_its_signature_must_hold(

@@ -7,18 +7,9 @@ import pytest
 
 from helix_lineage.errors import LineageError
 from helix_lineage.paths import State
-from model_to_metal.registry.client import Client, Image
+from model_to_metal.registry.client import Client
 from model_to_metal.supply_chain import releasing
-from model_to_metal.supply_chain.attest import attest_image
 from tests.model_to_metal.conftest import Chain
-
-
-@pytest.fixture
-def signed(signing: State, client: Client, push: Callable[[str], Image], chain_of: Callable[..., Chain]) -> Chain:
-    image = push("released")
-    chain = chain_of(image.digest)
-    attest_image(signing, client, image, chain.release, records=chain.records, evidence=chain.evidence)
-    return chain
 
 
 def test_a_signed_release_is_found_and_verified(signing: State, signed: Chain) -> None:

@@ -28,6 +28,7 @@ from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client, Image
 from model_to_metal.supply_chain import attest, keys, provenance
 from model_to_metal.supply_chain.verify import NAMES, VerificationReport, verify_image
+from tests.model_to_metal.conftest import Chain
 
 Push = Callable[[str], Image]
 ChainOf = Callable[..., Any]
@@ -73,9 +74,7 @@ def detach(state: State, image: Image, kind: str) -> None:
             (blobs / row["digest"].removeprefix("sha256:")).unlink()
 
 
-def test_an_attested_image_verifies(signing: State, client: Client, push: Push, chain_of: ChainOf) -> None:
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
+def test_an_attested_image_verifies(signing: State, client: Client, image: Image, signed: Chain) -> None:
     report = check(signing, client, image)
     assert failures(report) == {}
     assert [item.name for item in report.checks] == [
@@ -91,9 +90,7 @@ def test_an_attested_image_verifies(signing: State, client: Client, push: Push, 
     assert (report.to_json()["mode"], report.to_json()["promotion"]) == ("local", None)
 
 
-def test_the_wrong_key_is_named(signing: State, client: Client, push: Push, chain_of: ChainOf) -> None:
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
+def test_the_wrong_key_is_named(signing: State, client: Client, image: Image, signed: Chain) -> None:
     shutil.rmtree(signing.keys)
     keys.make(signing)
     found = failures(check(signing, client, image))
@@ -101,19 +98,13 @@ def test_the_wrong_key_is_named(signing: State, client: Client, push: Push, chai
     assert all("not signed by a key that the trust root names" in detail for detail in found.values())
 
 
-def test_a_key_that_is_out_of_date_is_named(signing: State, client: Client, push: Push, chain_of: ChainOf) -> None:
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
+def test_a_key_that_is_out_of_date_is_named(signing: State, client: Client, image: Image, signed: Chain) -> None:
     found = failures(check(signing, client, image, at=datetime.now(UTC) + timedelta(days=400)))
     assert "no key of role 'releaser' that holds at" in found["signature"]
 
 
 @pytest.mark.parametrize("kind", list(NAMES))
-def test_a_missing_attestation_is_named(
-    signing: State, client: Client, push: Push, chain_of: ChainOf, kind: str
-) -> None:
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
+def test_a_missing_attestation_is_named(signing: State, client: Client, image: Image, signed: Chain, kind: str) -> None:
     detach(signing, image, kind)
     found = failures(check(signing, client, image))
     assert set(found) == {NAMES[kind]}
@@ -145,9 +136,8 @@ def test_a_digest_that_is_not_in_the_registry_is_named(signing: State, client: C
 
 @pytest.mark.parametrize("gate", ["guard", "regression"])
 def test_a_failed_verdict_is_named_even_when_it_was_signed(
-    signing: State, client: Client, push: Push, chain_of: ChainOf, gate: str
+    signing: State, client: Client, image: Image, chain_of: ChainOf, gate: str
 ) -> None:
-    image = push("one")
     made = chain_of(image.digest, **{f"{gate}_passes": False})
     with Client(image.registry) as other:
         artifacts.attach_records(other, image, made.records, made.evidence)
@@ -161,11 +151,8 @@ def test_a_failed_verdict_is_named_even_when_it_was_signed(
 
 
 def test_a_test_result_that_the_verdicts_do_not_say_is_refused(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, signed: Chain
 ) -> None:
-    image = push("one")
-    made = chain_of(image.digest)
-    sign(signing, image, made)
     detach(signing, image, provenance.TEST_RESULT)
     plant(
         signing, image, provenance.TEST_RESULT, {"result": "PASSED", "configuration": [], "passedTests": ["trust me"]}
@@ -176,13 +163,10 @@ def test_a_test_result_that_the_verdicts_do_not_say_is_refused(
 
 
 def test_a_provenance_that_hides_a_dependency_is_refused(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, signed: Chain
 ) -> None:
-    image = push("one")
-    made = chain_of(image.digest)
-    sign(signing, image, made)
     detach(signing, image, provenance.PROVENANCE)
-    planted = provenance.provenance(made.release, made.records, made.evidence)
+    planted = provenance.provenance(signed.release, signed.records, signed.evidence)
     found = planted["buildDefinition"]["resolvedDependencies"]
     planted["buildDefinition"]["resolvedDependencies"] = [item for item in found if "numpy" not in item["name"]]
     plant(signing, image, provenance.PROVENANCE, planted)
@@ -192,20 +176,16 @@ def test_a_provenance_that_hides_a_dependency_is_refused(
 
 
 def test_records_without_their_locks_cannot_be_checked(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, signed: Chain
 ) -> None:
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
     (row,) = client.referrers(image.repository, image.digest, artifacts.RECORD_SET_TYPE)
     (signing.registry / image.repository / "blobs/sha256" / row["digest"].removeprefix("sha256:")).unlink()
     assert "the evidence lacks" in failures(check(signing, client, image))["dependencies"]
 
 
 def test_an_attestation_does_not_count_as_the_signature(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, signed: Chain
 ) -> None:
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
     detach(signing, image, provenance.SIGNATURE)
     # cosign takes any statement by the key for a signature of the image; we do not.
     run(
@@ -223,10 +203,8 @@ def test_an_attestation_does_not_count_as_the_signature(
 
 @pytest.mark.parametrize("part", ["config", "layer"])
 def test_a_changed_or_lost_blob_is_named(
-    signing: State, client: Client, push: Push, chain_of: ChainOf, part: str
+    signing: State, client: Client, image: Image, signed: Chain, part: str
 ) -> None:
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
     manifest = json.loads(client.manifest(image.repository, image.digest) or b"")
     digest = (manifest["config"] if part == "config" else manifest["layers"][0])["digest"]
     blob = signing.registry / image.repository / "blobs/sha256" / digest.removeprefix("sha256:")
@@ -238,11 +216,9 @@ def test_a_changed_or_lost_blob_is_named(
 
 
 def test_any_byte_of_the_image_in_the_registry_counts(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, signed: Chain
 ) -> None:
     """Manifest, configuration and layer, a byte in seven; with the command's own function, on the registry's files."""
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
     manifest = json.loads(client.manifest(image.repository, image.digest) or b"")
     for digest in (image.digest, manifest["config"]["digest"], manifest["layers"][0]["digest"]):
         blob = signing.registry / image.repository / "blobs/sha256" / digest.removeprefix("sha256:")
@@ -256,9 +232,8 @@ def test_any_byte_of_the_image_in_the_registry_counts(
     assert failures(check(signing, client, image)) == {}
 
 
-def test_a_list_of_referrers_that_makes_no_sense_is_an_error_of_ours(client: Client, push: Push) -> None:
+def test_a_list_of_referrers_that_makes_no_sense_is_an_error_of_ours(client: Client, image: Image) -> None:
     """The registry answers with a blob of somebody's where a list should be."""
-    image = push("one")
     for junk in (b"[]", b"\xff", b'{"manifests": [1]}', b'{"manifests": {"a": 1}}'):
         answer = httpx.Response(200, content=junk, request=httpx.Request("GET", "http://registry"))
         with pytest.MonkeyPatch.context() as patch:
@@ -267,11 +242,7 @@ def test_a_list_of_referrers_that_makes_no_sense_is_an_error_of_ours(client: Cli
                 client.referrers(image.repository, image.digest)
 
 
-def test_strangers_may_attach_junk_without_effect(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
-) -> None:
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
+def test_strangers_may_attach_junk_without_effect(signing: State, client: Client, image: Image, signed: Chain) -> None:
     for junk in (b"", b"{}", b"\xff", b'{"mediaType": 1}'):
         artifacts.attach_blob(client, image, BUNDLE_TYPE, junk, {})
         artifacts.attach_blob(client, image, artifacts.RECORD_SET_TYPE, junk, {})
@@ -279,33 +250,27 @@ def test_strangers_may_attach_junk_without_effect(
 
 
 def test_a_second_release_of_the_image_does_not_shadow_the_first(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, signed: Chain
 ) -> None:
-    image = push("one")
-    made = chain_of(image.digest)
-    sign(signing, image, made)
-    parameters = {**made.release.parameters, "commit": "d" * 40}
-    release = dataclasses.replace(made.release, parameters=parameters)
+    parameters = {**signed.release.parameters, "commit": "d" * 40}
+    release = dataclasses.replace(signed.release, parameters=parameters)
     plant(
         signing,
         image,
         provenance.RELEASE,
-        provenance.predicates(release, made.records, made.evidence)[provenance.RELEASE],
+        provenance.predicates(release, signed.records, signed.evidence)[provenance.RELEASE],
     )
     report = check(signing, client, image)
     assert report.passed
     assert report.release is not None
-    assert report.release.release == made.release
+    assert report.release.release == signed.release
 
 
 def test_the_command_needs_no_network_but_the_registry(
-    signing: State, client: Client, push: Push, chain_of: ChainOf
+    signing: State, client: Client, image: Image, signed: Chain
 ) -> None:
-    image = push("one")
-    sign(signing, image, chain_of(image.digest))
     script = (
-        "import typer; from model_to_metal.cli import verify\n"
-        "app = typer.Typer(); app.callback()(lambda: None); verify.register(app); app()"
+        "import typer; from model_to_metal.cli import verify\napp = typer.Typer(); app.add_typer(verify.app); app()"
     )
     # bubblewrap gives the process a network of its own with nothing but a loopback: it starts its own registry there.
     sandbox = ["bwrap", "--dev-bind", "/", "/", "--unshare-net", "--die-with-parent"]
@@ -320,13 +285,11 @@ def test_the_command_needs_no_network_but_the_registry(
 
 
 def test_the_command_says_mode_local_and_fails_with_status_1(
-    signing: State, client: Client, push: Push, chain_of: ChainOf, monkeypatch: pytest.MonkeyPatch
+    signing: State, client: Client, image: Image, chain_of: ChainOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = typer.Typer()
-    app.callback()(lambda: None)
-    command.register(app)
+    app.add_typer(command.app)
     monkeypatch.setenv("HELIX_STATE", str(signing.root))
-    image = push("one")
     refused = CliRunner().invoke(app, ["verify", str(image)])
     assert (refused.exit_code, "NOT VERIFIED" in refused.output) == (1, True)
     sign(signing, image, chain_of(image.digest))

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hera.workflows import DAG, Container, Parameter, Steps, WorkflowTemplate
-from hera.workflows import models as argo
-from hypothesis import given
-from hypothesis import strategies as st
+from hera.workflows import DAG, Container, Parameter, Steps, WorkflowTemplate, models as argo
+from hypothesis import given, strategies as st
 
 from model_to_metal.errors import WorkflowError
 from model_to_metal.workflows.walk import StageCall, order, resolve, walk

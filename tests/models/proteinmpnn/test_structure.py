@@ -7,8 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from helixserve.errors import HelixServeError, InvalidInputError, TooLargeError
 from proteinmpnn_model.structures.structure import Structure, is_whole, read_structure, sniff_format

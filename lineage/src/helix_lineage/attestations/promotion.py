@@ -1,18 +1,27 @@
-"""Verify a signed promotion: who says that a release runs in an environment, and since when (FORMAT.md 6.1). Pure."""
+"""Verify a signed promotion: who says that a release runs in an environment, and since when (FORMAT.md 6.1). Pure.
+
+- A promoter's key signed it, valid at the time asked about.
+- The predicate is one promotion.
+- It has one subject: the release's image.
+- It names the release and its model.
+- It names an environment, and the one that is asked about.
+- Its generation is a number from 1 on; only the first has no previous promotion; none is older than the newest known.
+- Succession: its generation is one more than that of the promotion before, which it names, of the same model and
+  environment.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn
 
 from helix_lineage.attestations import dsse
-from helix_lineage.attestations.release import VerifiedRelease
+from helix_lineage.attestations.release import VerifiedRelease, refuse
 from helix_lineage.attestations.trust import Trust
-from helix_lineage.errors import CanonicalError, RecordError, TrustError
+from helix_lineage.errors import RecordError, TrustError
 from helix_lineage.formats.canonical import SAFE_INTEGER, Json
-from helix_lineage.records.chain import Promotion, from_json
+from helix_lineage.records.chain import Promotion, embedded
 
 PREDICATE_TYPE = "https://helix.example/promotion/v1"
 
@@ -55,17 +64,17 @@ def verify_promotion(
         raise TrustError(f"the promotion statement has {len(statement.subjects)} subjects, not one")
     image, subject = release.statement_subject.digest, statement.subjects[0].digest
     if subject != image:
-        _refuse("the promotion's subject", subject, "the release's image", image)
+        refuse("the promotion's subject", subject, "the release's image", image)
     if promotion.parents["release"] != release.release.digest:
-        _refuse("promotion.parents.release", promotion.parents["release"], "the release", release.release.digest)
+        refuse("promotion.parents.release", promotion.parents["release"], "the release", release.release.digest)
     model, released = promotion.parameters["model"], release.release.parameters["model"]
     if model != released:
-        _refuse("promotion.parameters.model", model, "the release's model", released)
+        refuse("promotion.parameters.model", model, "the release's model", released)
     said = promotion.parameters["environment"]
     if not isinstance(said, str) or not said:
         raise RecordError(f"promotion.parameters.environment is {said!r}, not a name")
     if environment is not None and said != environment:
-        _refuse("promotion.parameters.environment", said, "this environment", environment)
+        refuse("promotion.parameters.environment", said, "this environment", environment)
     generation = generation_of(promotion)
     if generation < newest:
         raise TrustError(f"generation regression: the promotion is generation {generation}, but {newest} was seen")
@@ -76,13 +85,7 @@ def parse_predicate(predicate: Mapping[str, Json]) -> Promotion:
     """The promotion in a statement's predicate. Raises TrustError or RecordError; who signed it is not asked here."""
     if set(predicate) != {"promotion"}:
         raise TrustError('the predicate is {"promotion": …}')
-    try:
-        promotion = from_json(predicate["promotion"])
-    except (RecordError, CanonicalError) as error:
-        raise RecordError(f"predicate.promotion: {error}") from error
-    if not isinstance(promotion, Promotion):
-        raise RecordError(f"predicate.promotion is a {promotion.TYPE}")
-    return promotion
+    return embedded(predicate["promotion"], Promotion, "predicate.promotion")
 
 
 def claimed_promotion(bundle: bytes) -> Promotion:
@@ -110,12 +113,8 @@ def check_succession(promotion: Promotion, previous: Promotion | None) -> None:
     if previous is None:
         return
     if promotion.parents["previous"] != previous.digest:
-        _refuse("promotion.parents.previous", promotion.parents["previous"], "the one before", previous.digest)
+        refuse("promotion.parents.previous", promotion.parents["previous"], "the one before", previous.digest)
     for name in ("model", "environment"):
         if promotion.parameters[name] != previous.parameters[name]:
             ours, theirs = promotion.parameters[name], previous.parameters[name]
-            _refuse(f"promotion.parameters.{name}", ours, "that of the one before", theirs)
-
-
-def _refuse(left: str, left_value: object, right: str, right_value: object) -> NoReturn:
-    raise TrustError(f"{left} is {left_value}, but {right} is {right_value}")
+            refuse(f"promotion.parameters.{name}", ours, "that of the one before", theirs)

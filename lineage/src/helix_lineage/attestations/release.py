@@ -1,4 +1,14 @@
-"""Verify a signed release: signature, subject, and that its chain of records is complete (FORMAT.md 6). Pure."""
+"""Verify a signed release: signature, subject, and that its chain of records is complete (FORMAT.md 6). Pure.
+
+- A releaser's key signed it, valid at the time asked about, and the release names that key's builder.
+- It has one subject: the release's image, and the one that is asked about.
+- The predicate is one release and its records, each under its own digest.
+- Every parent in the chain is there, matches its digest, and is of the type that its role asks for.
+- Paths that must meet lead to one record: guard, regression, image and engine speak of the same artifact.
+- All records name one model.
+- The verdicts of guard and regression are `passed`.
+- The image is the one that was built.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +20,7 @@ from typing import NoReturn
 
 from helix_lineage.attestations import dsse
 from helix_lineage.attestations.trust import Trust
-from helix_lineage.errors import CanonicalError, RecordError, TrustError
+from helix_lineage.errors import RecordError, TrustError
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import (
     CompiledEngine,
@@ -23,7 +33,7 @@ from helix_lineage.records.chain import (
     RegressionVerdict,
     Release,
     TrainedWeights,
-    from_json,
+    embedded,
 )
 
 PREDICATE_TYPE = "https://helix.example/release/v1"
@@ -97,12 +107,12 @@ def verify_release(bundle: bytes, trust: Trust, *, image: str | None, at: dateti
         raise TrustError(f"the release statement has {len(statement.subjects)} subjects, not one")
     subject = statement.subjects[0]
     if subject.digest != release.parameters["image"]:
-        _refuse("the statement's subject", subject.digest, "release.parameters.image", release.parameters["image"])
+        refuse("the statement's subject", subject.digest, "release.parameters.image", release.parameters["image"])
     if image is not None and image != subject.digest:
-        _refuse("the running image (as claimed)", image, "the release's image", subject.digest)
+        refuse("the running image (as claimed)", image, "the release's image", subject.digest)
     if release.parameters["builder"] != statement.signer.builder:
         said, key = release.parameters["builder"], statement.signer
-        _refuse("release.parameters.builder", said, "the key's builder", key.builder)
+        refuse("release.parameters.builder", said, "the key's builder", key.builder)
     return VerifiedRelease(
         release, MappingProxyType(dict(records)), subject, statement.signer.key_id, statement.signer.builder
     )
@@ -119,7 +129,7 @@ def complete_chain(release: Release, records: Mapping[str, Record]) -> None:
     for left, right in _meetings(release, records[release.parents["guard"]]):
         first, second = _digest_at(release, records, left), _digest_at(release, records, right)
         if first != second:
-            _refuse(".".join(left), first, ".".join(right), second, RecordError)
+            refuse(".".join(left), first, ".".join(right), second, RecordError)
     names = [record.parameters["model"] for record in (release, *records.values())]
     if not isinstance(names[0], str) or any(name != names[0] for name in names):
         raise RecordError(f"the records speak of different models: {sorted(set(map(str, names)))}")
@@ -128,7 +138,7 @@ def complete_chain(release: Release, records: Mapping[str, Record]) -> None:
             raise RecordError(f"{role}.parameters.passed is not true: the verdict was a refusal")
     built = records[release.parents["image"]].parameters["image"]
     if release.parameters["image"] != built:
-        _refuse("release.parameters.image", release.parameters["image"], "image.parameters.image", built, RecordError)
+        refuse("release.parameters.image", release.parameters["image"], "image.parameters.image", built, RecordError)
 
 
 def _meetings(release: Release, guard: Record) -> list[tuple[_Path, _Path]]:
@@ -171,10 +181,7 @@ def _parse_predicate(predicate: Mapping[str, Json]) -> tuple[Release, dict[str, 
     release = _release(predicate)
     records = {}
     for digest, value in predicate["records"].items():
-        try:
-            record = from_json(value)
-        except (RecordError, CanonicalError) as error:
-            raise RecordError(f"predicate.records[{digest}]: {error}") from error
+        record = embedded(value, Record, f"predicate.records[{digest}]")
         if record.digest != digest:
             raise RecordError(f"predicate.records[{digest}] hashes to {record.digest}", where=digest)
         records[digest] = record
@@ -182,16 +189,11 @@ def _parse_predicate(predicate: Mapping[str, Json]) -> tuple[Release, dict[str, 
 
 
 def _release(predicate: Mapping[str, Json]) -> Release:
-    try:
-        release = from_json(predicate["release"])
-    except KeyError as error:
-        raise TrustError("the predicate names no release") from error
-    except (RecordError, CanonicalError) as error:
-        raise RecordError(f"predicate.release: {error}") from error
-    if not isinstance(release, Release):
-        raise RecordError(f"predicate.release is a {release.TYPE}")
-    return release
+    if "release" not in predicate:
+        raise TrustError("the predicate names no release")
+    return embedded(predicate["release"], Release, "predicate.release")
 
 
-def _refuse(left: str, left_value: object, right: str, right_value: object, kind: type = TrustError) -> NoReturn:
+def refuse(left: str, left_value: object, right: str, right_value: object, kind: type = TrustError) -> NoReturn:
+    """Raise an error of `kind`: two things that must be equal, and what each is."""
     raise kind(f"{left} is {left_value}, but {right} is {right_value}")

@@ -1,4 +1,13 @@
-"""Verify a signed revocation: what is revoked, and since when (FORMAT.md 6.2). Pure."""
+"""Verify a signed revocation: what is revoked, and since when (FORMAT.md 6.2). Pure.
+
+- A revoker's key signed it, valid at the time asked about.
+- The predicate is one revocation.
+- It has one subject: the target.
+- Its kind is one of KINDS, and its target a digest.
+- `since` is a time with a zone.
+- `index` is the size of a directory.
+- There is a reason.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +19,7 @@ from helix_lineage.attestations import dsse
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.errors import CanonicalError, RecordError, TrustError
 from helix_lineage.formats.canonical import SAFE_INTEGER, Json, check_digest
-from helix_lineage.records.chain import Revocation, from_json
+from helix_lineage.records.chain import Revocation, embedded
 
 PREDICATE_TYPE = "https://helix.example/revocation/v1"
 KINDS = ("release", "promotion", "image", "key")
@@ -67,13 +76,7 @@ def parse_predicate(predicate: Mapping[str, Json]) -> Revocation:
     """The revocation in a statement's predicate. Raises TrustError or RecordError; who signed it is not asked here."""
     if set(predicate) != {"revocation"}:
         raise TrustError('the predicate is {"revocation": …}')
-    try:
-        revocation = from_json(predicate["revocation"])
-    except (RecordError, CanonicalError) as error:
-        raise RecordError(f"predicate.revocation: {error}") from error
-    if not isinstance(revocation, Revocation):
-        raise RecordError(f"predicate.revocation is a {revocation.TYPE}")
-    return revocation
+    return embedded(predicate["revocation"], Revocation, "predicate.revocation")
 
 
 def check(revocation: Revocation) -> None:

@@ -1,6 +1,12 @@
 """The trust root: which keys may say what, and when (FORMAT.md 5).
 
 Takes `trust.json`, gives keys that check signatures. Nothing here reads a clock.
+
+- The file is JSON: `version` 1 and a list of keys, each with exactly the known fields, all texts.
+- A key of an unknown role is passed over.
+- A key is PEM, of the algorithm that it names, and `key_id` is its digest.
+- Its times have a zone; it holds from `not_before` until before `not_after`.
+- A signature counts when a key of the role made it that holds at the time asked about.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from helix_lineage.errors import TrustError
+from helix_lineage.errors import TrustError, explaining
 from helix_lineage.formats.canonical import Json
 from helix_lineage.formats.untrusted import MAX_BUNDLE_BYTES, parse_json, read
 
@@ -69,12 +75,8 @@ class Trust:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read `trust.json`. Raises TrustError."""
-        try:
+        with explaining(TrustError, "cannot read the trust root", where=str(path), fix="helix keys init"):
             data = read(path, limit=MAX_BUNDLE_BYTES, follow=True)
-        except OSError as error:
-            raise TrustError(
-                f"cannot read the trust root: {error.strerror}", where=str(path), fix="helix keys init"
-            ) from error
         try:
             return cls.parse(data)
         except TrustError as error:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from helix_lineage.attestations.trust import Trust
 from helix_lineage.cli import options
 from helix_lineage.directory import service, source, view, witness
 from helix_lineage.directory.admission import Bounds, Registrants
 from helix_lineage.directory.client import DirectoryClient
-from helix_lineage.errors import DirectoryError, LineageError, TrustError
+from helix_lineage.errors import DirectoryError, TrustError
 from helix_lineage.paths import State
 
 PORT = 5080
@@ -63,14 +61,14 @@ def serve(
         helix-lineage directory serve /var/lib/directory --key key.pem --trust trust.json --registrants registrants
             --environment production --host 0.0.0.0
     """
-    root, secret = folder or _here().directory, key or _here().keys / "directory.key"
-    tokens = registrants or _here().keys / "registrants"
+    root, secret = folder or State.find().directory, key or State.find().keys / "directory.key"
+    tokens = registrants or State.find().keys / "registrants"
     try:
         from helix_lineage.directory import server  # noqa: PLC0415  an auditor's machine has no web server
     except ImportError as error:
         fix = "pip install 'helix-lineage[directory]'"
         raise DirectoryError(f"this machine cannot serve: {error}", fix=fix) from error
-    known, signing = _trust(trust), service.load_key(secret)
+    known, signing = options.trust_root(trust), service.load_key(secret)
     Registrants.load(tokens)  # says now what is wrong with it
     bounds = Bounds(registrations=registrations)
     origin = service.origin_of(signing, known, datetime.now(UTC))
@@ -103,8 +101,8 @@ def status(
 
         helix-lineage directory status .helix/directory --json
     """
-    known = _trust(trust)
-    with _opened(place) as log:
+    known = options.trust_root(trust)
+    with closing(source.open_source(place)) as log:
         try:
             seen = view.load(log, known, datetime.now(UTC), audited=True)
         except TrustError as error:
@@ -155,8 +153,8 @@ def submit(
 
         helix-lineage directory submit release.sigstore.json http://127.0.0.1:5080
     """
-    with talking(url, _trust(trust)) as client:
-        receipt = client.submit(_read(bundle))
+    with closing(DirectoryClient(url, options.trust_root(trust))) as client:
+        receipt = client.submit(options.read(bundle))
     if as_json:
         options.print_json({"version": 1, "index": receipt.index, "checkpoint": receipt.note.decode()})
     else:
@@ -179,9 +177,9 @@ def keep(
 
         helix-lineage witness http://127.0.0.1:5080 --keep /mnt/elsewhere/checkpoint
     """
-    known, now = _trust(trust), datetime.now(UTC)
-    before = witness.opened(_read(kept), known, now) if kept.exists() else None
-    with _opened(place) as log:
+    known, now = options.trust_root(trust), datetime.now(UTC)
+    before = witness.opened(options.read(kept), known, now) if kept.exists() else None
+    with closing(source.open_source(place)) as log:
         try:
             note, signed = witness.newest(log, before, known, now)
         except TrustError as error:
@@ -202,40 +200,3 @@ def _say_no(error: TrustError, *, as_json: bool) -> NoReturn:
     else:
         typer.echo(str(error))
     raise typer.Exit(options.FOUND) from error
-
-
-@contextmanager
-def talking(url: str, trust: Trust) -> Iterator[DirectoryClient]:
-    """A client, closed at the end."""
-    client = DirectoryClient(url, trust)
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-@contextmanager
-def _opened(place: str) -> Iterator[source.Source]:
-    found = source.open_source(place)
-    try:
-        yield found
-    finally:
-        found.close()
-
-
-def _here() -> State:
-    return State.find()
-
-
-def _trust(path: Path | None) -> Trust:
-    found = options.sources(path, None, None).trust
-    if found is None:
-        raise LineageError("there is no trust root here", fix="add --trust FILE, or cd into the checkout")
-    return found
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise LineageError(f"cannot read the file: {error.strerror}", where=str(path)) from error

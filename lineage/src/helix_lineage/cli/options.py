@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from rich.console import Console
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory.source import open_source
 from helix_lineage.directory.view import View, load
-from helix_lineage.errors import LineageError
+from helix_lineage.errors import LineageError, explaining
 from helix_lineage.evidence.releases import ReleaseSources
 from helix_lineage.paths import State
 from helix_lineage.records.store import RecordStore
@@ -88,18 +89,27 @@ def sources(trust: Path | None, store: Path | None, releases: list[Path] | None)
     )
 
 
+def trust_root(path: Path | None) -> Trust:
+    """The trust root that was named, else the checkout's. Raises LineageError when there is none."""
+    found = sources(path, None, None).trust
+    if found is None:
+        raise LineageError("there is no trust root here", fix="add --trust FILE, or cd into the checkout")
+    return found
+
+
+def read(path: Path, what: str = "file") -> bytes:
+    """The bytes of a file that was named. Raises LineageError."""
+    with explaining(LineageError, f"cannot read the {what}", where=str(path)):
+        return path.read_bytes()
+
+
 def open_directory(place: str | None, trust: Path | None, *, audited: bool = False) -> View | None:
     """Everything that a directory holds, or None when none was named. Raises LineageError."""
     if place is None:
         return None
-    root = sources(trust, None, None).trust
-    if root is None:
-        raise LineageError("there is no trust root here", fix="add --trust FILE, or cd into the checkout")
-    source = open_source(place)
-    try:
+    root = trust_root(trust)
+    with closing(open_source(place)) as source:
         return load(source, root, datetime.now(UTC), audited=audited)
-    finally:
-        source.close()
 
 
 def directory_of(place: str | None, log: Path | None) -> str | None:

@@ -117,10 +117,7 @@ def _plan(planner: ReplayPlanner, name: str, seed: int | None, given: Path | Non
 
 def _swap(plan: ReplayPlan, seed: int | None, given: Path | None) -> ReplayPlan:
     if given is not None:
-        try:
-            plan = plan.with_input(given.read_bytes())
-        except OSError as error:
-            raise LineageError(f"cannot read the input: {error.strerror}", where=str(given)) from error
+        plan = plan.with_input(options.read(given, "input"))
     return plan if seed is None else plan.with_seed(seed)
 
 

@@ -11,9 +11,8 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from helix_lineage.cli import options
-from helix_lineage.errors import LineageError, ShardError, TrustError
-from helix_lineage.evidence.trace import ARTIFACTS, CHAIN, Trace, TracedFile, artifacts
-from helix_lineage.evidence.trace import trace as trace_prediction
+from helix_lineage.errors import LineageError, ShardError, TrustError, explaining
+from helix_lineage.evidence.trace import ARTIFACTS, CHAIN, Trace, TracedFile, artifacts, trace as trace_prediction
 from helix_lineage.page import gather, page
 from helix_lineage.records.chain import Record
 from helix_lineage.shard.header import parse_prediction_id
@@ -92,10 +91,8 @@ def _refuse(prediction: str, error: ShardError | TrustError, *, as_json: bool) -
 
 
 def _write(path: Path, data: bytes) -> None:
-    try:
+    with explaining(LineageError, "the page cannot be written", where=str(path)):
         path.write_bytes(data)
-    except OSError as error:
-        raise LineageError(f"the page cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def tree(found: Trace) -> Tree:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from helix_lineage.cli import options
-from helix_lineage.errors import LineageError, TrustError
+from helix_lineage.errors import TrustError
 from helix_lineage.evidence.receipt import PredictionReceipt
 
 
@@ -32,12 +32,12 @@ def verify_receipt(
     """
     problem = None
     try:
-        given = PredictionReceipt.parse(_read(receipt))
+        given = PredictionReceipt.parse(options.read(receipt))
         proven = given.verify(prediction)
         if output is not None:
-            given.check_output(_read(output), proven)
+            given.check_output(options.read(output), proven)
         if release is not None:
-            given.check_release(_read(release))
+            given.check_release(options.read(release))
     except TrustError as error:
         problem = str(error)
     if as_json:
@@ -46,10 +46,3 @@ def verify_receipt(
         typer.echo(problem or f"the receipt holds: entry, proof and checkpoint of {prediction}")
     if problem is not None:
         raise typer.Exit(options.FOUND)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise LineageError(f"cannot read the file: {error.strerror}", where=str(path)) from error

@@ -11,7 +11,7 @@ import typer
 from helix_lineage.attestations.release import verify_release as verify
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.cli import options
-from helix_lineage.errors import LineageError, RecordError, TrustError
+from helix_lineage.errors import RecordError, TrustError
 from helix_lineage.evidence.releases import read_bundle
 
 
@@ -32,10 +32,7 @@ def verify_release(
 
         helix-lineage verify-release release.sigstore.json --image sha256:… --json
     """
-    root = options.sources(trust, None, None).trust
-    if root is None:
-        raise LineageError("there is no trust root here", fix="add --trust FILE, or cd into the checkout")
-    problem = _problem(bundle, root, image)
+    problem = _problem(bundle, options.trust_root(trust), image)
     if as_json:
         options.print_json({"version": 1, "holds": problem is None, "problem": problem})
     else:

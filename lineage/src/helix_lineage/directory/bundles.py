@@ -12,7 +12,6 @@ from typing import Any
 from helix_lineage.attestations import dsse, promotion, release, revocation
 from helix_lineage.directory.entries import StatementEntry, digest_of
 from helix_lineage.errors import DirectoryRefusal, StatementMissing, TrustError
-from helix_lineage.formats.untrusted import parse_json
 
 _KINDS = {
     release.PREDICATE_TYPE: "release",
@@ -58,11 +57,6 @@ def named_release(bundle: bytes) -> str:
 def payload(bundle: bytes) -> dict[str, Any]:
     """The statement in a bundle; unverified. Raises DirectoryRefusal."""
     try:
-        value = parse_json(dsse.parse_bundle(bundle).payload)
+        return dsse.claimed_statement(bundle)
     except TrustError as error:
         raise DirectoryRefusal(error.what) from error
-    except ValueError as error:
-        raise DirectoryRefusal(f"the bundle's payload is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise DirectoryRefusal("the bundle's payload is not an object")
-    return value

@@ -38,8 +38,7 @@ from helix_lineage.directory.entries import (
     digest_of,
 )
 from helix_lineage.errors import DirectoryRefusal, LineageError, ShardError, StatementMissing
-from helix_lineage.shard.entries import Close
-from helix_lineage.shard.entries import decode as decode_shard_entry
+from helix_lineage.shard.entries import Close, decode as decode_shard_entry
 from helix_lineage.shard.header import ShardHeader, shard_id
 from helix_lineage.tlog import checkpoint, merkle
 

@@ -32,6 +32,7 @@ from helix_lineage.errors import (
     DirectoryRefusal,
     LineageError,
     RegistrantUnknown,
+    explaining,
 )
 from helix_lineage.formats import untrusted
 from helix_lineage.tlog.layout import MAX_NOTE_BYTES, MAX_TILE_BYTES
@@ -91,13 +92,11 @@ def application(directory: Directory, root: Path, registrants: Path) -> Starlett
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises DirectoryError."""
-    try:
+    with explaining(DirectoryError, "cannot listen", where=f"{host}:{port}"):
         listening = socket.create_server((host, port), backlog=BACKLOG)
         # Inherited by what is accepted: an answer goes out in two writes, and must not wait for the other side.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
-    except OSError as error:
-        raise DirectoryError(f"cannot listen: {error.strerror}", where=f"{host}:{port}") from error
 
 
 def run(directory: Directory, root: Path, registrants: Path, listening: socket.socket) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory.receipt import check_growth, open_note
 from helix_lineage.directory.source import Source
-from helix_lineage.errors import DirectoryError, ShardError, TrustError
+from helix_lineage.errors import DirectoryError, ShardError, TrustError, explaining
 from helix_lineage.tlog import merkle
 from helix_lineage.tlog.checkpoint import Checkpoint
 from helix_lineage.tlog.disk import replace_file
@@ -46,7 +46,5 @@ def opened(kept: bytes, trust: Trust, at: datetime) -> Checkpoint:
 
 def replace(path: Path, note: bytes) -> None:
     """Keep a checkpoint durably in place of the one before. Raises DirectoryError."""
-    try:
+    with explaining(DirectoryError, "cannot keep the checkpoint", where=str(path)):
         replace_file(path.absolute(), note, durable=True)
-    except OSError as error:
-        raise DirectoryError(f"cannot keep the checkpoint: {error.strerror}", where=str(path)) from error

@@ -1,4 +1,9 @@
-"""Promotions of shards: check the one that a header names, and say what a log has seen promoted."""
+"""Promotions of shards: check the one that a header names, and say what a log has seen promoted.
+
+- The shard's own copy holds under the trust root, as of the header's start, and is of the verified release.
+- Its digest and its generation are those of the header.
+- What a log has seen is what its headers name, whoever signed it; a copy that can't be read counts everywhere.
+"""
 
 from __future__ import annotations
 

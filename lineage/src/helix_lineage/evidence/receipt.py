@@ -3,6 +3,11 @@
 `make` reads a shard and gives a `PredictionReceipt`; `Receipt.verify` believes nothing but the id that the
 owner was given: the id binds the header, the header's key signed the checkpoint, the proof leads
 from the entry to it. The salts open this one item's commitments and no other's.
+
+- The receipt has the known fields, and its id is the one asked about.
+- Its header makes the shard's id; the header's key signed the checkpoint; the proof leads from the entry there.
+- The entry is a prediction, and header and receipt agree on whether there is a release.
+- Input and output are the bytes that the entry commits to; the release bundle is the one that the server verified.
 """
 
 from __future__ import annotations

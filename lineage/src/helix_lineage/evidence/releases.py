@@ -1,4 +1,9 @@
-"""Find the release that a shard's header names, and check it: from signed bundles, or else from stored records."""
+"""Find the release that a shard's header names, and check it: from signed bundles, or else from stored records.
+
+- Bundles are the shard's own copy, then those that were given; one counts when it claims the header's release.
+- It must verify under the trust root, for the header's image, as of the header's start.
+- Without one that does, the store's records show the chain, and the problem says what is not proven.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from pathlib import Path
 from helix_lineage.attestations import dsse
 from helix_lineage.attestations.release import ROLE_TYPES, VerifiedRelease, complete_chain, verify_release
 from helix_lineage.attestations.trust import Trust
-from helix_lineage.errors import LineageError, TrustError
+from helix_lineage.errors import LineageError, TrustError, explaining
 from helix_lineage.formats import untrusted
 from helix_lineage.formats.canonical import digest_bytes, dumps
 from helix_lineage.records.chain import Record, Release
@@ -88,10 +93,8 @@ def find_release(shard: Shard, sources: ReleaseSources) -> FoundRelease:
 
 def read_bundle(path: Path) -> bytes:
     """A signed bundle that somebody named. Raises TrustError when it is not a file of a size that may be."""
-    try:
+    with explaining(TrustError, "cannot read the bundle", where=str(path)):
         return untrusted.read(path, limit=untrusted.MAX_BUNDLE_BYTES, follow=True)
-    except OSError as error:
-        raise TrustError(f"cannot read the bundle: {error.strerror}", where=str(path)) from error
 
 
 def _read(path: Path, *, follow: bool) -> bytes:
@@ -105,9 +108,8 @@ def _read(path: Path, *, follow: bool) -> bytes:
 def _claims(bundle: bytes, digest: str) -> bool:
     """Is this a bundle that claims to hold that release?"""
     try:
-        statement = untrusted.parse_json(dsse.parse_bundle(bundle).payload)
-        return digest_bytes(dumps(statement["predicate"]["release"])) == digest
-    except (ValueError, KeyError, TypeError, LineageError):
+        return digest_bytes(dumps(dsse.claimed_predicate(bundle)["release"])) == digest
+    except (KeyError, LineageError):
         return False
 
 

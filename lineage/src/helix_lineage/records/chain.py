@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from helix_lineage.errors import CanonicalError, RecordError
 from helix_lineage.formats.canonical import SAFE_INTEGER, Json, check_digest, digest_bytes, dumps, loads
@@ -238,6 +238,7 @@ RECORD_TYPES: Mapping[tuple[str, int], type[Record]] = MappingProxyType(
     {(kind.TYPE, kind.VERSION): kind for kind in _ALL}
 )
 
+_Kind = TypeVar("_Kind", bound=Record)
 _KEYS = {"type", "version", "parents", "parameters", "outputs", "seed", "target", "machine_class"}
 
 
@@ -268,6 +269,17 @@ def from_json(value: Json) -> Record:
         raise RecordError(f"{kind.TYPE}: {error}") from error
     if not canonical:
         raise RecordError(f"{kind.TYPE}: the record is not in its canonical form")
+    return record
+
+
+def embedded(value: Json, kind: type[_Kind], where: str) -> _Kind:
+    """The record of type `kind` that stands at `where` of a signed statement. Raises RecordError, naming `where`."""
+    try:
+        record = from_json(value)
+    except (RecordError, CanonicalError) as error:
+        raise RecordError(f"{where}: {error}") from error
+    if not isinstance(record, kind):
+        raise RecordError(f"{where} is a {record.TYPE}")
     return record
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helix_lineage.errors import CanonicalError, StoreError
+from helix_lineage.errors import CanonicalError, StoreError, explaining
 from helix_lineage.formats import untrusted
 from helix_lineage.formats.canonical import Json, check_digest, digest_bytes, dumps
 from helix_lineage.records.chain import Artifact, Record, parse
@@ -63,10 +63,8 @@ class RecordStore:
 
     def read_bytes(self, digest: str, limit: int = _MAX_BLOB_BYTES) -> bytes:
         """The blob, compared with its digest. Raises StoreError."""
-        try:
+        with explaining(StoreError, "cannot read the store", where=digest):
             data = untrusted.read(self.path(digest), limit=limit)
-        except OSError as error:
-            raise StoreError(f"cannot read the store: {error.strerror}", where=digest) from error
         if digest_bytes(data) != digest:
             raise StoreError("the stored bytes do not match their digest", where=digest)
         return data

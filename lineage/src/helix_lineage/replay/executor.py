@@ -14,14 +14,13 @@ import cbor2
 
 from helix_lineage import process
 from helix_lineage.errors import LineageError, ReplayError
+from helix_lineage.process import USER
 from helix_lineage.replay.emulation import emulator
 from helix_lineage.replay.images import UnpackedImage, check_files, obtain
 from helix_lineage.replay.plan import ReplayPlan
 from helix_lineage.replay.verdict import OutputDifference, Verdict, failed, judge
 
 VERSION = 1
-USER = 65532
-"""The numbered user that images run as."""
 ARGV = ("/usr/bin/python3.11", "-m", "helixserve", "replay")
 _K = TypeVar("_K")
 _TEMPORARY = "/tmp"  # noqa: S108  inside the sandbox, a file system of its own

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from helix_lineage import process
-from helix_lineage.errors import CanonicalError, ReplayError
+from helix_lineage.errors import CanonicalError, ReplayError, explaining
 from helix_lineage.formats import untrusted
 from helix_lineage.formats.canonical import check_digest, digest_bytes, loads
 from helix_lineage.replay.verdict import OutputDifference
@@ -52,10 +52,8 @@ def obtain(digest: str, repository: str, registry: str, images: Path) -> Unpacke
     """
     folder = images / check_digest(digest).removeprefix("sha256:")
     if not folder.is_dir():
-        try:
+        with explaining(ReplayError, "there is no place for images", where=str(images)):
             images.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ReplayError(f"there is no place for images: {error.strerror}", where=str(images)) from error
         with tempfile.TemporaryDirectory(dir=images, prefix=".pull-") as work:
             _pull(digest, f"{registry}/{repository}@{digest}", registry, Path(work))
             try:

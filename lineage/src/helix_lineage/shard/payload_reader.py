@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from helix_lineage.errors import ShardError
+from helix_lineage.errors import ShardError, explaining
 from helix_lineage.formats import untrusted
 from helix_lineage.shard import payload
 from helix_lineage.tlog.disk import overwrite
@@ -89,10 +89,8 @@ class PayloadReader:
             preallocated: zeros may follow the last record; the shard's writer lays some ahead of what it writes.
         """
         path = self._folder.segment(segment)
-        try:
+        with explaining(ShardError, "cannot read the payload", where=str(path)):
             data = untrusted.read(path, limit=MAX_SEGMENT_BYTES)
-        except OSError as error:
-            raise ShardError(f"cannot read the payload: {error.strerror}", where=str(path)) from error
         try:
             payload.parse_segment_head(data, self._folder.id)
             position, size = payload.SEGMENT_HEAD_BYTES, payload.written(data) if preallocated else len(data)
@@ -168,10 +166,8 @@ def erase(folder: ShardFolder, sequence: int, *, link: bool = False) -> None:
     An input is shared by all items of its request: with `link`, none of them can be replayed
     any more, and nobody can tell what they were. Raises ShardError.
     """
-    try:
+    with explaining(ShardError, "cannot erase the payload", where=str(folder.payload)):
         untrusted.check_folder(folder.payload)
-    except OSError as error:
-        raise ShardError(f"cannot erase the payload: {error.strerror}", where=str(folder.payload)) from error
     reader = PayloadReader(folder)
     place = reader.output(sequence)
     places = [place]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
+from helix_lineage.errors import LineageError, PredictionNotFound, ShardError, explaining
 from helix_lineage.formats import untrusted
 from helix_lineage.shard import entries
 from helix_lineage.shard.header import ShardHeader, parse_prediction_id, shard_id
@@ -110,11 +110,9 @@ class Shard:
 
     def unpublished(self) -> list[bytes]:
         """What the journal holds beyond the tiles, under its last checkpoint; the journal is not kept in memory."""
-        try:
-            with self.folder.journal.open("rb") as file:
-                return journal.tail(file, self._published_size())
-        except OSError as error:
-            raise ShardError(f"cannot read the shard: {error.strerror}", where=str(self.folder.journal)) from error
+        path = self.folder.journal
+        with explaining(ShardError, "cannot read the shard", where=str(path)), path.open("rb") as file:
+            return journal.tail(file, self._published_size())
 
     def bundle(self, index: int, width: int) -> bytes:
         """Entry bundle `index` of the published tiles, of at least that width. Raises ShardError."""
@@ -234,10 +232,8 @@ class Log:
     def _named(self) -> list[Path]:
         if not self.root.is_dir():
             return []
-        try:
+        with explaining(ShardError, "cannot list the shards", where=str(self.root)):
             return sorted(path for path in self.root.iterdir() if is_shard_id(path.name))
-        except OSError as error:
-            raise ShardError(f"cannot list the shards: {error.strerror}", where=str(self.root)) from error
 
 
 def _read(path: Path, limit: int) -> bytes:

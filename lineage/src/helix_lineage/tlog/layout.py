@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from helix_lineage.paths import PROMOTION_FILE, RELEASE_FILE, Below
+
 TILE_WIDTH = 256
 TILE_HEIGHT = 8
 """A hash tile spans this many levels of the tree."""
@@ -41,50 +43,24 @@ class ShardFolder:
         """The shard id."""
         return self.root.name.removeprefix(NEW_PREFIX)
 
-    @property
-    def lock(self) -> Path:
-        """Held by the writer."""
-        return self.root / "lock"
-
-    @property
-    def journal(self) -> Path:
-        """The truth."""
-        return self.root / "journal"
-
-    @property
-    def torn(self) -> Path:
-        """What recovery cut off the journal."""
-        return self.root / "journal.torn"
-
-    @property
-    def recovered(self) -> Path:
-        """Names the entry that tells of the recovery."""
-        return self.root / "recovered"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The published checkpoint."""
-        return self.root / "checkpoint"
-
-    @property
-    def release(self) -> Path:
-        """Copy of the server's release bundle."""
-        return self.root / "release.sigstore.json"
-
-    @property
-    def promotion(self) -> Path:
-        """Copy of the server's promotion bundle."""
-        return self.root / "promotion.sigstore.json"
-
-    @property
-    def payload(self) -> Path:
-        """Folder of the segments."""
-        return self.root / "payload"
-
-    @property
-    def tiles(self) -> Path:
-        """Folder of the tiles."""
-        return self.root / "tile"
+    lock = Below("lock")
+    """Held by the writer."""
+    journal = Below("journal")
+    """The truth."""
+    torn = Below("journal.torn")
+    """What recovery cut off the journal."""
+    recovered = Below("recovered")
+    """Names the entry that tells of the recovery."""
+    checkpoint = Below("checkpoint")
+    """The published checkpoint."""
+    release = Below(RELEASE_FILE)
+    """Copy of the server's release bundle."""
+    promotion = Below(PROMOTION_FILE)
+    """Copy of the server's promotion bundle."""
+    payload = Below("payload")
+    """Folder of the segments."""
+    tiles = Below("tile")
+    """Folder of the tiles."""
 
     def segment(self, number: int) -> Path:
         """Payload segment `number`."""

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from helix_lineage.formats.typed import encode
-from helixserve.model import sampling
-from helixserve.model import tensors as typed
+from helixserve.model import sampling, tensors as typed
 from helixserve.model.contract import Contract
 from helixserve.runners import machine
 from proteinmpnn_model.errors import DataError

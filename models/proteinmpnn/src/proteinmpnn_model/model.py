@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helixserve.errors import InvalidInputError, TooLargeError
-from helixserve.model import sampling
-from helixserve.model import tensors as typed
+from helixserve.model import sampling, tensors as typed
 from helixserve.model.contract import Contract, Model
 from helixserve.runners import open_runner
 from proteinmpnn_model import featurize

@@ -12,7 +12,7 @@ from typing import Any
 
 import cbor2
 
-from helix_lineage.errors import LineageError
+from helix_lineage.errors import LineageError, explaining
 from helix_lineage.formats.typed import Tensor, decode, encode
 from helixserve import runners
 from helixserve.errors import InvalidInputError, NotReadyError
@@ -86,7 +86,5 @@ def _no_seed() -> int:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with explaining(NotReadyError, "cannot read an artifact", where=str(path)):
         return path.read_bytes()
-    except OSError as error:
-        raise NotReadyError(f"cannot read an artifact: {error.strerror}", where=str(path)) from error

@@ -13,7 +13,7 @@ from datetime import datetime
 from helix_lineage.attestations.promotion import VerifiedPromotion, verify_promotion
 from helix_lineage.attestations.release import VerifiedRelease
 from helix_lineage.attestations.trust import Trust
-from helix_lineage.errors import LineageError
+from helix_lineage.errors import LineageError, explaining
 from helix_lineage.evidence.promotions import newest_seen
 from helix_lineage.shard.reader import Log
 from helixserve.errors import NotReadyError
@@ -55,10 +55,8 @@ def load(settings: Settings, trust: Trust, release: VerifiedRelease, at: datetim
 def _check_newest(settings: Settings, found: VerifiedPromotion) -> None:
     """No shard of this log names a later promotion, or another of the same generation. Raises NotReadyError."""
     model = str(found.promotion.parameters["model"])
-    try:
+    with explaining(NotReadyError, "cannot read the log", where=str(settings.log)):
         seen = newest_seen(Log(settings.log), model, found.environment)
-    except OSError as error:
-        raise NotReadyError(f"cannot read the log: {error.strerror}", where=str(settings.log)) from error
     if seen is None or seen.generation < found.generation or seen.promotion == found.promotion.digest:
         return
     what = "generation regression" if seen.generation > found.generation else "two promotions of one generation"

@@ -22,9 +22,7 @@ from helix_lineage.errors import LineageError
 from helix_lineage.formats.canonical import digest_bytes
 from helix_lineage.records.chain import ImageBuild, Record, Release
 from helixserve.errors import NotReadyError
-from helixserve.integrity import imports, prehash
-from helixserve.integrity import promotion as promoted
-from helixserve.integrity import read as reading
+from helixserve.integrity import imports, prehash, promotion as promoted, read as reading
 from helixserve.integrity.manifest import ImageFiles, read_list
 from helixserve.model.contract import Contract
 from helixserve.settings import BUNDLE_BYTES, Settings

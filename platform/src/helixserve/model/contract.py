@@ -36,6 +36,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from helix_lineage.errors import explaining
 from helix_lineage.formats.typed import Tensor
 from helixserve.errors import ContractError, InvalidInputError
 from helixserve.model import tensors as plain
@@ -148,10 +149,8 @@ class Contract:
     @classmethod
     def load(cls, path: Path) -> Contract:
         """Read `model.toml`. Raises ContractError naming the key."""
-        try:
+        with explaining(ContractError, "cannot read the contract", where=str(path)):
             return cls.parse(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ContractError(f"cannot read the contract: {error.strerror}", where=str(path)) from error
 
     @classmethod
     def parse(cls, text: str) -> Contract:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Annotated
 
 import typer
 
 from model_to_metal import refusal
 from model_to_metal.local.workspace import Workspace
 from model_to_metal.pipeline.progress import ProgressLines
-
-Model = Annotated[str, typer.Argument(help="A folder under models/.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every stage again and compare with what is recorded.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show what Nix and the tools write.")]
 
 
 def run(model: str, until: Iterable[str], *, again: bool, as_json: bool, verbose: bool) -> None:

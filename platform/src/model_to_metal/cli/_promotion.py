@@ -15,6 +15,7 @@ import typer
 from helix_lineage.attestations.promotion import generation_of
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
+from model_to_metal.cli._options import print_result
 from model_to_metal.errors import GitopsError, PromotionRefused
 from model_to_metal.gitops.promote import PromotionContext, PromotionResult
 from model_to_metal.gitops.render import Renderer, check_model
@@ -31,20 +32,15 @@ Key = Annotated[
     str | None,
     typer.Option(metavar="REFERENCE", help="The promoter's key, as cosign names it (a KMS); default: this machine's."),
 ]
-TrustFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Trust root; default: the checkout's own.")]
 CheckOnly = Annotated[
     bool, typer.Option("--check", help="Sign and write nothing: exit 1 unless the branch has these very bytes.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
 def opened(onto: str, *, key: str | None, trust: Path | None, check: bool) -> Iterator[PromotionContext]:
     """The desk of this checkout, with its registry running."""
     checkout, state = Checkout.find(), State.find()
-
-    def print_result(line: str) -> None:
-        typer.echo(line, err=True)
 
     root = Trust.load(trust or state.trust)
     cosign = tools.ensure("cosign", state, print_result)
@@ -76,7 +72,7 @@ def opened(onto: str, *, key: str | None, trust: Path | None, check: bool) -> It
         )
 
 
-def print_result(done: PromotionResult, environment: str, model: str, onto: str, *, as_json: bool) -> None:
+def show(done: PromotionResult, environment: str, model: str, onto: str, *, as_json: bool) -> None:
     """Print what was done, and what a person does next."""
     generation, release = generation_of(done.promotion), done.promotion.parents["release"]
     if as_json:
@@ -91,13 +87,14 @@ def print_result(done: PromotionResult, environment: str, model: str, onto: str,
             "generation": generation,
         }
         typer.echo(json.dumps(said))
-        return
-    if done.branch is None:
+    elif done.branch is None:
         typer.echo(f"{onto} has it already: {environment} runs {release} of {model} (generation {generation})")
-        return
-    typer.echo(f"{'made' if done.changed else 'unchanged'}: {done.branch} at {done.commit[:12]}")
-    typer.echo(f"{environment} would run {release} of {model} (generation {generation})")
-    typer.echo(f"next: git push origin {done.branch}, and merge it into {onto}")
+    else:
+        typer.echo(
+            f"{'made' if done.changed else 'unchanged'}: {done.branch} at {done.commit[:12]}\n"
+            f"{environment} would run {release} of {model} (generation {generation})\n"
+            f"next: git push origin {done.branch}, and merge it into {onto}"
+        )
 
 
 def _epoch() -> datetime | None:

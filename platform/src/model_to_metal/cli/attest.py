@@ -8,25 +8,24 @@ from typing import Annotated
 
 import typer
 
-from helix_lineage.paths import State
+from helix_lineage.paths import RELEASE_FILE, State
 from helix_lineage.records.chain import Release
 from helix_lineage.records.store import RecordStore
+from model_to_metal.cli._options import AsJson, report
 from model_to_metal.errors import AttestError
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client, Image
 from model_to_metal.supply_chain.attest import attest_image, chain, gather
 
-
-def register(app: typer.Typer) -> None:
-    """Mount `helix attest`."""
-    app.command("attest")(attest)
+app = typer.Typer()
 
 
+@app.command()
 def attest(
     release: Annotated[str, typer.Argument(help="Digest of a release that `helix run release` recorded.")],
     layout: Annotated[Path | None, typer.Option(help="OCI layout of the image, if it is not pushed yet.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Sign a recorded release and its image with cosign, offline; what is signed already is left alone.
 
@@ -48,10 +47,10 @@ def attest(
         image = artifacts.push_layout(client, name, layout, digest) if layout else Image(address, name, digest)
         done = attest_image(
             state, client, image, record,
-            records=below, evidence=evidence, report=lambda line: typer.echo(line, err=True),
+            records=below, evidence=evidence, report=report,
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps({"image": str(done.image), "release": record.digest, "signed": done.signed}))
         return
     typer.echo(f"{done.image}: {f'signed {len(done.signed)} statements' if done.signed else 'was signed already'}")
-    typer.echo(f"for servers: {done.folder / 'release.sigstore.json'}")
+    typer.echo(f"for servers: {done.folder / RELEASE_FILE}")

@@ -13,53 +13,54 @@ import typer
 from rich.console import Console
 
 from helix_lineage.paths import State
+from model_to_metal.cli import _options
 from model_to_metal.hermetic import image
 from model_to_metal.host.checkout import Checkout
 
 _STEP = re.compile(r"building '/nix/store/[a-z0-9]{32}-(\S+)\.drv'")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the `helix` application."""
+app = typer.Typer()
 
-    @app.command("build")
-    def build(
-        model: Annotated[str, typer.Argument(help="A folder under models/.")],
-        twice: Annotated[bool, typer.Option("--twice", help="Build again from an empty store, and compare.")] = False,
-        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all that the builders say.")] = False,
-        as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    ) -> None:
-        """Build a model's image with Nix, from the locks and the sources as they are in this checkout.
 
-        With --twice, every step is run again: later, with another number of cores, and in a store at
-        another place. The manifests are compared: if they are not equal, the exit status is 1, and
-        the first file that differs is named, with diffoscope's report under .helix/reports.
+@app.command()
+def build(
+    model: _options.Model,
+    twice: Annotated[bool, typer.Option("--twice", help="Build again from an empty store, and compare.")] = False,
+    verbose: _options.AllTheyWrite = False,
+    as_json: _options.AsJson = False,
+) -> None:
+    """Build a model's image with Nix, from the locks and the sources as they are in this checkout.
 
-        Examples:
+    With --twice, every step is run again: later, with another number of cores, and in a store at
+    another place. The manifests are compared: if they are not equal, the exit status is 1, and
+    the first file that differs is named, with diffoscope's report under .helix/reports.
 
-          helix build MODEL
+    Examples:
 
-          helix build MODEL --twice --json
-        """
-        checkout, state, report = Checkout.find(), State.find(), _reporter(verbose)
-        checkout.model(model)
-        if not twice:
-            built = image.build(model, checkout.root, state, report=report)
-            row = {"model": model, "image": built.manifest, "layout": str(built.layout)}
-            typer.echo(json.dumps(row) if as_json else f"{model}: {built.manifest}\n{built.layout}")
-            return
-        both, again = image.build_twice(model, checkout.root, state, report=report)
-        if as_json:
-            facts = {"model": model, "image": both.manifest, "layout": str(both.layout), "equal": True}
-            typer.echo(json.dumps(facts | dataclasses.asdict(again)))
-            return
-        typer.echo(f"{model}: {both.manifest}\n{both.layout}")
-        typer.echo(
-            f"rebuilt from an empty store: equal; {again.steps} steps run again in {again.seconds:.0f} s, "
-            f"with {again.cores[1]} instead of {again.cores[0]} cores"
-        )
-        if again.unstable:
-            typer.echo(f"steps that differ without changing the image: {', '.join(again.unstable)}")
+      helix build MODEL
+
+      helix build MODEL --twice --json
+    """
+    checkout, state, report = Checkout.find(), State.find(), _reporter(verbose)
+    checkout.model(model)
+    if not twice:
+        built = image.build(model, checkout.root, state, report=report)
+        row = {"model": model, "image": built.manifest, "layout": str(built.layout)}
+        typer.echo(json.dumps(row) if as_json else f"{model}: {built.manifest}\n{built.layout}")
+        return
+    both, again = image.build_twice(model, checkout.root, state, report=report)
+    if as_json:
+        facts = {"model": model, "image": both.manifest, "layout": str(both.layout), "equal": True}
+        typer.echo(json.dumps(facts | dataclasses.asdict(again)))
+        return
+    typer.echo(f"{model}: {both.manifest}\n{both.layout}")
+    typer.echo(
+        f"rebuilt from an empty store: equal; {again.steps} steps run again in {again.seconds:.0f} s, "
+        f"with {again.cores[1]} instead of {again.cores[0]} cores"
+    )
+    if again.unstable:
+        typer.echo(f"steps that differ without changing the image: {', '.join(again.unstable)}")
 
 
 def _reporter(verbose: bool) -> Callable[[str], None]:

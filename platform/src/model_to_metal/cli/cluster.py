@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from helix_lineage.paths import State
-from model_to_metal.cli._pipeline import AsJson
+from model_to_metal.cli._options import AsJson
 from model_to_metal.cluster import build, facts, forward, lifecycle, prerequisites, status
 from model_to_metal.cluster.errors import ClusterError, NotRunning
 from model_to_metal.cluster.layout import DEFAULT_NAME, BuildFolder, Layout

@@ -14,24 +14,21 @@ from rich.tree import Tree
 from helix_lineage.evidence.trace import Trace, artifacts
 from helix_lineage.paths import State
 from helix_lineage.records.chain import ImageBuild
-from model_to_metal.cli import _pipeline
+from model_to_metal.cli import _options
 from model_to_metal.errors import CheckoutError
 from model_to_metal.hermetic import nix
 from model_to_metal.host.checkout import Checkout
-from model_to_metal.local import container
-from model_to_metal.local import demo as story
+from model_to_metal.local import container, demo as story
 from model_to_metal.pipeline.progress import ProgressLines
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the `helix` application."""
-    app.command("demo")(demo)
+app = typer.Typer()
 
 
+@app.command()
 def demo(
     serve: Annotated[bool, typer.Option("--serve", help="Leave the server running until Ctrl-C.")] = False,
-    as_json: _pipeline.AsJson = False,
-    verbose: _pipeline.Verbose = False,
+    as_json: _options.AsJson = False,
+    verbose: _options.Verbose = False,
 ) -> None:
     """From the last commit to an image, a prediction, its trace and its replay. Touches no branch of yours.
 

@@ -7,17 +7,15 @@ import json
 import typer
 
 from helix_lineage.paths import State
-from model_to_metal.cli import _pipeline
+from model_to_metal.cli import _options
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.local import doctor as examination
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the `helix` application."""
-    app.command("doctor")(doctor)
+app = typer.Typer()
 
 
-def doctor(as_json: _pipeline.AsJson = False) -> None:
+@app.command()
+def doctor(as_json: _options.AsJson = False) -> None:
     """Say what is there, what is missing, and the command that mends it. Changes nothing.
 
     Of the processor it says the machine class, which answers have the same bytes here and elsewhere,

@@ -16,24 +16,24 @@ INSIDE = "/checkout"
 STATE = "/state"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the `helix` application."""
+app = typer.Typer()
 
-    @app.command("env", context_settings={"ignore_unknown_options": True})
-    def env(
-        model: Annotated[str, typer.Argument(help="folder under models/")],
-        group: Annotated[str, typer.Argument(help="build (with torch) or serve (what the image holds)")],
-        command: Annotated[list[str], typer.Argument(help="what to run, after --")],
-    ) -> None:
-        """Run a command beside the locked wheels of a model: no network, the checkout read-only.
 
-        Examples:
+@app.command(context_settings={"ignore_unknown_options": True})
+def env(
+    model: Annotated[str, typer.Argument(help="folder under models/")],
+    group: Annotated[str, typer.Argument(help="build (with torch) or serve (what the image holds)")],
+    command: Annotated[list[str], typer.Argument(help="what to run, after --")],
+) -> None:
+    """Run a command beside the locked wheels of a model: no network, the checkout read-only.
 
-          helix env MODEL build -- python -m pytest -m torch tests/models
+    Examples:
 
-          helix env MODEL serve -- python -c 'import onnxruntime; print(onnxruntime.__version__)'
-        """
-        raise typer.Exit(run(model, group, command))
+      helix env MODEL build -- python -m pytest -m torch tests/models
+
+      helix env MODEL serve -- python -c 'import onnxruntime; print(onnxruntime.__version__)'
+    """
+    raise typer.Exit(run(model, group, command))
 
 
 def _is_there(store: nix.NixStore, environment: Path, program: str, root: Path) -> bool:
@@ -60,7 +60,7 @@ def run(model: str, group: str, command: list[str]) -> int:
     if not _is_there(store, environment, command[0], checkout.root):
         raise CheckoutError(f"the environment {group} of {model} has no command {command[0]!r}")
     sources = [f"{INSIDE}/{folder}" for folder in ("lineage/src", "platform/src", f"models/{model}/src")]
-    return nix.run_in_env(
+    command_line = nix.environment_command(
         store,
         store_path,
         command,
@@ -68,3 +68,4 @@ def run(model: str, group: str, command: list[str]) -> int:
         variables={"PYTHONPATH": ":".join([*sources, f"{store_path}/site-packages"]), "HELIX_STATE": STATE},
         folder=INSIDE,
     )
+    return nix.run_in_env(command_line)

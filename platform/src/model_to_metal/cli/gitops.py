@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
 
 from helix_lineage.paths import State
+from model_to_metal.cli._options import AsJson, report
 from model_to_metal.gitops import layout, succession
 from model_to_metal.gitops.manifests import ManifestFault
 from model_to_metal.gitops.render import Renderer, check_all
 from model_to_metal.gitops.repository import Repository
 from model_to_metal.host.checkout import Checkout
 
-
-def register(app: typer.Typer) -> None:
-    """Mount `helix gitops check`."""
-    group = typer.Typer(help="What the cluster runs: gitops/argocd.", no_args_is_help=True)
-    group.callback()(lambda: None)
-    group.command("check")(check)
-    app.add_typer(group, name="gitops")
+app = typer.Typer(name="gitops", help="What the cluster runs: gitops/argocd.", no_args_is_help=True)
 
 
-def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+@app.command()
+def check(as_json: AsJson = False) -> None:
     """Render gitops/argocd of the working tree with kustomize; hold schemas and our rules against it.
 
     A sample model stands for those that are not promoted yet. A promotion that is older than one in
@@ -36,7 +31,7 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         helix gitops check --json
     """
     checkout = Checkout.find()
-    renderer = Renderer.ready(State.find(), lambda line: typer.echo(line, err=True))
+    renderer = Renderer.ready(State.find(), report)
     paths = checkout.files(layout.ROOT)
     # A link, or another repository's folder, would show kustomize one thing here and Argo CD another there.
     odd = [path for path in paths if (checkout.root / path).is_symlink() or not (checkout.root / path).is_file()]
@@ -45,11 +40,8 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     # What was promoted last is in the history, whatever the working tree says now.
     faults = [ManifestFault(path, "no-links", "this is not a regular file", "commit the file itself") for path in odd]
     faults += check_all(renderer, files) + succession.check(repository, repository.commit_of("HEAD"), files)
-    if as_json:
-        typer.echo(json.dumps({"passed": not faults, "faults": [fault.to_json() for fault in faults]}))
-    else:
-        for fault in faults:
-            typer.echo(str(fault))
-        typer.echo(f"{len(faults)} faults" if faults else f"{layout.ROOT} renders, and no rule is broken")
+    total = f"{len(faults)} faults" if faults else f"{layout.ROOT} renders, and no rule is broken"
+    said = {"passed": not faults, "faults": [fault.to_json() for fault in faults]}
+    typer.echo(json.dumps(said) if as_json else "\n".join([*map(str, faults), total]))
     if faults:
         raise typer.Exit(1)

@@ -10,18 +10,14 @@ import typer
 
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
+from model_to_metal.cli._options import AsJson
 from model_to_metal.errors import KeysError
 from model_to_metal.supply_chain import cache_keys, keys
 
-
-def register(app: typer.Typer) -> None:
-    """Mount `helix keys init` and `helix keys show`."""
-    group = typer.Typer(help="Development keys, and the trust root that names them.", no_args_is_help=True)
-    group.command("init")(init)
-    group.command("show")(show)
-    app.add_typer(group, name="keys")
+app = typer.Typer(name="keys", help="Development keys, and the trust root that names them.", no_args_is_help=True)
 
 
+@app.command()
 def init(
     domain: Annotated[
         str,
@@ -51,7 +47,8 @@ def init(
     typer.echo(f"verifiers take: --trust {state.trust}")
 
 
-def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+@app.command()
+def show(as_json: AsJson = False) -> None:
     """Who is trusted for what, and until when. Shows no secret.
 
     Examples:
@@ -72,9 +69,9 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
         }
         for key in Trust.load(state.trust).keys
     ]
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    for row in rows:
-        validity = "valid" if row["valid"] else "NOT VALID"
-        typer.echo(f"{row['role']:10} {row['key_id']}  {row['builder']}  {validity} until {row['not_after']}")
+    lines = (
+        f"{row['role']:10} {row['key_id']}  {row['builder']}  "
+        f"{'valid' if row['valid'] else 'NOT VALID'} until {row['not_after']}"
+        for row in rows
+    )
+    typer.echo(json.dumps(rows) if as_json else "\n".join(lines))

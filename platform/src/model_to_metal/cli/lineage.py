@@ -16,23 +16,19 @@ from helix_lineage.cli.main import app as lineage
 from helix_lineage.directory.client import DirectoryClient
 from helix_lineage.errors import RecordError
 from helix_lineage.paths import State
+from model_to_metal.cli._options import AsJson, report
 from model_to_metal.host import tools
 from model_to_metal.local import directory as local
 from model_to_metal.registry import artifacts
-from model_to_metal.supply_chain import keys
-from model_to_metal.supply_chain import revoke as revoking
+from model_to_metal.supply_chain import keys, revoke as revoking
 from model_to_metal.supply_chain.cosign import CosignSigner
 
-
-def register(app: typer.Typer) -> None:
-    """Mount the group."""
-    group = typer.Typer(help=lineage.info.help, no_args_is_help=True, callback=_prepare)
-    group.registered_commands.extend(lineage.registered_commands)
-    group.registered_groups.extend(lineage.registered_groups)
-    group.command("revoke")(revoke)
-    app.add_typer(group, name="lineage")
+app = typer.Typer(name="lineage", help=lineage.info.help, no_args_is_help=True)
+app.registered_commands.extend(lineage.registered_commands)
+app.registered_groups.extend(lineage.registered_groups)
 
 
+@app.command()
 def revoke(
     kind: Annotated[str, typer.Argument(help="release, promotion, image or key.")],
     target: Annotated[str, typer.Argument(metavar="DIGEST", help="Its digest, or the key's id.")],
@@ -46,7 +42,7 @@ def revoke(
         str | None, typer.Option(metavar="REFERENCE", help="The revoker's key, as cosign names it (a KMS).")
     ] = None,
     keep: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the signed bundle there too.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Sign that something is revoked, and put that into the directory's log.
 
@@ -63,7 +59,7 @@ def revoke(
     """
     state = State.find()
     root, when = Trust.load(state.trust), _time(since)
-    cosign = tools.ensure("cosign", state, lambda line: typer.echo(line, err=True))
+    cosign = tools.ensure("cosign", state, report)
 
     def sign(payload: bytes) -> bytes:
         now = datetime.now(UTC)
@@ -80,12 +76,9 @@ def revoke(
         done = revoking.revoke(client, root, sign, kind=kind, target=target, since=when, reason=reason)
     if keep is not None:
         keep.write_bytes(done.bundle)
-    if as_json:
-        said = {"revocation": done.revocation.to_json(), "directory": done.origin, "index": done.index}
-        typer.echo(json.dumps(said))
-    else:
-        typer.echo(f"revoked: the {kind} {target}, as of {when.isoformat()}")
-        typer.echo(f"entry {done.index} of {done.origin}")
+    said = {"revocation": done.revocation.to_json(), "directory": done.origin, "index": done.index}
+    text = f"revoked: the {kind} {target}, as of {when.isoformat()}\nentry {done.index} of {done.origin}"
+    typer.echo(json.dumps(said) if as_json else text)
 
 
 def _time(text: str | None) -> datetime:
@@ -100,6 +93,7 @@ def _time(text: str | None) -> datetime:
     return found
 
 
+@app.callback()
 def _prepare(context: typer.Context) -> None:
     """Serve the checkout's registry while a replay runs: it may have to pull an image."""
     if context.invoked_subcommand != "replay" or "HELIX_REGISTRY" in os.environ:

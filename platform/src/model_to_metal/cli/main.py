@@ -14,26 +14,21 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from helix_lineage.errors import LineageError
+from helix_lineage.errors import HelixError
 from helix_lineage.formats.canonical import Json
-from helixserve.errors import HelixServeError
 from model_to_metal import refusal
 from model_to_metal.cli import (
     attest,
     build,
-    check,
     cluster,
-    compile_engine,
     demo,
     doctor,
     env,
-    export,
     fetch,
     gitops,
     keys,
@@ -43,12 +38,12 @@ from model_to_metal.cli import (
     promote,
     rebuild,
     registry,
-    regress,
     rollback,
     run,
     serve,
     store,
     tools,
+    until,
     verify,
 )
 from model_to_metal.errors import (
@@ -94,23 +89,21 @@ def _options(
     """From a researcher's commit to a served, signed, fully traceable protein model."""
 
 
-COMMANDS: tuple[Callable[[typer.Typer], None], ...] = tuple(
-    command.register
-    for command in (
-        models, doctor, lock, fetch, check, export, compile_engine, regress, build, rebuild, attest, promote, rollback,
-        run, serve, demo, verify, gitops, lineage, keys, registry, store, env, tools,
-        cluster,
-    )
+COMMANDS = (
+    models, doctor, lock, fetch, until, build, rebuild, attest, promote, rollback, run, serve, demo, verify, env,
+    gitops, lineage, keys, registry, store, tools,
 )  # fmt: skip
-for _register in COMMANDS:
-    _register(app)
+"""The modules, each with its `app`: commands without a name of the group stand beside the others."""
+for _module in COMMANDS:
+    app.add_typer(_module.app)
+cluster.register(app)
 
 
 def main() -> None:
     """Run the command line; errors become a message and an exit status, never a traceback."""
     try:
         app()
-    except (PipelineError, LineageError, HelixServeError) as error:
+    except HelixError as error:
         report(error, as_json="--json" in sys.argv)
         sys.exit(NO if isinstance(error, REFUSALS) else CANNOT)
     except KeyboardInterrupt:
@@ -142,7 +135,7 @@ def keep(error: Exception) -> str:
         return file.name
 
 
-def report(error: PipelineError | LineageError | HelixServeError, *, as_json: bool) -> None:
+def report(error: HelixError, *, as_json: bool) -> None:
     """Say what happened, where, and how to mend it; as JSON on stdout when that was asked for.
 
     What a tool wrote, word for word, is for who asks for it.
@@ -164,7 +157,7 @@ def report(error: PipelineError | LineageError | HelixServeError, *, as_json: bo
         typer.echo(raw if verbose else "  more:  the same command with --verbose: helix --verbose …", err=True)
 
 
-def _facts(error: PipelineError | LineageError | HelixServeError) -> dict[str, Json]:
+def _facts(error: HelixError) -> dict[str, Json]:
     answer = "no" if isinstance(error, REFUSALS) else "could not tell"
     said: dict[str, Json] = {"what": error.what, "where": error.where, "fix": as_typed(error.fix)}
     facts: dict[str, Json] = {"answer": answer, "error": said}

@@ -9,18 +9,16 @@ import typer
 
 from helix_lineage.errors import LineageError
 from helix_lineage.paths import State
-from model_to_metal.cli import _pipeline
+from model_to_metal.cli import _options
 from model_to_metal.errors import ContractError
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.supply_chain import releasing
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the `helix` application."""
-    app.command("models")(models)
+app = typer.Typer()
 
 
-def models(as_json: _pipeline.AsJson = False) -> None:
+@app.command()
+def models(as_json: _options.AsJson = False) -> None:
     """List the models of this checkout: name, version, tasks, runner, and the commit that was released here.
 
     Examples:
@@ -31,14 +29,12 @@ def models(as_json: _pipeline.AsJson = False) -> None:
     """
     checkout, state = Checkout.find(), State.find()
     rows = [_row(checkout, state, name) for name in checkout.models]
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    if not rows:
-        typer.echo("there is no model under models/")
-    for row in rows:
-        released = f"released from {row['released'][:12]}" if row["released"] else "not released here"
-        typer.echo(f"{row['name']:16} version {row['version']}  {row['runner']}  {', '.join(row['tasks'])}  {released}")
+    lines = [
+        f"{row['name']:16} version {row['version']}  {row['runner']}  {', '.join(row['tasks'])}  "
+        + (f"released from {row['released'][:12]}" if row["released"] else "not released here")
+        for row in rows
+    ]
+    typer.echo(json.dumps(rows) if as_json else "\n".join(lines or ["there is no model under models/"]))
 
 
 def _row(checkout: Checkout, state: State, name: str) -> dict[str, Any]:

@@ -7,19 +7,17 @@ from typing import Annotated
 
 import typer
 
+from helix_lineage.errors import explaining
 from helix_lineage.paths import State
-from model_to_metal.cli import _promotion
+from model_to_metal.cli import _options, _promotion
 from model_to_metal.errors import GitopsError
-from model_to_metal.gitops import layout
-from model_to_metal.gitops import promote as promoting
+from model_to_metal.gitops import layout, promote as promoting
 from model_to_metal.supply_chain import attest, provenance
 
-
-def register(app: typer.Typer) -> None:
-    """Mount `helix promote`."""
-    app.command("promote")(promote)
+app = typer.Typer()
 
 
+@app.command()
 def promote(
     model: Annotated[str, typer.Argument(help="The model's name.")],
     environment: Annotated[str, typer.Option("--to", metavar="ENVIRONMENT", help="A folder of environments/.")],
@@ -28,9 +26,9 @@ def promote(
     image: Annotated[str | None, typer.Option(metavar="DIGEST", help="The release that this image carries.")] = None,
     onto: _promotion.Onto = "main",
     key: _promotion.Key = None,
-    trust: _promotion.TrustFile = None,
+    trust: _options.TrustFile = None,
     check: _promotion.CheckOnly = False,
-    as_json: _promotion.AsJson = False,
+    as_json: _options.AsJson = False,
 ) -> None:
     """Verify a release and propose, as one commit on a branch, that an environment runs it.
 
@@ -51,7 +49,7 @@ def promote(
     with _promotion.opened(onto, key=key, trust=trust, check=check) as opened:
         bundle = _bundle(opened, model, environment, release, image)
         done = promoting.promote(opened, bundle, model, environment)
-    _promotion.print_result(done, environment, model, onto, as_json=as_json)
+    _promotion.show(done, environment, model, onto, as_json=as_json)
 
 
 def _bundle(
@@ -66,11 +64,7 @@ def _bundle(
         if found is not None:
             return found
     path = release or State.find().releases / layout.name(model) / attest.FILES[provenance.RELEASE]
-    try:
+    with explaining(
+        GitopsError, "there is no signed release to promote", where=str(path), fix=f"helix run release {model}"
+    ):
         return path.read_bytes()
-    except OSError as error:
-        raise GitopsError(
-            f"there is no signed release to promote: {error.strerror}",
-            where=str(path),
-            fix=f"helix run release {model}",
-        ) from error

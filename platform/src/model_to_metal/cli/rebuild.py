@@ -11,24 +11,23 @@ import typer
 
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
+from model_to_metal.cli import _options
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.supply_chain import rebuild as rebuilding
 from model_to_metal.supply_chain.rebuild import RebuildResult
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the `helix` application."""
-    app.command("rebuild")(rebuild)
+app = typer.Typer()
 
 
+@app.command()
 def rebuild(
     commit: Annotated[str, typer.Argument(help="A commit that was released (any name that Git knows).")],
     release: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Its release bundle, if it is neither here nor in gitops/.")
     ] = None,
-    trust: Annotated[Path | None, typer.Option(metavar="FILE", help="Trust root; default: the checkout's own.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all that the builders say.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trust: _options.TrustFile = None,
+    verbose: _options.AllTheyWrite = False,
+    as_json: _options.AsJson = False,
 ) -> None:
     """Make a released image again from a clean clone of its commit and the locked inputs, without a network.
 

@@ -11,15 +11,10 @@ import typer
 from helix_lineage.paths import State
 from model_to_metal.registry import artifacts
 
-
-def register(app: typer.Typer) -> None:
-    """Mount `helix registry serve`."""
-    group = typer.Typer(help="The OCI registry of this checkout (olareg).", no_args_is_help=True)
-    group.callback()(lambda: None)
-    group.command("serve")(serve)
-    app.add_typer(group, name="registry")
+app = typer.Typer(name="registry", help="The OCI registry of this checkout (olareg).", no_args_is_help=True)
 
 
+@app.command()
 def serve(
     port: Annotated[int, typer.Option(help="Another one is taken when it is not free.")] = artifacts.PORT,
 ) -> None:

@@ -6,15 +6,13 @@ from typing import Annotated
 
 import typer
 
-from model_to_metal.cli import _promotion
+from model_to_metal.cli import _options, _promotion
 from model_to_metal.gitops import rollback as rolling
 
-
-def register(app: typer.Typer) -> None:
-    """Mount `helix rollback`."""
-    app.command("rollback")(rollback)
+app = typer.Typer()
 
 
+@app.command()
 def rollback(
     model: Annotated[str, typer.Argument(help="The model's name.")],
     environment: Annotated[str, typer.Option("--in", metavar="ENVIRONMENT", help="A folder of environments/.")],
@@ -22,9 +20,9 @@ def rollback(
     reason: Annotated[str, typer.Option("--because", metavar="TEXT", help="For the deny-list.")] = "rolled back",
     onto: _promotion.Onto = "main",
     key: _promotion.Key = None,
-    trust: _promotion.TrustFile = None,
+    trust: _options.TrustFile = None,
     check: _promotion.CheckOnly = False,
-    as_json: _promotion.AsJson = False,
+    as_json: _options.AsJson = False,
 ) -> None:
     """Propose, as one commit on a branch, that an environment runs what it ran before, and nothing the bad release.
 
@@ -42,4 +40,4 @@ def rollback(
     """
     with _promotion.opened(onto, key=key, trust=trust, check=check) as opened:
         done = rolling.rollback(opened, model, environment, reason=reason)
-    _promotion.print_result(done, environment, model, onto, as_json=as_json)
+    _promotion.show(done, environment, model, onto, as_json=as_json)

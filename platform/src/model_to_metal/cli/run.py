@@ -6,22 +6,20 @@ from typing import Annotated
 
 import typer
 
-from model_to_metal.cli import _pipeline
+from model_to_metal.cli import _options, _pipeline
 from model_to_metal.errors import WorkflowError
 from model_to_metal.workflows.release import NAME
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the `helix` application."""
-    app.command("run")(run)
+app = typer.Typer()
 
 
+@app.command()
 def run(
     workflow: Annotated[str, typer.Argument(help="The workflow: release.")],
-    model: _pipeline.Model,
-    no_cache: _pipeline.NoCache = False,
-    as_json: _pipeline.AsJson = False,
-    verbose: _pipeline.Verbose = False,
+    model: _options.Model,
+    no_cache: _options.NoCache = False,
+    as_json: _options.AsJson = False,
+    verbose: _options.Verbose = False,
 ) -> None:
     """Run a workflow on this machine: each stage is taken from the cache, or run in a sandbox.
 

@@ -8,25 +8,23 @@ from typing import Annotated
 import typer
 
 from helix_lineage.paths import State
-from model_to_metal.cli import _pipeline
+from model_to_metal.cli import _options
 from model_to_metal.gitops import layout
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.local import container
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the `helix` application."""
-    app.command("serve")(serve)
+app = typer.Typer()
 
 
+@app.command()
 def serve(
-    model: _pipeline.Model,
+    model: _options.Model,
     http_port: Annotated[int, typer.Option(help="HTTP, on 127.0.0.1.")] = container.HTTP_PORT,
     grpc_port: Annotated[int, typer.Option(help="gRPC, on 127.0.0.1.")] = container.GRPC_PORT,
     environment: Annotated[
         str | None, typer.Option(metavar="NAME", help="Serve what gitops/argocd promotes into this environment.")
     ] = None,
-    as_json: _pipeline.AsJson = False,
+    as_json: _options.AsJson = False,
 ) -> None:
     """Serve the latest release of a model until Ctrl-C or SIGTERM, then finish what was accepted.
 

@@ -9,27 +9,18 @@ from typing import Annotated
 import typer
 
 from helix_lineage.paths import State
-from model_to_metal.hermetic import fetch
-from model_to_metal.hermetic import prune as pruning
+from model_to_metal.cli._options import AsJson, report
+from model_to_metal.hermetic import fetch, prune as pruning
 from model_to_metal.hermetic.nix import NixStore
 from model_to_metal.host.checkout import Checkout
 
-
-def register(app: typer.Typer) -> None:
-    """Mount `helix store prune`."""
-    group = typer.Typer(help="The Nix store of this checkout.", no_args_is_help=True)
-    group.callback()(_group)
-    group.command("prune")(prune)
-    app.add_typer(group, name="store")
+app = typer.Typer(name="store", help="The Nix store of this checkout.", no_args_is_help=True)
 
 
-def _group() -> None:
-    """The Nix store of this checkout."""
-
-
+@app.command()
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove what the locks and sources of this checkout, as they are now, no longer reach.
 
@@ -43,17 +34,10 @@ def prune(
       helix store prune --json
     """
     checkout, state = Checkout.find(), State.find()
-
-    def report(line: str) -> None:
-        typer.echo(line, err=True)
-
     locked = [file.store_path for file in fetch.locked_files(checkout.root)]
     scratch = state.root / "scratch"
     done = pruning.prune(checkout.root, NixStore.of(state), scratch, keep=locked, dry=dry_run, report=report)
-    if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(done)))
-        return
-    for path in done.removed if dry_run else ():
-        typer.echo(path)
     verb = "would remove" if dry_run else "removed"
-    typer.echo(f"{verb} {len(done.removed)} store paths, {done.size / 1e9:.2f} GB; {done.kept} are needed")
+    total = f"{verb} {len(done.removed)} store paths, {done.size / 1e9:.2f} GB; {done.kept} are needed"
+    lines = [*(done.removed if dry_run else ()), total]
+    typer.echo(json.dumps(dataclasses.asdict(done)) if as_json else "\n".join(lines))

@@ -8,17 +8,13 @@ from typing import Annotated
 import typer
 
 from helix_lineage.paths import State
+from model_to_metal.cli._options import AsJson, report
 from model_to_metal.host import tools
 
-
-def register(app: typer.Typer) -> None:
-    """Mount `helix tools build` and `helix tools list`."""
-    group = typer.Typer(help="The Go tools: built from source, by checksum, once.", no_args_is_help=True)
-    group.command("build")(build)
-    group.command("list")(show)
-    app.add_typer(group, name="tools")
+app = typer.Typer(name="tools", help="The Go tools: built from source, by checksum, once.", no_args_is_help=True)
 
 
+@app.command()
 def build(names: Annotated[list[str] | None, typer.Argument(help="Default: cosign and olareg.")] = None) -> None:
     """Build tools into `.helix/tools`; what is there already is left alone.
 
@@ -30,11 +26,12 @@ def build(names: Annotated[list[str] | None, typer.Argument(help="Default: cosig
     """
     state = State.find()
     for name in names or tools.NEEDED:
-        path = tools.ensure(name, state, lambda line: typer.echo(line, err=True))
+        path = tools.ensure(name, state, report)
         typer.echo(f"{name}: {path}")
 
 
-def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+@app.command("list")
+def show(as_json: AsJson = False) -> None:
     """Every tool that the checkout declares, and whether it is built.
 
     Examples:
@@ -45,8 +42,7 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     """
     state = State.find()
     rows = {name: tools.is_built(tools.declared(name), state) for name in tools.names()}
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    for name, built in rows.items():
-        typer.echo(f"{name:12} {'built' if built else f'not built; run: helix tools build {name}'}")
+    lines = (
+        f"{name:12} {'built' if built else f'not built; run: helix tools build {name}'}" for name, built in rows.items()
+    )
+    typer.echo(json.dumps(rows) if as_json else "\n".join(lines))

@@ -6,28 +6,26 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
+from model_to_metal.cli._options import AsJson, TrustFile, report
 from model_to_metal.host import tools
 from model_to_metal.registry import artifacts
 from model_to_metal.registry.client import Client, Image
 from model_to_metal.supply_chain.verify import VerificationReport, verify_image
 
-
-def register(app: typer.Typer) -> None:
-    """Mount `helix verify`."""
-    app.command("verify")(verify)
+app = typer.Typer()
 
 
+@app.command()
 def verify(
     image: Annotated[str, typer.Argument(help="[HOST:PORT/]REPOSITORY@sha256:HEX")],
-    trust: Annotated[Path | None, typer.Option(help="Trust root; default: the checkout's own.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trust: TrustFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check an image offline: its bytes, signatures, provenance, test result, release and records.
 
@@ -43,7 +41,7 @@ def verify(
     """
     state = State.find()
     root = Trust.load(trust or state.trust)
-    cosign = tools.ensure("cosign", state, lambda line: typer.echo(line, err=True))
+    cosign = tools.ensure("cosign", state, report)
     with _opened(image, state) as (client, named):
         report = verify_image(client, named, root, cosign, at=datetime.now(UTC))
     typer.echo(json.dumps(report.to_json(), indent=2) if as_json else _text(report))

@@ -1,25 +1,40 @@
 """What we hold against Argo CD's own objects. Pure.
 
 As `rules`: each rule is a function, `RULES` lists them, and a test plants each one's fault.
+
+- `project-is-fixed`: an Application's project is one of ours, and not the default one.
+- `source-is-ours`: it comes from a project's repository at main, and from no chart.
+- `template-is-strict`: a missing key is an error; deleting an ApplicationSet deletes nothing that serves.
+- `project-is-narrow`: a project names its repositories, destinations and kinds, without a wildcard.
+- `cluster-equals-git`: drift is undone, and what Git no longer names is removed.
+- `resources-have-one-owner`: no Application takes over what another one made.
+- `models-get-the-kinds-of-base`: the models' project allows what `base/` makes, and nothing cluster-wide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from model_to_metal.gitops.manifests import MODEL_KINDS, Manifest, ManifestFault, get, items, of_kind, title
+from model_to_metal.gitops.manifests import (
+    MODEL_KINDS,
+    Manifest,
+    ManifestFault,
+    Rule,
+    faults,
+    get,
+    items,
+    of_kind,
+    title,
+)
 
 MODELS = "helix-models"
 """The project of every model's Application."""
 
-Rule = Callable[[Sequence[Manifest]], Iterator[ManifestFault]]
-
 
 def check(manifests: Iterable[Manifest]) -> list[ManifestFault]:
     """Every fault of every rule, sorted."""
-    every = list(manifests)
-    return sorted(fault for rule in RULES for fault in rule(every))
+    return faults(RULES, manifests)
 
 
 def project_is_fixed(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:

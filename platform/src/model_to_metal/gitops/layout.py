@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from helix_lineage.paths import PROMOTION_FILE, RELEASE_FILE
 from model_to_metal.errors import GitopsError
 
 ROOT = "gitops/argocd"
@@ -13,8 +14,7 @@ ENVIRONMENTS = f"{ROOT}/environments"
 DENIED = f"{POLICIES}/denied.json"
 
 KUSTOMIZATION = "kustomization.yaml"
-RELEASE = "release.sigstore.json"
-PROMOTION = "promotion.sigstore.json"
+RELEASE, PROMOTION = RELEASE_FILE, PROMOTION_FILE
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 

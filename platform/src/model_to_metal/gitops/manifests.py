@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,15 @@ class ManifestFault:
 
     def __str__(self) -> str:
         return f"{self.rule}  {self.where}  {self.message}; fix: {self.fix}"
+
+
+Rule = Callable[[Sequence[Manifest]], Iterator[ManifestFault]]
+
+
+def faults(rules: Iterable[Rule], manifests: Iterable[Manifest]) -> list[ManifestFault]:
+    """Every fault of every rule, sorted."""
+    every = list(manifests)
+    return sorted(fault for rule in rules for fault in rule(every))
 
 
 def parse(text: bytes, *, where: str) -> list[Manifest]:

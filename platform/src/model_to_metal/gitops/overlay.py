@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from helix_lineage.attestations import promotion as promotions
-from helix_lineage.attestations import release as releases
+from helix_lineage.attestations import promotion as promotions, release as releases
 from helix_lineage.errors import LineageError
 from helix_lineage.formats.canonical import check_digest
 from helix_lineage.records.chain import Promotion, Release

@@ -2,6 +2,11 @@
 
 {"version": 1, "registry": "registry.helix.example", "builders": ["github"], "after": "staging"}
 {"version": 1, "denied": [{"model": …, "release": "sha256:…", "image": "sha256:…", "environment": …, "reason": …}]}
+
+- Both files are version 1 with exactly these fields.
+- `registry` is HOST or HOST:PORT; `builders` is a list of builder ids; `after` is an environment or null.
+- An entry of `denied` has exactly its fields, all texts; release and image are digests.
+- A release is denied by its own digest, or by that of its image, in every environment.
 """
 
 from __future__ import annotations

@@ -1,12 +1,28 @@
 """What we hold against rendered workloads, beyond what a schema can say. Pure: manifests in, faults out.
 
-Each rule is a function; `RULES` lists them; a test plants the fault that each is there for.
+Each rule is a function; a test plants the fault that each is there for. `RULES` lists all but the last:
+
+- `registers-its-shard`: a server has the token, names one directory, and calls that, DNS and a collector, nothing else.
+- `image-by-digest`: an image is `HOST/NAME@sha256:DIGEST`.
+- `image-is-claimed`: HELIX_IMAGE_DIGEST, from a ConfigMap, is the image's digest.
+- `knows-its-environment`: HELIX_ENVIRONMENT is the namespace's.
+- `settings-are-frozen`: a pod's ConfigMaps are there, immutable, and named by content; its one secret is the token.
+- `no-token`: no pod gets a token of the cluster's API, or runs as the default account.
+- `restricted`: Kubernetes' restricted profile, and a read-only root.
+- `has-limits`: CPU and memory are requested, and memory is limited.
+- `is-probed`: readiness and liveness ask /v2/health/ready and /v2/health/live.
+- `drains`: there is time to answer what was accepted.
+- `survives-disruption`: a PodDisruptionBudget selects each server.
+- `is-fenced`: a NetworkPolicy selects each, for both directions; only the named namespaces may call it.
+- `one-owner-of-replicas`: an autoscaler or Git says how many, not both, and one does.
+- `keeps-its-shard`: the shard lies on a claim of the pod's own, which is retained.
+- `belongs-to-its-model`: everything of a model has its kinds, its namespace, and its name in front.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 from model_to_metal.gitops.manifests import (
@@ -14,7 +30,9 @@ from model_to_metal.gitops.manifests import (
     WORKLOADS,
     Manifest,
     ManifestFault,
+    Rule,
     containers,
+    faults,
     get,
     group_and_kind,
     items,
@@ -33,7 +51,6 @@ SHARD = "/var/lib/helix/log"
 _IMAGE = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}")
 _KEEP = {"whenDeleted": "Retain", "whenScaled": "Retain"}
 
-Rule = Callable[[Sequence[Manifest]], Iterator[ManifestFault]]
 _CALLED = (
     ("helix-directory", "app.kubernetes.io/component", "directory"),
     ("kube-system", "k8s-app", "kube-dns"),
@@ -55,8 +72,7 @@ _COLLECTOR = {"namespaceSelector": {"matchLabels": {"helix.example/collector": "
 
 def check(manifests: Iterable[Manifest]) -> list[ManifestFault]:
     """Every fault of every rule, sorted."""
-    every = list(manifests)
-    return sorted(fault for rule in RULES for fault in rule(every))
+    return faults(RULES, manifests)
 
 
 def image_by_digest(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
@@ -75,28 +91,26 @@ def image_by_digest(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
 def image_is_claimed(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """The server checks the claimed digest against its release: the claim must be the image's."""
     settings = {get(item, "metadata", "name"): item for item in of_kind(manifests, "ConfigMap")}
-    for workload in of_kind(manifests, *WORKLOADS):
-        for container in containers(workload):
-            claims = [item for item in items(container, "env") if get(item, "name") == "HELIX_IMAGE_DIGEST"]
-            reference = get(claims, 0, "valueFrom", "configMapKeyRef")
-            said = get(settings.get(get(reference, "name")), "data", str(get(reference, "key")))
-            if said != str(container.get("image")).partition("@")[2]:
-                yield ManifestFault(
-                    title(workload), "image-is-claimed", f"HELIX_IMAGE_DIGEST is {said!r}, not the image's digest",
-                    "let the overlay's ConfigMap say it",
-                )  # fmt: skip
+    for workload, container in _containers(manifests):
+        claims = _variables(container, "HELIX_IMAGE_DIGEST")
+        reference = get(claims, 0, "valueFrom", "configMapKeyRef")
+        said = get(settings.get(get(reference, "name")), "data", str(get(reference, "key")))
+        if said != str(container.get("image")).partition("@")[2]:
+            yield ManifestFault(
+                title(workload), "image-is-claimed", f"HELIX_IMAGE_DIGEST is {said!r}, not the image's digest",
+                "let the overlay's ConfigMap say it",
+            )  # fmt: skip
 
 
 def knows_its_environment(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A server that is told where it runs demands a promotion for there; the namespace says where that is."""
-    for workload in of_kind(manifests, *WORKLOADS):
-        for container in containers(workload):
-            said = [get(item, "value") for item in items(container, "env") if get(item, "name") == "HELIX_ENVIRONMENT"]
-            if [f"helix-{name}" for name in said] != [get(workload, "metadata", "namespace")]:
-                yield ManifestFault(
-                    title(workload), "knows-its-environment", f"HELIX_ENVIRONMENT is {said}, not its namespace's",
-                    "set it once, in the environment's _common",
-                )  # fmt: skip
+    for workload, container in _containers(manifests):
+        said = [get(item, "value") for item in _variables(container, "HELIX_ENVIRONMENT")]
+        if [f"helix-{name}" for name in said] != [get(workload, "metadata", "namespace")]:
+            yield ManifestFault(
+                title(workload), "knows-its-environment", f"HELIX_ENVIRONMENT is {said}, not its namespace's",
+                "set it once, in the environment's _common",
+            )  # fmt: skip
 
 
 def settings_are_frozen(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
@@ -160,13 +174,10 @@ def restricted(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
 def has_limits(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A pod asks for what it needs, and may not take a node's memory."""
     wanted = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))
-    for workload in of_kind(manifests, *WORKLOADS):
-        for container in containers(workload):
-            for kind, what in wanted:
-                if not get(container, "resources", kind, what):
-                    yield ManifestFault(
-                        title(workload), "has-limits", f"no {kind}.{what}", f"set resources.{kind}.{what}"
-                    )
+    for workload, container in _containers(manifests):
+        for kind, what in wanted:
+            if not get(container, "resources", kind, what):
+                yield ManifestFault(title(workload), "has-limits", f"no {kind}.{what}", f"set resources.{kind}.{what}")
 
 
 def is_probed(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
@@ -227,19 +238,18 @@ def is_fenced(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
 
 def registers_its_shard(manifests: Sequence[Manifest]) -> Iterator[ManifestFault]:
     """A server names a directory, and may call that, the cluster's DNS and a collector of traces, and nothing else."""
-    for workload in of_kind(manifests, *WORKLOADS):
-        for container in containers(workload):
-            if _TOKEN not in [get(volume, "secret") for volume in items(pod_of(workload), "volumes")]:
-                yield ManifestFault(
-                    title(workload), "registers-its-shard", "no volume holds the token that registers shards",
-                    "see base/statefulset.yaml",
-                )  # fmt: skip
-            said = [get(item, "value") for item in items(container, "env") if get(item, "name") == "HELIX_DIRECTORY"]
-            if len(said) != 1 or not str(said[0]).startswith(("http://", "https://")):
-                yield ManifestFault(
-                    title(workload), "registers-its-shard", f"HELIX_DIRECTORY is {said}, not one URL",
-                    "set it once, to the directory's service",
-                )  # fmt: skip
+    for workload, container in _containers(manifests):
+        if _TOKEN not in [get(volume, "secret") for volume in items(pod_of(workload), "volumes")]:
+            yield ManifestFault(
+                title(workload), "registers-its-shard", "no volume holds the token that registers shards",
+                "see base/statefulset.yaml",
+            )  # fmt: skip
+        said = [get(item, "value") for item in _variables(container, "HELIX_DIRECTORY")]
+        if len(said) != 1 or not str(said[0]).startswith(("http://", "https://")):
+            yield ManifestFault(
+                title(workload), "registers-its-shard", f"HELIX_DIRECTORY is {said}, not one URL",
+                "set it once, to the directory's service",
+            )  # fmt: skip
     for policy in of_kind(manifests, "NetworkPolicy"):
         peers = [peer for rule in items(policy, "spec", "egress") for peer in items(rule, "to")]
         for peer in peers:
@@ -320,6 +330,17 @@ def belongs_to_its_model(manifests: Iterable[Manifest], environment: str, model:
     return found
 
 
+def _containers(manifests: Sequence[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
+    """Each workload with each of its containers."""
+    for workload in of_kind(manifests, *WORKLOADS):
+        yield from ((workload, container) for container in containers(workload))
+
+
+def _variables(container: Any, name: str) -> list[Any]:
+    """The entries of a container's environment with that name; there should be one."""
+    return [item for item in items(container, "env") if get(item, "name") == name]
+
+
 def _sources(pod: Manifest) -> Iterator[dict[str, Any]]:
     for volume in items(pod, "volumes"):
         yield from (source for source in items(volume, "projected", "sources") if isinstance(source, dict))
@@ -327,23 +348,17 @@ def _sources(pod: Manifest) -> Iterator[dict[str, Any]]:
 
 def _config_maps(value: Any) -> Iterator[str]:
     """Names of the ConfigMaps that something below refers to."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key in ("configMap", "configMapKeyRef", "configMapRef"):
-                yield str(get(item, "name"))
-            yield from _config_maps(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _config_maps(item)
+    return (str(get(item, "name")) for item in _below(value, {"configMap", "configMapKeyRef", "configMapRef"}))
 
 
 def _secrets(value: Any) -> Iterator[Any]:
     """What refers to a secret, wherever it stands below."""
+    return _below(value, {"secretRef", "secretKeyRef", "secret"})
+
+
+def _below(value: Any, keys: Set[str]) -> Iterator[Any]:
+    """What stands under one of the keys, however deep."""
     if isinstance(value, dict):
-        for key, item in value.items():
-            if key in ("secretRef", "secretKeyRef", "secret"):
-                yield item
-            yield from _secrets(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _secrets(item)
+        yield from (item for key, item in value.items() if key in keys)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _below(item, keys)

@@ -2,6 +2,9 @@
 
 Promotions only ever grow. An old one that is put back (a reverted commit, a copied folder, a
 rewritten file) has a valid signature, and its generation tells: *generation regression*.
+
+- What runs has a higher generation than any that Git remembers, or is the one of the highest.
+- There are no two promotions of one generation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""The contract: `model.toml` is valid, and everything that it names is there."""
+"""The contract: `model.toml` is valid, and everything that it names is there.
+
+- `model.toml` is a contract that a server can load, and its name is the folder's.
+- Each hook of `[stages]`, the model, and a runner of the model's own are `module:attribute`, defined in `src/`.
+- `[target] name` is one that we compile for, and the runner is the target's.
+- The files that every model has are there (FILES).
+"""
 
 from __future__ import annotations
 

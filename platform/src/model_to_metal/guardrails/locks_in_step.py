@@ -1,6 +1,9 @@
 """Locks in step: each dependency group of `pyproject.toml` is satisfied by its lock.
 
 The lock's form already demands a SHA-256 and one file for every distribution.
+
+- The dependency groups can be read, and each has its lock.
+- Every requirement is one, is locked, and at a version that it allows.
 """
 
 from __future__ import annotations

@@ -2,6 +2,11 @@
 
 Reads the syntax tree, so names imported under another name are seen. It finds mistakes, not
 malice: what hides is stopped by the sandbox instead.
+
+- Every Python file parses.
+- None imports a module that unpickles (MODULES), by statement or by `import_module`.
+- `torch.load` has `weights_only=True`; nothing is called with `allow_pickle`; nothing of CALLS is called.
+- No file is a pickle, by its suffix (SUFFIXES) or its bytes: a pickle, an array of objects, an archive that holds one.
 """
 
 from __future__ import annotations

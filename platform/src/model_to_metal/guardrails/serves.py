@@ -1,7 +1,10 @@
 """Serves: the model imports in the serve environment and answers one request.
 
-Starts `rules.infer` as a child, so that a crash is a finding. The guard already runs in a
+Starts `guardrails.infer` as a child, so that a crash is a finding. The guard already runs in a
 sandbox: no network, sources and artifacts read-only.
+
+- The model is loaded and answers within LIMIT_S, and its process ends well.
+- Its answer keeps the contract, and it loads nothing that the serve image does not hold (`guardrails.inference`).
 """
 
 from __future__ import annotations

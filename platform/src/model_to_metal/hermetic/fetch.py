@@ -10,7 +10,6 @@ True
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from helix_lineage.formats.canonical import file_digest
 from helix_lineage.paths import State
 from model_to_metal.errors import FetchError, PipelineError
 from model_to_metal.hermetic import locks, nix
@@ -123,8 +123,7 @@ def fetch(
 def is_intact(path: Path, digest: str) -> bool:
     """Is the file there, with that SHA-256?"""
     try:
-        with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+        return file_digest(path) == digest
     except FileNotFoundError:
         return False
 

@@ -105,16 +105,8 @@ def made_alone(
                 fix="helix fetch, in a checkout of that commit",
             )  # fmt: skip
         _empty_but_for_inputs(first, second, steps, report)
-        ran: set[str] = set()
-
-        def follow(line: str) -> None:
-            ran.update(_BUILDING.findall(line))
-            report(line)
-
-        started = time.monotonic()
-        output = second.build(installable, report=follow)
-        _check_all_ran(steps, ran, second)
-        yield second.real(output), len(ran), time.monotonic() - started
+        output, ran, seconds = _build_all(second, installable, steps, report)
+        yield second.real(output), ran, seconds
         second.remove()
 
 
@@ -125,9 +117,22 @@ def _empty_but_for_inputs(first: NixStore, second: NixStore, steps: Mapping[str,
     first.copy([step.output for step in steps.values() if step.fixed], second)
 
 
-def _check_all_ran(steps: Mapping[str, Derivation], ran: set[str], second: NixStore) -> None:
+def _build_all(
+    second: NixStore, installable: str, steps: Mapping[str, Derivation], report: Progress, *, cores: int | None = None
+) -> tuple[str, int, float]:
+    """Build every step; gives the output, how many steps ran, and the seconds. Raises ImageError when one did not."""
+    ran: set[str] = set()
+
+    def follow(line: str) -> None:
+        ran.update(_BUILDING.findall(line))
+        report(line)
+
+    started = time.monotonic()
+    output = second.build(installable, cores=cores, report=follow)
+    seconds = time.monotonic() - started
     if left := sorted(step.name for step in steps.values() if not step.fixed and step.path not in ran):
         raise ImageError(f"not built again: {', '.join(left)}", where=str(second.root))
+    return output, len(ran), seconds
 
 
 def _made_again(
@@ -140,22 +145,14 @@ def _made_again(
     time.sleep(max(0.0, done + _LATER_S - time.monotonic()))
     machine = len(os.sched_getaffinity(0))
     cores = machine - 1 or 2
-    ran: set[str] = set()
-
-    def follow(line: str) -> None:
-        ran.update(_BUILDING.findall(line))
-        report(line)
-
-    started = time.monotonic()
-    if second.build(installable, cores=cores, report=follow) != output:
+    again, ran, seconds = _build_all(second, installable, steps, report, cores=cores)
+    if again != output:
         raise ImageError("the second build was asked for something else", where=installable)
-    seconds = time.monotonic() - started
-    _check_all_ran(steps, ran, second)
     unstable = _differing(first, second, steps)
     if any(step.output == output for step in unstable):
         raise _differs(first, second, output, unstable[0], reports)
     second.remove()
-    return SecondBuild(output, len(ran), seconds, (machine, cores), tuple(step.name for step in unstable))
+    return SecondBuild(output, ran, seconds, (machine, cores), tuple(step.name for step in unstable))
 
 
 def first_difference(one: Path, other: Path) -> str | None:

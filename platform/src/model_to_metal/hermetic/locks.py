@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helix_lineage.errors import explaining
 from model_to_metal.errors import LockError
 
 _LINE = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>\S+) --hash=(?P<digest>sha256:[0-9a-f]{64})  # (?P<file>\S+)")
@@ -81,28 +82,25 @@ class Group:
 
 def parse(text: str, *, where: str = "") -> tuple[Pin, ...]:
     """Read a Python lock. Raises LockError for any line that `render` would not have written."""
-    pins = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line or line.startswith("#"):
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise LockError(f"line {number} is not a pin: {line!r}", where=where, fix="helix lock")
-        pins.append(Pin(match["name"], match["version"], match["digest"], match["file"]))
-    return ordered(pins, where=where)
+    rows = _rows(text, _LINE, "pin", where, "helix lock")
+    return ordered([Pin(row["name"], row["version"], row["digest"], row["file"]) for row in rows], where=where)
 
 
 def parse_debs(text: str, *, where: str = "") -> tuple[DebPin, ...]:
     """Read a .deb lock. Raises LockError."""
-    pins = []
+    rows = _rows(text, _DEB_LINE, ".deb", where, "helix lock --debs")
+    return tuple(DebPin(row["path"], row["digest"]) for row in rows)
+
+
+def _rows(text: str, form: re.Pattern[str], what: str, where: str, fix: str) -> Iterator[re.Match[str]]:
+    """What the lines say that are neither empty nor comments. Raises LockError for one of another form."""
     for number, line in enumerate(text.splitlines(), 1):
         if not line or line.startswith("#"):
             continue
-        match = _DEB_LINE.fullmatch(line)
+        match = form.fullmatch(line)
         if match is None:
-            raise LockError(f"line {number} is not a .deb: {line!r}", where=where, fix="helix lock --debs")
-        pins.append(DebPin(match["path"], match["digest"]))
-    return tuple(pins)
+            raise LockError(f"line {number} is not a {what}: {line!r}", where=where, fix=fix)
+        yield match
 
 
 def render(pins: Iterable[Pin | DebPin], *, title: str) -> str:
@@ -167,7 +165,5 @@ def ordered(pins: Sequence[Pin], *, where: str | None = None) -> tuple[Pin, ...]
 
 
 def _text(path: Path, fix: str) -> str:
-    try:
+    with explaining(LockError, "cannot read the file", where=str(path), fix=fix):
         return path.read_text()
-    except OSError as error:
-        raise LockError(f"cannot read the file: {error.strerror}", where=str(path), fix=fix) from error

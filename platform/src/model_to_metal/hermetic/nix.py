@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from helix_lineage.paths import State
+from helix_lineage.process import USER
 from model_to_metal.errors import NixError
 from model_to_metal.host import process
 
 PREFIX = "/nix/store"
-USER = 65532
-"""The numbered user that images and environments run as."""
 _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 _UNSAFE = re.compile(r"[^A-Za-z0-9+._?=-]")
 _TAIL = 4000  # characters of Nix's complaint that an error carries
@@ -301,18 +300,8 @@ def environment_command(
     return [*command, "--chdir", folder, "--", *argv]
 
 
-def run_in_env(
-    store: NixStore,
-    environment: str,
-    argv: Sequence[str],
-    *,
-    read: Mapping[Path, str] | None = None,
-    write: Mapping[Path, str] | None = None,
-    variables: Mapping[str, str] | None = None,
-    folder: str = "/",
-) -> int:
-    """Run `argv` as `environment_command` says, with this process's streams; gives the exit status."""
-    command = environment_command(store, environment, argv, read=read, write=write, variables=variables, folder=folder)
+def run_in_env(command: Sequence[str]) -> int:
+    """Run what `environment_command` gave, with this process's streams; gives the exit status."""
     if shutil.which(command[0]) is None:
         raise NixError("bwrap (bubblewrap) is not installed", fix="make setup")
     return subprocess.run(command, check=False).returncode

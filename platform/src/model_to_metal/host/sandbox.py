@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from helix_lineage.process import USER
 from model_to_metal.errors import SandboxError
 from model_to_metal.host import process
-
-USER = 65532
-"""The numbered user that stages and images run as."""
 
 TEMPORARY = "/tmp"  # noqa: S108  # inside the sandbox, a file system of its own
 

@@ -35,11 +35,11 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.evidence.releases import read_bundle
 from helix_lineage.formats.canonical import Json
 from helix_lineage.paths import State
+from helix_lineage.process import USER
 from helix_lineage.replay.images import UnpackedImage, obtain
 from model_to_metal.errors import RuntimeStartError, ToolMissing
 from model_to_metal.gitops import layout
 from model_to_metal.host import process
-from model_to_metal.host.sandbox import USER
 from model_to_metal.local import directory
 from model_to_metal.registry import artifacts
 from model_to_metal.supply_chain import attest, keys

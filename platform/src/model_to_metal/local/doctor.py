@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from helix_lineage.errors import LineageError
+from helix_lineage.errors import HelixError
 from helix_lineage.formats.canonical import Json
 from helix_lineage.paths import State
 from helixserve.errors import HelixServeError
@@ -104,7 +104,7 @@ def _fetched(checkout: Checkout, state: State) -> str:
 def _asked(name: str, fix: str | None, ask: Callable[[], str]) -> Diagnosis:
     try:
         return Diagnosis(name, True, ask())
-    except (PipelineError, LineageError) as error:
+    except HelixError as error:
         return Diagnosis(name, False, error.what, error.fix or fix)
 
 

@@ -12,7 +12,6 @@ from model_to_metal.errors import KeysError
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline.engine import Engine, ProgressListener, StageRun
 from model_to_metal.pipeline.local_executor import LocalExecutor
-from model_to_metal.pipeline.plan import BUILDER
 from model_to_metal.supply_chain import keys, releasing
 from model_to_metal.supply_chain.cache_keys import CacheSigner
 
@@ -61,8 +60,8 @@ class Workspace:
     def _may_release(self) -> None:
         """Raises KeysError before anything is built, where the release could not be signed in the end."""
         builder = keys.signer(self.state).builder
-        if builder != BUILDER:
-            raise KeysError(f"releases made here name the builder {BUILDER!r}, but the key is {builder}'s")
+        if builder != keys.BUILDER:
+            raise KeysError(f"releases made here name the builder {keys.BUILDER!r}, but the key is {builder}'s")
         keys.cache_signer(self.state)
 
     def _cache_signer(self) -> CacheSigner | None:

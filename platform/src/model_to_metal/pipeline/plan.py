@@ -23,10 +23,8 @@ from model_to_metal.pipeline.cache import Key
 from model_to_metal.pipeline.closure import Sources
 from model_to_metal.stages import interface as stages
 from model_to_metal.stages.interface import StageSettings, StageSpec
+from model_to_metal.supply_chain import keys
 from model_to_metal.targets import TARGETS, Target
-
-BUILDER = "laptop"
-"""Who builds here; production environments refuse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ class _Planner:
             "environment": lambda: environment.digest,
             "locks": self._locks,
             "commit": lambda: self._commit,
-            "builder": lambda: BUILDER,
+            "builder": lambda: keys.BUILDER,
         }
         return StageSettings(
             {name: known[name]() for name in spec.parameters},

@@ -20,14 +20,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helix_lineage.errors import LineageError
+from helix_lineage.errors import HelixError
 from helix_lineage.formats.canonical import loads
 from helix_lineage.records.chain import Record, parse
 from model_to_metal import refusal
-from model_to_metal.errors import PipelineError, StageError
+from model_to_metal.errors import StageError
 from model_to_metal.stages.arguments import pair, parser
-from model_to_metal.stages.interface import EXIT_REFUSED, StageResult, StageSettings, StageTask, artifacts, load
-from model_to_metal.stages.interface import record as record_of
+from model_to_metal.stages.interface import (
+    EXIT_REFUSED,
+    StageResult,
+    StageSettings,
+    StageTask,
+    artifacts,
+    load,
+    record as record_of,
+)
 
 if TYPE_CHECKING:
     from helix_lineage.records.store import RecordStore
@@ -39,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="helix-") as scratch:
             return _run(arguments, Path(scratch))
-    except (PipelineError, LineageError) as error:
+    except HelixError as error:
         print(f"stage {arguments.name}: {error}", file=sys.stderr)  # noqa: T201  the command's own output
         return 1
 

@@ -18,7 +18,7 @@ from helix_lineage.attestations.release import complete_chain, verify_release
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.errors import LineageError, TrustError
 from helix_lineage.formats.canonical import digest_bytes, dumps
-from helix_lineage.paths import State
+from helix_lineage.paths import RELEASE_FILE, State
 from helix_lineage.records.chain import Record, Release
 from helix_lineage.records.store import RecordStore
 from model_to_metal.errors import AttestError
@@ -31,7 +31,7 @@ from model_to_metal.supply_chain.cosign import CosignSigner
 FILES: Mapping[str, str] = {
     provenance.PROVENANCE: "provenance.sigstore.json",
     provenance.TEST_RESULT: "test-result.sigstore.json",
-    provenance.RELEASE: "release.sigstore.json",
+    provenance.RELEASE: RELEASE_FILE,
 }
 """Predicate type → file under `.helix/releases/<model>/`."""
 

@@ -48,8 +48,8 @@ DIRECTORY = "directory"
 """The role whose key the directory itself holds: not encrypted, for a service has nobody to ask."""
 OTHERS = (CACHE, DIRECTORY)
 """The roles whose keys are Ed25519, and sign without cosign."""
-BUILDER = "laptop"
-"""What the trust root says about keys made here."""
+BUILDER = cache_keys.LAPTOP
+"""Who builds here, and what the trust root says about keys made here; production environments refuse it."""
 VALID = timedelta(days=365)
 _MEND = "mv .helix/keys .helix/keys.old && helix keys init"
 

@@ -19,7 +19,7 @@ from helix_lineage.attestations.trust import Trust
 from helix_lineage.errors import LineageError
 from helix_lineage.evidence.releases import read_bundle
 from helix_lineage.formats.canonical import Json
-from helix_lineage.paths import State
+from helix_lineage.paths import RELEASE_FILE, State
 from helix_lineage.replay.images import check_layout
 from model_to_metal.errors import CheckoutError, ImageError, ToolError
 from model_to_metal.hermetic import diff, image, nix
@@ -93,8 +93,8 @@ def find(commit: str, bundles: Sequence[Path], trust: Trust, at: datetime) -> Re
 
 def bundles(checkout: Checkout, state: State) -> list[Path]:
     """The release bundles of this machine, then those that the environments in Git hold."""
-    here = sorted(state.releases.glob("*/*release.sigstore.json"))
-    return here + sorted((checkout.root / "gitops/argocd/environments").glob("*/*/release.sigstore.json"))
+    here = sorted(state.releases.glob(f"*/*{RELEASE_FILE}"))
+    return here + sorted((checkout.root / "gitops/argocd/environments").glob(f"*/*/{RELEASE_FILE}"))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from helix_lineage.attestations.dsse import BUNDLE_TYPE, InTotoStatement, open_statement, parse_bundle
+from helix_lineage.attestations.dsse import BUNDLE_TYPE, InTotoStatement, claimed_statement, open_statement
 from helix_lineage.attestations.release import VerifiedRelease, verify_release
 from helix_lineage.attestations.trust import Trust, TrustedKey
 from helix_lineage.errors import CanonicalError, LineageError, TrustError
@@ -190,8 +190,8 @@ def claimed(bundles: Iterable[bytes]) -> dict[str, list[bytes]]:
     found: dict[str, list[bytes]] = {}
     for bundle in bundles:
         try:
-            claim = parse_json(parse_bundle(bundle).payload)["predicateType"]
-        except (TrustError, ValueError, KeyError, TypeError):
+            claim = claimed_statement(bundle)["predicateType"]
+        except (TrustError, KeyError):
             continue
         found.setdefault(str(claim), []).append(bundle)
     return found

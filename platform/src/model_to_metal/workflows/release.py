@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hera.workflows import DAG, Container, ExistingVolume, Parameter, Task, WorkflowTemplate
-from hera.workflows import models as argo
+from hera.workflows import DAG, Container, ExistingVolume, Parameter, Task, WorkflowTemplate, models as argo
 
 from helix_lineage.formats.canonical import digest_bytes
 

@@ -16,8 +16,7 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
 from tritonclient.grpc import service_pb2 as pb  # ours would register the same names; test_generate compares them
 
 from tests.campaign import LONG, Broken, Campaign
@@ -231,12 +230,6 @@ def fuzz_wire(server: Serving, times: int = 1) -> Campaign:
     if check.status != health_pb2.HealthCheckResponse.SERVING:
         raise Broken("the server no longer serves")
     return campaign
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with attacked(tmp_path_factory.mktemp("attacked")) as made:
-        yield made
 
 
 TIMES = [1, pytest.param(LONG, marks=pytest.mark.long)]

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
 from schemathesis.generation import GenerationMode
 
 from tests.campaign import LONG, Broken, Campaign
@@ -197,12 +196,6 @@ def fuzz_wire(server: Serving, times: int = 1) -> tuple[Campaign, dict[int, int]
 
     one()
     return campaign, statuses
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with attacked(tmp_path_factory.mktemp("attacked")) as made:
-        yield made
 
 
 TIMES = [1, pytest.param(LONG, marks=pytest.mark.long)]

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from helixserve.errors import ContractError
 from proteinmpnn_model.native.runner import PREFIX, SUFFIX, NativeRunner

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from helix_lineage.formats.typed import Tensor
-from helixserve.endpoints import open_inference as protocol
-from helixserve.endpoints import triton
+from helixserve.endpoints import open_inference as protocol, triton
 from helixserve.endpoints.grpc import open_inference_pb2 as pb
 from helixserve.errors import InvalidInputError
 from helixserve.execution.core import Answer, Item

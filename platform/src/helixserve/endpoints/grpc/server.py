@@ -19,11 +19,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from helixserve.endpoints import open_inference as protocol
-from helixserve.endpoints import triton
+from helixserve.endpoints import open_inference as protocol, triton
 from helixserve.endpoints.connections import grpc_options
-from helixserve.endpoints.grpc import codec, reflection
-from helixserve.endpoints.grpc import open_inference_pb2 as pb
+from helixserve.endpoints.grpc import codec, open_inference_pb2 as pb, reflection
 from helixserve.endpoints.grpc.malformed import ReadBounded, details
 from helixserve.errors import GoneError, HelixServeError, NotReadyError, TooLargeError
 from helixserve.execution.budget import FRAMING

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from helixserve.endpoints.http import openapi as protocol
-from helixserve.endpoints.http import receipts
+from helixserve.endpoints.http import openapi as protocol, receipts
 from helixserve.endpoints.http.json_lines import MEDIA_TYPE
 from helixserve.model import tensors as plain
 from helixserve.model.contract import Contract, Field, Task

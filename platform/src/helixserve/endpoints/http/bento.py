@@ -43,8 +43,7 @@ from helixserve.endpoints.http.open_inference import HEADER_LENGTH, application
 from helixserve.errors import HelixServeError, InvalidInputError
 from helixserve.execution.core import Answer, Item
 from helixserve.model import tensors as plain
-from helixserve.model.contract import Contract, Task
-from helixserve.model.contract import Field as TensorField
+from helixserve.model.contract import Contract, Field as TensorField, Task
 from helixserve.process import die_with_parent
 from helixserve.server import Server
 

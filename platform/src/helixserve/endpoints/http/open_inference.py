@@ -20,14 +20,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from helix_lineage.formats.typed import Tensor
-from helixserve.endpoints import open_inference as protocol
-from helixserve.endpoints import triton
+from helixserve.endpoints import open_inference as protocol, triton
 from helixserve.endpoints.http.errors import speak_json
 from helixserve.endpoints.http.json_body import NESTING, read_json
 from helixserve.endpoints.http.json_lines import refusal
 from helixserve.endpoints.http.middleware import CALL
-from helixserve.endpoints.http.receipts import PATH as RECEIPTS
-from helixserve.endpoints.http.receipts import giver
+from helixserve.endpoints.http.receipts import PATH as RECEIPTS, giver
 from helixserve.errors import HelixServeError, InvalidInputError
 from helixserve.execution.core import Answer
 from helixserve.model import tensors as plain
