@@ -15,7 +15,7 @@ import typer
 from helix_lineage.attestations.promotion import generation_of
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.paths import State
-from model_to_metal.cli._options import print_result
+from model_to_metal.cli._options import report
 from model_to_metal.errors import GitopsError, PromotionRefused
 from model_to_metal.gitops.promote import PromotionContext, PromotionResult
 from model_to_metal.gitops.render import Renderer, check_model
@@ -43,8 +43,8 @@ def opened(onto: str, *, key: str | None, trust: Path | None, check: bool) -> It
     checkout, state = Checkout.find(), State.find()
 
     root = Trust.load(trust or state.trust)
-    cosign = tools.ensure("cosign", state, print_result)
-    renderer = Renderer.ready(state, print_result)
+    cosign = tools.ensure("cosign", state, report)
+    renderer = Renderer.ready(state, report)
     repository, now = Repository(checkout.root), datetime.now(UTC)
 
     def sign(payload: bytes) -> bytes:

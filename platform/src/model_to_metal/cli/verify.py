@@ -43,9 +43,9 @@ def verify(
     root = Trust.load(trust or state.trust)
     cosign = tools.ensure("cosign", state, report)
     with _opened(image, state) as (client, named):
-        report = verify_image(client, named, root, cosign, at=datetime.now(UTC))
-    typer.echo(json.dumps(report.to_json(), indent=2) if as_json else _text(report))
-    if not report.passed:
+        verified = verify_image(client, named, root, cosign, at=datetime.now(UTC))
+    typer.echo(json.dumps(verified.to_json(), indent=2) if as_json else _text(verified))
+    if not verified.passed:
         raise typer.Exit(1)
 
 
@@ -62,8 +62,8 @@ def _opened(text: str, state: State) -> Iterator[tuple[Client, Image]]:
         yield client, Image(address, named.repository, named.digest)
 
 
-def _text(report: VerificationReport) -> str:
-    lines = [f"{'ok  ' if check.passed else 'FAIL'}  {check.name:13} {check.detail}" for check in report.checks]
+def _text(verified: VerificationReport) -> str:
+    lines = [f"{'ok  ' if check.passed else 'FAIL'}  {check.name:13} {check.detail}" for check in verified.checks]
     promoted = "mode local: no promotion vouches for it in an environment yet"
-    lines.append(f"{'verified' if report.passed else 'NOT VERIFIED'}: {report.image} ({promoted})")
+    lines.append(f"{'verified' if verified.passed else 'NOT VERIFIED'}: {verified.image} ({promoted})")
     return "\n".join(lines)
