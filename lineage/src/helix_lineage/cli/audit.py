@@ -12,7 +12,8 @@ from rich.markup import escape
 from helix_lineage.audit import AuditReport
 from helix_lineage.audit import audit as audit_log
 from helix_lineage.cli import options
-from helix_lineage.errors import LineageError
+from helix_lineage.formats.named import read_named
+from helix_lineage.tlog.layout import MAX_NOTE_BYTES
 
 
 def audit(
@@ -49,7 +50,7 @@ def audit(
 
         helix-lineage audit --directory http://127.0.0.1:5080
     """
-    kept = [(str(path), _read(path)) for path in checkpoint or ()]
+    kept = [(str(path), read_named(path, "the checkpoint", limit=MAX_NOTE_BYTES)) for path in checkpoint or ()]
     place = options.directory_of(directory, log)
     console = Console(stderr=True, highlight=False)
     with console.status("reading") as status:
@@ -98,10 +99,3 @@ def _print(report: AuditReport, left_out: list[str]) -> None:
     console.print(f"{verdict}: {counts}{kept}")
     for phrase in left_out:
         console.print(f"[yellow]not checked:[/yellow] {escape(phrase)}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise LineageError(f"cannot read the checkpoint: {error.strerror}", where=str(path)) from error

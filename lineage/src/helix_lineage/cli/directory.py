@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,7 +18,9 @@ from helix_lineage.directory import service, source, view, witness
 from helix_lineage.directory.admission import Bounds, Registrants
 from helix_lineage.directory.client import DirectoryClient
 from helix_lineage.errors import DirectoryError, LineageError, TrustError
+from helix_lineage.formats.named import read_named
 from helix_lineage.paths import State
+from helix_lineage.tlog.layout import MAX_NOTE_BYTES
 
 PORT = 5080
 
@@ -143,7 +146,9 @@ def status(
 
 @app.command()
 def submit(
-    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="A signed release, promotion or revocation.")],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A signed release, promotion or revocation; - is standard input.")
+    ],
     url: Annotated[str, typer.Argument(metavar="URL", help="A running directory.")],
     *,
     trust: options.TrustOption = None,
@@ -156,7 +161,7 @@ def submit(
         helix-lineage directory submit release.sigstore.json http://127.0.0.1:5080
     """
     with talking(url, _trust(trust)) as client:
-        receipt = client.submit(_read(bundle))
+        receipt = client.submit(read_named(bundle, "the statement"))
     if as_json:
         options.print_json({"version": 1, "index": receipt.index, "checkpoint": receipt.note.decode()})
     else:
@@ -180,7 +185,9 @@ def keep(
         helix-lineage witness http://127.0.0.1:5080 --keep /mnt/elsewhere/checkpoint
     """
     known, now = _trust(trust), datetime.now(UTC)
-    before = witness.opened(_read(kept), known, now) if kept.exists() else None
+    before = None
+    if os.path.lexists(kept):
+        before = witness.opened(read_named(kept, "the kept checkpoint", limit=MAX_NOTE_BYTES), known, now)
     with _opened(place) as log:
         try:
             note, signed = witness.newest(log, before, known, now)
@@ -232,10 +239,3 @@ def _trust(path: Path | None) -> Trust:
     if found is None:
         raise LineageError("there is no trust root here", fix="add --trust FILE, or cd into the checkout")
     return found
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise LineageError(f"cannot read the file: {error.strerror}", where=str(path)) from error

@@ -11,12 +11,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -108,6 +109,9 @@ for _register in COMMANDS:
 
 def main() -> None:
     """Run the command line; errors become a message and an exit status, never a traceback."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
     try:
         app()
     except (PipelineError, LineageError, HelixServeError) as error:
@@ -120,6 +124,11 @@ def main() -> None:
         fault = PipelineError(f"a fault in helix itself: {type(error).__name__}: {error}", where=keep(error))
         report(fault, as_json="--json" in sys.argv)
         sys.exit(CANNOT)
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    """Leave every context, so that no scratch folder and no process of ours stays behind."""
+    raise SystemExit(128 + number)
 
 
 def as_typed(fix: str | None) -> str | None:
