@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import until
+
 _WAIT_S = 60.0
 _COMPLAINTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
@@ -150,6 +152,13 @@ def running() -> Iterator[Browser]:
                 process.kill()
                 process.wait()
             os.close(answers)
+            until(lambda: _removed(profile), "the browser's profile is gone", 30)
+
+
+def _removed(profile: str) -> bool:
+    """Remove the profile; the browser's other processes may still write there for a moment."""
+    shutil.rmtree(profile, ignore_errors=True)
+    return not os.path.lexists(profile)
 
 
 def _above(descriptor: int) -> int:

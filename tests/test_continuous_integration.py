@@ -128,7 +128,8 @@ def test_no_step_writes_what_it_is_given_into_a_shell_line(path: Path) -> None:
 
 def test_the_promotion_is_made_again_by_the_code_of_main_and_only_for_branches_of_ours() -> None:
     workflow = load(ROOT / ".github" / "workflows" / "promote.yml")
-    assert "pull_request_target" not in workflow[True]
+    # By `pull_request` a proposal would bring the workflow that judges it, onto the runner that reaches the key.
+    assert set(workflow[True]) == {"workflow_dispatch", "pull_request_target"}
     refs = [step["with"]["ref"] for job in workflow["jobs"].values() for step in job["steps"] if "with" in step
             and "ref" in step["with"]]  # fmt: skip
     assert refs == ["main", "${{ github.event.pull_request.base.sha }}", "${{ github.event.pull_request.base.sha }}"]
@@ -143,7 +144,11 @@ def test_the_promotion_is_made_again_by_the_code_of_main_and_only_for_branches_o
 def test_the_required_check_decides_on_every_pull_request() -> None:
     workflow = load(ROOT / ".github" / "workflows" / "promote.yml")
     # A required check of a workflow that a path filter keeps from starting is waited for, for ever.
-    assert workflow[True]["pull_request"] == {"branches": ["main"]}
+    starts = {"branches": ["main"], "types": ["opened", "synchronize", "reopened", "edited"]}
+    assert workflow[True]["pull_request_target"] == starts
+    for name, job in workflow["jobs"].items():
+        wanted = {"propose": "workflow_dispatch", "remake": None}.get(name, "pull_request_target")
+        assert wanted is None or f"github.event_name == '{wanted}'" in job["if"]
     compare = workflow["jobs"]["compare"]
     assert compare["if"].startswith("always()")
     assert set(compare["needs"]) == {"touched", "remake"}

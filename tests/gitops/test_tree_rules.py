@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from model_to_metal.gitops import tree_rules
+from model_to_metal.gitops.manifests import ManifestFault
 from model_to_metal.gitops.render import Renderer, check_all, sample
 
 ENVIRONMENTS = "gitops/argocd/environments"
@@ -15,6 +16,10 @@ metadata: {name: open}
 spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{}]}
 """
 KUSTOMIZATION = b"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+BOMB = b"a0: &a0 [x, x]\n" + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (at, at, at - 1, at - 1) for at in range(1, 40))
+MERGES = b"a0: &a0 {x: 1}\n" + b"".join(
+    b"a%d: &a%d {<<: [*a%d, *a%d]}\n" % (at, at, at - 1, at - 1) for at in range(1, 40)
+)
 
 ADDED = [
     ("a folder of plain YAML", f"{ENVIRONMENTS}/staging/evil/pod.yaml", PLAIN, "known-files"),
@@ -31,6 +36,26 @@ ADDED = [
     ("an environment without policy", f"{ENVIRONMENTS}/evil/m/kustomization.yaml", KUSTOMIZATION, "known-files"),
     ("a file among environments", f"{ENVIRONMENTS}/evil.yaml", PLAIN, "known-files"),
     ("overrides of parameters", f"{ENVIRONMENTS}/staging/m/.argocd-source.yaml", PLAIN, "one-kustomization"),
+    ("a Helm chart", "gitops/argocd/policies/Chart.yaml", b"name: x\n", "one-kustomization"),
+    ("what Git does to files", "gitops/argocd/base/.gitattributes", b"* ident\n", "one-kustomization"),
+    ("a submodule", "gitops/argocd/.gitmodules", b"", "one-kustomization"),
+    ("a name of bytes", "gitops/argocd/base/caf\udce9.yaml", PLAIN, "one-meaning"),
+    ("a name in another script", "gitops/argocd/base/b\u0430se.yaml", PLAIN, "one-meaning"),
+    ("a name that is an option", "gitops/argocd/base/--enable-helm", PLAIN, "one-meaning"),
+    ("a name with an escape", "gitops/argocd/base/\x1b[2Jx.yaml", PLAIN, "one-meaning"),
+    ("a folder that is a scheme", "gitops/argocd/base/https:/example.org/x.yaml", PLAIN, "one-meaning"),
+    ("a huge file", "gitops/argocd/base/huge.yaml", b"#" * (tree_rules.MAX_FILE_BYTES + 1), "one-meaning"),
+    ("a bomb of aliases", "gitops/argocd/base/bomb.yaml", BOMB, "one-meaning"),
+    ("a bomb of merges", "gitops/argocd/base/merges.yaml", MERGES, "one-meaning"),
+    ("an anchor in itself", "gitops/argocd/base/circle.yaml", b"a: &a [*a]\n", "one-meaning"),
+    ("a key twice", "gitops/argocd/base/twice.yaml", PLAIN + b"kind: Secret\n", "one-meaning"),
+    ("a merged key", "gitops/argocd/base/merged.yaml", PLAIN + b"<<: {kind: Secret}\n", "one-meaning"),
+    ("a key that is a list", "gitops/argocd/base/listed.yaml", b"? [a]\n: b\n", "one-meaning"),
+    ("a tab", "gitops/argocd/base/tab.yaml", b"a:\n\tb: c\n", "one-meaning"),
+    ("deep nesting", "gitops/argocd/base/deep.yaml", b"[" * 5000, "one-meaning"),
+    ("deep JSON", "gitops/argocd/policies/deep.json", b"[" * 5000, "one-meaning"),
+    ("a key twice in JSON", "gitops/argocd/policies/twice.json", b'{"a": 1, "a": 2}', "one-meaning"),
+    ("a policy twice in one", f"{ENVIRONMENTS}/staging/policy.json", b'{"version": 1, "version": 1}', "known-files"),
     ("overrides for one Application", "gitops/argocd/apps/.argocd-source-helix.yaml", PLAIN, "one-kustomization"),
 ]
 
@@ -82,10 +107,31 @@ def test_what_is_taken_from_elsewhere_is_refused(files: dict[str, bytes], line: 
     assert {fault.where for fault in tree_rules.check(files)} == {path}
 
 
-@pytest.mark.parametrize("text", [b"[", b"- x", b"", b"\xff", b"[" * 5000])
+@pytest.mark.parametrize("place", ["github.com/somebody/base", "https:/example.org"])
+def test_a_folder_of_that_name_does_not_make_it_ours(files: dict[str, bytes], place: str) -> None:
+    """kustomize asks the network first for what looks like an address: that is what was tried."""
+    folder = "gitops/argocd/policies/fence"
+    files[f"{folder}/{place}/kustomization.yaml"] = KUSTOMIZATION
+    files[f"{folder}/kustomization.yaml"] = KUSTOMIZATION + f"resources:\n- {place.replace(':/', '://')}\n".encode()
+    faults = tree_rules.check(files)
+    assert f"{folder}/kustomization.yaml" in {fault.where for fault in faults if fault.rule == "nothing-remote"}
+
+
+@pytest.mark.parametrize("text", [b"[", b"- x", b"", b"\xff", b"[" * 5000, KUSTOMIZATION + b"---\n" + KUSTOMIZATION])
 def test_what_is_no_kustomization_is_refused(files: dict[str, bytes], text: bytes) -> None:
     files["gitops/argocd/policies/fence/kustomization.yaml"] = text
-    assert rules(files) == {"nothing-remote"}
+    assert "nothing-remote" in rules(files) <= {"nothing-remote", "one-meaning"}
+
+
+def test_carriage_returns_and_other_documents_are_only_yaml(files: dict[str, bytes]) -> None:
+    files["gitops/argocd/base/more.yaml"] = PLAIN.replace(b"\n", b"\r\n") + b"---\r\n" + PLAIN
+    assert tree_rules.check(files) == []
+
+
+def test_a_fault_can_be_printed_whatever_a_file_is_called() -> None:
+    fault = ManifestFault("a\udcff\x1b[2J", "one-meaning", "x", "y")
+    assert str(fault) == "one-meaning  a\\udcff\\x1b[2J  x; fix: y"
+    assert fault.to_json()["where"] == "a\\udcff\\x1b[2J"
 
 
 def test_the_samples_own_bundles_are_no_promotion(files: dict[str, bytes]) -> None:

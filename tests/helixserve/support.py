@@ -302,6 +302,8 @@ class Serving:
     http_port: int
     grpc_port: int
     output: Path
+    scratch: Path
+    """Where its temporary files are."""
 
     @property
     def url(self) -> str:
@@ -361,7 +363,10 @@ def serving(place: Place, *command: str, **environment: str) -> Iterator[Serving
     http_port, grpc_port = free_port(), free_port()
     output = place.folder / f"server-{http_port}.txt"
     _computed(place).touch()
+    scratch = place.folder / f"scratch-{http_port}"  # what a server that is killed leaves goes with the test's folder
+    scratch.mkdir()
     env = place.environment(
+        TMPDIR=str(scratch),
         HELIX_HTTP_PORT=str(http_port),
         HELIX_GRPC_PORT=str(grpc_port),
         TINY_COMPUTED=str(_computed(place)),
@@ -371,7 +376,7 @@ def serving(place: Place, *command: str, **environment: str) -> Iterator[Serving
     arguments = [part.format(port=http_port) for part in command] or [sys.executable, "-m", "helixserve", "serve"]
     with output.open("wb") as file:
         process = subprocess.Popen(arguments, env=env, stdout=file, stderr=subprocess.STDOUT, cwd=place.folder)
-        made = Serving(process, place, http_port, grpc_port, output)
+        made = Serving(process, place, http_port, grpc_port, output, scratch)
         try:
             wait_until_live(made)
             yield made

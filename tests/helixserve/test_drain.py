@@ -86,6 +86,7 @@ def test_no_accepted_request_is_lost_at_any_endpoint(place: Place) -> None:
         received = under_load(server, server.stop)
         assert server.process.returncode == 0
     assert complaints(place, received) == []
+    assert list(server.scratch.iterdir()) == []  # and nothing is left behind
 
 
 SLOW = """

@@ -40,6 +40,17 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
+def reason(error: Exception) -> str:
+    """Why, in words: what the system says without its number.
+
+    >>> reason(OSError(28, "No space left on device", "/log/journal"))
+    'No space left on device: /log/journal'
+    """
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+
+
 class HelixError(Exception):
     """Root of every package's errors.
 

@@ -11,11 +11,11 @@ import pytest
 
 import helix_lineage.audit as audits
 from helix_lineage.audit import audit
-from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.shard_audit import AuditedShard
 from helix_lineage.shard import payload
 from helix_lineage.shard.payload_reader import PayloadReader, RecordPosition
 from helix_lineage.tlog.layout import ShardFolder
+from helix_lineage.tlog.tile_files import files_below
 from tests.helix_lineage.support import World, die, request
 
 Read = Callable[..., AuditedShard]

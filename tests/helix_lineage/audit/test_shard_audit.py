@@ -105,7 +105,7 @@ def test_a_shard_is_whole_as_soon_as_it_has_its_name(world: World, monkeypatch: 
 
 @pytest.mark.parametrize("width", [8, 200, 256])
 def test_a_wider_tile_stands_for_another_by_what_it_holds(world: World, width: int) -> None:
-    """Of a shard that has not ended, tiles may be beyond its journal, and are not compared with it there."""
+    """Tiles beyond the journal show that it was cut back; beyond it they are not compared, up to there they are."""
     living = world.open()
     living.append(request(count=6))
     living._publish(durable=False)
@@ -114,11 +114,12 @@ def test_a_wider_tile_stands_for_another_by_what_it_holds(world: World, width: i
         held = folder.tile(kind, 0, 7).read_bytes()
         folder.tile(kind, 0, 7).unlink()
         folder.tile(kind, 0, width).write_bytes(held + more)
-    assert audit(world.log, world.sources).findings == []
+    (cut,) = audit(world.log, world.sources).findings
+    assert (cut.rule, f"but tiles of {width} lie here" in cut.message) == ("truncated", True)
     changed = bytearray(folder.tile(ENTRIES, 0, width).read_bytes())
     changed[100] ^= 1
     folder.tile(ENTRIES, 0, width).write_bytes(changed)
-    (finding,) = audit(world.log, world.sources).findings
+    (_, finding) = audit(world.log, world.sources).findings
     assert finding.message == "tile/entries/000.p/7 is missing, and what stands for it holds something else"
 
 

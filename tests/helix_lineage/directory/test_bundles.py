@@ -78,6 +78,12 @@ SPOILT: dict[str, tuple[Callable[[Revoked], None], str]] = {
     "removed": (lambda place: place.file.unlink(), "the bundle of a revocation is missing"),
     "emptied": (lambda place: place.file.write_bytes(b""), "not the one that the entry names"),
     "a void one": (_void, "not the one that the entry names"),
+    "another one of this log": (
+        lambda place: place.file.write_bytes(
+            next(path for path in sorted(place.file.parent.iterdir()) if path != place.file).read_bytes()
+        ),
+        "not the one that the entry names",
+    ),
     "one byte": (lambda place: place.file.write_bytes(place.file.read_bytes() + b"\n"), "not the one that the entry"),
     "a dangling link": (_dangling, "cannot be read"),
 }

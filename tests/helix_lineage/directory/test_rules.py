@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +276,44 @@ def test_a_revoked_release_is_not_promoted() -> None:
     desk = Desk()
     desk.submit(OFFICE.revoked("release", OFFICE.chain.release.digest))
     refused(lambda: desk.submit(OFFICE.promoted()[0]), "release was revoked")
+
+
+@pytest.mark.parametrize("order", [(0, 5), (5, 0)])
+def test_a_second_revocation_softens_nothing(order: tuple[int, int]) -> None:
+    """There is no taking back: of several the earliest time counts, in whichever order they came."""
+    desk, target = Desk(), OFFICE.chain.release.digest
+    desk.at += 10**9
+    for days in order:
+        desk.submit(OFFICE.revoked("release", target, NOW + timedelta(days=days), reason=f"in {days} days"))
+    assert len(desk.book.revocations) == 2
+    found = desk.book.revoked("release", target)
+    assert found is not None
+    assert (found.since, found.reason) == (NOW, "in 0 days")
+    refused(lambda: desk.take(OFFICE.shard().registration()), "was revoked as of 2026-06-01.*: in 0 days")
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_times_at_the_ends_of_the_calendar_can_be_compared(year: int) -> None:
+    desk, target = Desk(), OFFICE.chain.release.digest
+    offset = timezone(timedelta(hours=14 if year == 1 else -12))
+    desk.submit(OFFICE.revoked("release", target, datetime(year, 1, 1, tzinfo=offset)))
+    if year == 1:
+        refused(lambda: desk.take(OFFICE.shard().registration()), "release was revoked as of 0001-01-01")
+    else:
+        desk.take(OFFICE.shard().registration())
+
+
+def test_a_release_that_was_revoked_before_it_came_is_refused() -> None:
+    desk, other = Desk(), make_chain(image=digest("other"))
+    desk.submit(OFFICE.revoked("release", other.release.digest))
+    refused(lambda: desk.submit(OFFICE.released(other)), "release was revoked")
+
+
+def test_a_revocation_by_another_role_is_refused() -> None:
+    for key in (OFFICE.releaser, OFFICE.promoter):
+        said = json.loads(base64.b64decode(json.loads(OFFICE.revoked("image", digest("x")))["dsseEnvelope"]["payload"]))
+        bundle = key.bundle(said)
+        refused(lambda bundle=bundle: Desk().submit(bundle), "no key of role 'revoker'")
 
 
 def test_a_revocation_is_not_of_a_future_of_the_log() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from helix_lineage.attestations import dsse
-from helix_lineage.audit import tile_audit
 from helix_lineage.formats import canonical, untrusted
+from helix_lineage.tlog import tile_files
 
 WHERE = {"waiting": "log", "nesting": "releases", "digits": "log"}
 """Where each soon shows."""
@@ -45,4 +45,4 @@ def _nesting() -> None:
 
 def _digits() -> None:
     """Whatever Unicode calls a digit is one."""
-    tile_audit._is_number = lambda text: text.isdigit() and str(int(text)) == text
+    tile_files._is_number = lambda text: text.isdigit() and str(int(text)) == text

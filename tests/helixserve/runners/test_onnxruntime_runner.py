@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ from onnx import TensorProto, helper
 
 from helixserve.errors import ContractError
 from helixserve.runners import RUNNERS, open_runner
-from tests.helixserve.support import tiny_graph
+from tests.helixserve.support import ROOT, tiny_graph
 
 
 def test_a_graph_runs_and_gives_outputs_by_name() -> None:
@@ -52,3 +55,24 @@ def test_external_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     with pytest.raises(ContractError):
         open_runner("onnxruntime", {"external": model.SerializeToString()})
+
+
+RUN = """
+import numpy as np
+{first}
+from helixserve.runners import open_runner
+from tests.helixserve.support import tiny_graph
+open_runner("onnxruntime", {{"tiny": tiny_graph()}}).run("tiny", {{"x": np.ones((1, 8), np.float32)}})
+"""
+
+
+@pytest.mark.parametrize(("first", "silent"), [("", True), ("import onnxruntime", False)])
+def test_nothing_is_reported_to_the_makers_of_the_library(tmp_path: Path, first: str, silent: bool) -> None:
+    """Its telemetry keeps an identifier and unsent events under the user's folder; planted: the library as it comes."""
+    places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    # Where it runs as a check of somebody's, the library is silent of itself.
+    away = ("HELIX_", "ORT_", "XDG_", "CI", "GITHUB_", "PYTEST", "TF_BUILD", "JENKINS", "BUILD_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(away)}
+    command = [sys.executable, "-c", RUN.format(first=first)]
+    subprocess.run(command, check=True, cwd=ROOT, env=kept | places, capture_output=True)
+    assert (list(tmp_path.rglob("*")) == []) is silent

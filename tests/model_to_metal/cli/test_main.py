@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -132,6 +133,8 @@ def test_a_dirty_tree_is_refused_for_a_release(helix: Helix, tmp_path: Path) -> 
 def test_every_error_ends_in_an_exit_status(
     error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(main, "keep", lambda _: "a file")
+
     def fail() -> None:
         raise error
 
@@ -154,3 +157,25 @@ def test_the_traceback_of_our_own_fault_is_kept_in_a_file(
     path = Path(next(line.split()[1] for line in said.splitlines() if "where:" in line))
     assert "ZeroDivisionError" in path.read_text()
     path.unlink()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_told_to_end_leaves_no_scratch_folder(tmp_path: Path, number: signal.Signals) -> None:
+    code = """
+import sys, tempfile, time
+from model_to_metal.cli import main
+def app():
+    with tempfile.TemporaryDirectory(prefix="helix-data-"):
+        print("there", flush=True)
+        time.sleep(600)
+main.app = app
+main.main()
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(number)
+        assert process.wait() == 128 + number
+    assert list(tmp_path.iterdir()) == []

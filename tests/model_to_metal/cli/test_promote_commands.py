@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -97,7 +100,10 @@ def test_from_release_to_staging_to_production_and_back(world: World, helix: Hel
     ("arguments", "said"),
     [
         (("promote", MODEL, "--to", "moon"), "no environment is called 'moon'"),
-        (("promote", MODEL, "--to", "staging", "--release", "gone.json"), "there is no signed release to promote"),
+        (
+            ("promote", MODEL, "--to", "staging", "--release", "gone.json"),
+            "cannot read the release to promote: No such file",
+        ),
         (("promote", MODEL, "--to", "staging", "--onto", "--all"), "this clone has no commit '--all'"),
         (("promote", MODEL, "--to", "staging", "--image", "latest"), "expected [HOST:PORT/]REPOSITORY@sha256:HEX"),
         (("promote", "../x", "--to", "staging"), "not a name"),
@@ -123,18 +129,61 @@ def test_a_broken_rule_is_shown_with_its_fix_and_status_1(world: World, helix: H
     assert "no-token  staging: ServiceAccount/sample-server  tokens are mounted; fix: set" in done.stdout
 
 
-def test_a_link_in_the_place_of_a_file_or_folder_is_a_fault(world: World, helix: Helix) -> None:
-    places = [world.root / "gitops/argocd" / name for name in ("environments/staging/evil", "base/extra.yaml")]
-    for place in places:
-        place.symlink_to(world.root / "gitops/argocd/policies")
-    done = helix("gitops", "check", "--json")
-    for place in places:
-        place.unlink()
-    assert done.returncode == main.NO
-    faults = json.loads(done.stdout)["faults"]
-    assert {fault["where"] for fault in faults if fault["rule"] == "no-links"} == {
-        str(place.relative_to(world.root)) for place in places
-    }
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(5 * 10**9)
+
+
+def _submodule(path: Path) -> None:
+    path.mkdir()
+    git(path, "init", "--quiet")
+    git(path, "commit", "--quiet", "--allow-empty", "-m", "another repository")
+
+
+NO_FILES: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
+    "a link to a folder": ("environments/staging/evil", lambda root, path: path.symlink_to(root / "gitops")),
+    "a link to a file": ("base/extra.yaml", lambda root, path: path.symlink_to(root / "flake.nix")),
+    "a link to what is only there": ("base/extra.yaml", lambda _, path: path.symlink_to("/nowhere/argocd/token")),
+    "a huge file": ("base/extra.yaml", lambda _, path: _sparse(path)),
+    "another repository": ("base/extra", lambda _, path: _submodule(path)),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_a_fault(world: World, helix: Helix, kind: str) -> None:
+    name, plant = NO_FILES[kind]
+    place = world.root / "gitops/argocd" / name
+    plant(world.root, place)
+    try:
+        done = helix("gitops", "check", "--json")
+    finally:
+        shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
+    assert done.returncode == main.NO, done
+    faults = [fault["where"] for fault in json.loads(done.stdout)["faults"] if fault["rule"] == "no-links"]
+    assert [where.rstrip("/") for where in faults] == [str(place.relative_to(world.root))]
+
+
+def test_a_name_that_is_no_text_is_a_fault(world: World, helix: Helix) -> None:
+    path = Path(os.fsdecode(os.fsencode(world.root) + b"/gitops/argocd/base/caf\xe9.yaml"))
+    path.write_bytes(b"a: 1\n")
+    try:
+        done, told = helix("gitops", "check", "--json"), helix("gitops", "check")
+    finally:
+        path.unlink()
+    assert (done.returncode, told.returncode) == (main.NO, main.NO)
+    assert [fault["where"] for fault in json.loads(done.stdout)["faults"]] == ["gitops/argocd/base/caf\\udce9.yaml"]
+    assert "caf\\udce9.yaml" in told.stdout
+
+
+def test_a_tree_that_argo_cd_could_not_start_from_is_no_answer(world: World, helix: Helix) -> None:
+    path = world.root / "gitops/argocd/root.yaml"
+    path.rename(path.with_suffix(".gone"))
+    try:
+        done = helix("gitops", "check")
+    finally:
+        path.with_suffix(".gone").rename(path)
+    assert done.returncode == main.CANNOT
+    assert "the file that Argo CD starts from is missing" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("promote",), ("rollback",), ("gitops", "check")])

@@ -44,9 +44,17 @@ def test_a_revocation_is_signed_and_in_the_directory(here: State, tmp_path: Path
     seen = view.load(FolderSource(here.directory), root, now, audited=True)
     assert seen.problems == []
     assert seen.book.revoked("release", RELEASE) == found
-    assert helix("revoke", "image", RELEASE, "--reason", "again")[1].endswith(
-        "entry 1 of helix.example/directory/laptop\n"
-    )
+    assert told["known"] is False
+    said = helix("revoke", "image", RELEASE, "--reason", "again")[1]
+    assert "entry 1 of helix.example/directory/laptop\n" in said
+    assert said.endswith("note: no image of that digest is known there; check it, and revoke the one that was meant\n")
+
+
+def test_what_the_directory_knows_is_revoked_without_a_note(here: State) -> None:
+    (key,) = [key for key in Trust.load(here.trust).keys if key.role == "promoter"]
+    status, said, error = helix("revoke", "key", key.key_id, "--reason", "the laptop was stolen")
+    assert (status, error) == (0, None)
+    assert "note:" not in said
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,8 @@ def test_a_revocation_is_signed_and_in_the_directory(here: State, tmp_path: Path
         (("release", "abc"), "not a digest"),
         (("release", RELEASE, "--since", "yesterday"), "not a time"),
         (("release", RELEASE, "--since", "2026-01-01T00:00:00"), "no zone"),
+        (("release", RELEASE, "--since", "0001-01-01T00:00:00+23:59"), "not a time of the years"),
+        (("release", RELEASE, "--since", "9999-12-31T23:59:59-23:59"), "not a time of the years"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_not_signed(here: State, words: tuple[str, ...], what: str) -> None:

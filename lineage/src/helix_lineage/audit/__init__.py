@@ -20,7 +20,7 @@ from helix_lineage.audit.payload_audit import audit_payload
 from helix_lineage.audit.shard_audit import AuditedShard, audit_shard
 from helix_lineage.audit.workers import collector_resting
 from helix_lineage.directory.view import View
-from helix_lineage.errors import LineageError, ShardError, TrustError, printable
+from helix_lineage.errors import LineageError, ShardError, TrustError, printable, reason
 from helix_lineage.evidence.promotions import find_promotion
 from helix_lineage.evidence.releases import ReleaseSources, find_release
 from helix_lineage.formats import untrusted
@@ -220,7 +220,7 @@ def _check_mark(shard: AuditedShard, shards: dict[str, AuditedShard]) -> None:
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError, ShardError) as error:
-        shard.find("recovery", f"the file recovered cannot be read: {error}")
+        shard.find("recovery", f"the file recovered cannot be read: {reason(error)}")
         return
     body = shards[name].others.get(sequence) if name in shards else None
     if text != f"{prediction_id(name, sequence)}\n" or not isinstance(body, entries.Recovered):

@@ -13,12 +13,14 @@ from helix_lineage.attestations.trust import ED25519, Trust
 from helix_lineage.audit.findings import Finding
 from helix_lineage.audit.tile_audit import check_tiles
 from helix_lineage.directory.receipt import ROLE
+from helix_lineage.directory.storage import CUT, STATEMENTS, named_statements, statement_digests
 from helix_lineage.errors import ShardError, TrustError
 from helix_lineage.formats import untrusted
 from helix_lineage.tlog import checkpoint, journal, merkle
 from helix_lineage.tlog.checkpoint import DIRECTORY_ORIGIN, Checkpoint
 from helix_lineage.tlog.disk import is_locked
 from helix_lineage.tlog.layout import MAX_JOURNAL_BYTES, TILE_WIDTH, ShardFolder
+from helix_lineage.tlog.tile_files import reach
 
 
 def audit_directory_log(root: Path, trust: Trust, published: Checkpoint | None) -> list[Finding]:
@@ -34,6 +36,7 @@ def audit_directory_log(root: Path, trust: Trust, published: Checkpoint | None) 
 
     try:
         live = is_locked(folder.lock)
+        shown, statements = reach(folder), statement_digests(root)  # before the journal, which is always further
         parsed = journal.parse(untrusted.read(folder.journal, limit=MAX_JOURNAL_BYTES))
     except ShardError as error:
         return [Finding("directory", "", f"lock: {error.what}")]
@@ -49,11 +52,15 @@ def audit_directory_log(root: Path, trust: Trust, published: Checkpoint | None) 
     _check_notes(parsed.checkpoints, leaves, trust, find)
     if published is not None and published.size > len(leaves):
         find(f"the journal ends at {len(leaves)} entries, but {published.size} were published")
+    elif shown > len(leaves):
+        find(f"the journal ends at {len(leaves)} entries, but tiles of {shown} lie here: {CUT}")
     elif published is not None and merkle.root(leaves[: published.size]) != published.root:
         find(f"the journal's first {published.size} entries are not those that were published")
+    for digest in sorted(statements - named_statements(entries)):
+        find(f"no entry of the journal names {STATEMENTS}/{digest.hex()}: {CUT}")
     nodes = [merkle.root(leaves[at : at + TILE_WIDTH]) for at in range(0, len(leaves) - TILE_WIDTH + 1, TILE_WIDTH)]
     check_tiles(
-        folder, entries, [leaves, nodes], published, live=True, torn=True, find=lambda _, message: find(message)
+        folder, entries, [leaves, nodes], published, beyond=True, torn=True, find=lambda _, message: find(message)
     )
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helix_lineage.audit.payload_check import count_erased
 from helix_lineage.audit.shard_audit import AuditedShard
-from helix_lineage.errors import ShardError
+from helix_lineage.errors import ShardError, reason
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import PredictionEntry, commitment, decode
 from helix_lineage.shard.payload_reader import PayloadReader, RecordPosition
@@ -100,7 +100,7 @@ def _scan(
                 shard.find("payload", str(error))
                 return outputs, inputs, True
             if not shard.live:
-                shard.find("payload-torn", f"{error}: torn, or damaged; starting a server here recovers it")
+                shard.find("payload-torn", f"{reason(error)}: torn, or damaged; starting a server here recovers it")
             return outputs, inputs, False  # being written
     return outputs, inputs, False
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.findings import Finding, compare
 from helix_lineage.audit.tile_audit import check_tiles, signed_leaves
 from helix_lineage.audit.workers import ranges, spread
@@ -19,6 +18,7 @@ from helix_lineage.shard.header import ShardHeader, shard_id
 from helix_lineage.tlog import checkpoint, journal, merkle
 from helix_lineage.tlog.disk import is_locked
 from helix_lineage.tlog.layout import MAX_JOURNAL_BYTES, MAX_NOTE_BYTES, TEMPORARY, TILE_WIDTH, ShardFolder
+from helix_lineage.tlog.tile_files import files_below, reach
 
 _PART = 65536
 """Entries that a process looks at in one go; whole tiles."""
@@ -93,6 +93,7 @@ def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) ->
     shard.live = _is_live(shard)
     # The published checkpoint first: a living writer only ever moves ahead of it.
     note = _read(shard, folder.checkpoint, MAX_NOTE_BYTES, "checkpoint", "the published checkpoint")
+    shown = reach(folder)
     data = _read(shard, folder.journal, MAX_JOURNAL_BYTES, "journal-damaged", "the journal")
     if data is None:
         return shard
@@ -105,7 +106,9 @@ def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) ->
     if not _check_header(shard, parsed):
         return shard
     published = _check_published(shard, note)
-    _check_tail(shard, parsed, published)
+    lost = _check_end(shard, parsed, published, shown)
+    if not lost:
+        _check_tail(shard, parsed)
     progress(f"shard {shard.id}: {len(parsed.checkpoints)} checkpoints")
     _check_contents(shard, parsed, published)
     _decode(shard)
@@ -113,8 +116,8 @@ def audit_shard(path: Path, progress: Callable[[str], None] = lambda _: None) ->
     hashes = [shard.leaves, shard.nodes]
     # A process may die between its close entry and the checkpoint of it.
     torn = shard.unfinished or (published is not None and published.size < len(shard.covered))
-    live = shard.unfinished
-    check_tiles(shard.folder, shard.covered, hashes, published, live=live, torn=torn, find=shard.find)
+    beyond = shard.unfinished or lost
+    check_tiles(shard.folder, shard.covered, hashes, published, beyond=beyond, torn=torn, find=shard.find)
     _check_files(shard, torn=torn)
     return shard
 
@@ -163,13 +166,25 @@ def _check_published(shard: AuditedShard, note: bytes | None) -> checkpoint.Chec
         return None
 
 
-def _check_tail(shard: AuditedShard, parsed: journal.Journal, published: checkpoint.Checkpoint | None) -> None:
-    """What follows the last checkpoint of the journal."""
+def _check_end(
+    shard: AuditedShard, parsed: journal.Journal, published: checkpoint.Checkpoint | None, shown: int
+) -> bool:
+    """Did the journal lose entries that were published, or that tiles were made of?"""
     covered = parsed.covered
     if published is not None and published.size > covered:
-        what = f"the journal's checkpoints cover {covered} entries, but {published.size} were published"
-        shard.find("truncated", f"{what} ({parsed.damage})" if parsed.damage else what, covered)
-        return
+        what = f"{published.size} were published"
+    elif shown > covered:
+        what = f"tiles of {shown} lie here: it was cut back together with its checkpoint, or damaged"
+    else:
+        return False
+    what = f"the journal's checkpoints cover {covered} entries, but {what}"
+    shard.find("truncated", f"{what} ({parsed.damage})" if parsed.damage else what, covered)
+    return True
+
+
+def _check_tail(shard: AuditedShard, parsed: journal.Journal) -> None:
+    """What follows the last checkpoint of the journal."""
+    covered = parsed.covered
     if parsed.preallocated and not shard.unfinished:
         shard.find("journal-damaged", f"{parsed.preallocated} zeros follow the end of the journal", covered)
     if not parsed.tail:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from helix_lineage.audit.changes import files_below
 from helix_lineage.audit.workers import ranges, spread
 from helix_lineage.errors import ShardError
 from helix_lineage.formats import untrusted
 from helix_lineage.tlog import merkle, tiles
 from helix_lineage.tlog.checkpoint import Checkpoint
-from helix_lineage.tlog.layout import ENTRIES, MAX_TILE_BYTES, TEMPORARY, TILE_WIDTH, ShardFolder, tile_name
+from helix_lineage.tlog.layout import ENTRIES, MAX_TILE_BYTES, TEMPORARY, TILE_WIDTH, ShardFolder
+from helix_lineage.tlog.tile_files import Tile, files_below, parse_tile
 
 _FILES = 1024
 """Files that a process looks at in one go."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    kind: str
-    """A tile level, or `entries`."""
-    index: int
-    width: int
 
 
 def check_tiles(
@@ -32,7 +23,7 @@ def check_tiles(
     hashes: Sequence[list[bytes]],
     published: Checkpoint | None,
     *,
-    live: bool,
+    beyond: bool,
     torn: bool,
     find: Callable[[str, str], None],
 ) -> None:
@@ -40,16 +31,15 @@ def check_tiles(
 
     Args:
         hashes: the entries' leaf hashes, and the roots of their full tiles.
-        live: the writer may have gone on since the journal was read.
+        beyond: tiles of more entries may lie there: the writer went on since the journal was read, or the journal lost
+            them, which is reported by its own rule.
         torn: files that were being written may lie there.
     """
     levels, paths = _levels(hashes), sorted(files_below(folder.tiles))
-    # A tile of entries that the journal lost is evidence, and the loss is reported by its own rule.
-    lost = published is not None and published.size > len(entries)
 
     def look(part: range) -> list[tuple[str, str]]:
         looked = [paths[at] for at in part if not (torn and paths[at].suffix == TEMPORARY)]
-        found = (_look(folder, path, entries, levels, beyond=live or lost) for path in looked)
+        found = (_look(folder, path, entries, levels, beyond=beyond) for path in looked)
         return [finding for finding in found if finding is not None]
 
     for part in spread(look, ranges(len(paths), _FILES)):
@@ -63,7 +53,7 @@ def check_tiles(
         stand_in = _first_of(folder.as_wide(*tile))
         if stand_in is None:
             find("tile", f"{path.relative_to(folder.root)} is missing")
-        elif (expected := _expected(_Tile(*tile), entries, levels)) is not None and not stand_in.startswith(expected):
+        elif (expected := _expected(Tile(*tile), entries, levels)) is not None and not stand_in.startswith(expected):
             find("tile", f"{path.relative_to(folder.root)} is missing, and what stands for it holds something else")
 
 
@@ -72,7 +62,7 @@ def _look(
 ) -> tuple[str, str] | None:
     """What is wrong with a file among the tiles: rule and message. Tiles may be `beyond` the journal."""
     name = path.relative_to(folder.root)
-    tile = _parse(path.relative_to(folder.tiles))
+    tile = parse_tile(path.relative_to(folder.tiles))
     expected = None if tile is None else _expected(tile, entries, levels)
     if tile is None or expected is None:
         if tile is None or not beyond:
@@ -111,33 +101,13 @@ def _levels(hashes: Sequence[list[bytes]]) -> list[list[bytes]]:
     return levels
 
 
-def _expected(tile: _Tile, entries: Sequence[bytes], levels: list[list[bytes]]) -> bytes | None:
+def _expected(tile: Tile, entries: Sequence[bytes], levels: list[list[bytes]]) -> bytes | None:
     """What the tile holds; None when the log does not reach that far."""
     start, end = tile.index * TILE_WIDTH, tile.index * TILE_WIDTH + tile.width
     if tile.kind == ENTRIES:
         return tiles.encode_bundle(entries[start:end]) if end <= len(entries) else None
     level = int(tile.kind)
     return b"".join(levels[level][start:end]) if level < len(levels) and end <= len(levels[level]) else None
-
-
-def _parse(name: Path) -> _Tile | None:
-    """The tile that lies under that name below `tile/`; None when no tile has such a name."""
-    kind, *rest = name.parts
-    width = TILE_WIDTH
-    if len(rest) > 1 and rest[-2].endswith(".p"):
-        if not _is_number(rest[-1]) or not 0 < int(rest[-1]) < TILE_WIDTH:
-            return None
-        width, rest = int(rest[-1]), [*rest[:-2], rest[-2].removesuffix(".p")]
-    digits = "".join(part.removeprefix("x") for part in rest)
-    known = kind == ENTRIES or _is_number(kind)
-    if not known or not digits.isascii() or not digits.isdigit() or tile_name(int(digits)) != "/".join(rest):
-        return None
-    return _Tile(kind, int(digits), width)
-
-
-def _is_number(text: str) -> bool:
-    """Written as we write it. (There are digits that `int` cannot read.)"""
-    return text.isascii() and text.isdigit() and str(int(text)) == text
 
 
 def _read(path: Path) -> bytes | None:
@@ -153,7 +123,7 @@ def _first_of(paths: Iterable[Path]) -> bytes | None:
     return next((data for data in map(_read, paths) if data is not None), None)
 
 
-def _first(tile: _Tile, found: bytes, expected: bytes) -> str:
+def _first(tile: Tile, found: bytes, expected: bytes) -> str:
     """The first differing entry, in words."""
     try:
         split = tiles.decode_bundle if tile.kind == ENTRIES else _hashes

@@ -11,6 +11,8 @@ from rich.markup import escape
 
 from helix_lineage.audit import AuditReport, audit as audit_log
 from helix_lineage.cli import options
+from helix_lineage.formats.named import read_named
+from helix_lineage.tlog.layout import MAX_NOTE_BYTES
 
 
 def audit(
@@ -47,7 +49,7 @@ def audit(
 
         helix-lineage audit --directory http://127.0.0.1:5080
     """
-    kept = [(str(path), options.read(path, "checkpoint")) for path in checkpoint or ()]
+    kept = [(str(path), read_named(path, "the checkpoint", limit=MAX_NOTE_BYTES)) for path in checkpoint or ()]
     place = options.directory_of(directory, log)
     console = Console(stderr=True, highlight=False)
     with console.status("reading") as status:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,9 @@ from helix_lineage.directory import service, source, view, witness
 from helix_lineage.directory.admission import Bounds, Registrants
 from helix_lineage.directory.client import DirectoryClient
 from helix_lineage.errors import DirectoryError, TrustError
+from helix_lineage.formats.named import read_named
 from helix_lineage.paths import State
+from helix_lineage.tlog.layout import MAX_NOTE_BYTES
 
 PORT = 5080
 
@@ -141,7 +144,9 @@ def status(
 
 @app.command()
 def submit(
-    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="A signed release, promotion or revocation.")],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A signed release, promotion or revocation; - is standard input.")
+    ],
     url: Annotated[str, typer.Argument(metavar="URL", help="A running directory.")],
     *,
     trust: options.TrustOption = None,
@@ -154,7 +159,7 @@ def submit(
         helix-lineage directory submit release.sigstore.json http://127.0.0.1:5080
     """
     with closing(DirectoryClient(url, options.trust_root(trust))) as client:
-        receipt = client.submit(options.read(bundle))
+        receipt = client.submit(read_named(bundle, "the statement"))
     if as_json:
         options.print_json({"version": 1, "index": receipt.index, "checkpoint": receipt.note.decode()})
     else:
@@ -178,7 +183,9 @@ def keep(
         helix-lineage witness http://127.0.0.1:5080 --keep /mnt/elsewhere/checkpoint
     """
     known, now = options.trust_root(trust), datetime.now(UTC)
-    before = witness.opened(options.read(kept), known, now) if kept.exists() else None
+    before = None
+    if os.path.lexists(kept):
+        before = witness.opened(read_named(kept, "the kept checkpoint", limit=MAX_NOTE_BYTES), known, now)
     with closing(source.open_source(place)) as log:
         try:
             note, signed = witness.newest(log, before, known, now)

@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from helix_lineage.attestations.dsse import parse_bundle
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.directory.source import open_source
 from helix_lineage.directory.view import View, load
-from helix_lineage.errors import LineageError, explaining
+from helix_lineage.errors import LineageError, TrustError
 from helix_lineage.evidence.releases import ReleaseSources
+from helix_lineage.formats.named import read_named
 from helix_lineage.paths import State
 from helix_lineage.records.store import RecordStore
 from helix_lineage.shard.reader import Log
@@ -78,10 +80,11 @@ def sources(trust: Path | None, store: Path | None, releases: list[Path] | None)
         trust = here.trust
     if store is None and here is not None and here.store.is_dir():
         store = here.store
+    if store is not None and not store.is_dir():
+        raise LineageError("there is no store here", where=str(store))
     known = sorted(here.releases.glob("*/*.sigstore.json")) if here is not None else []
     for path in releases or ():
-        if not path.is_file():
-            raise LineageError("there is no such release bundle", where=str(path))
+        _check_bundle(path)
     return ReleaseSources(
         bundles=(*(releases or ()), *known),
         store=None if store is None else RecordStore(store),
@@ -97,10 +100,13 @@ def trust_root(path: Path | None) -> Trust:
     return found
 
 
-def read(path: Path, what: str = "file") -> bytes:
-    """The bytes of a file that was named. Raises LineageError."""
-    with explaining(LineageError, f"cannot read the {what}", where=str(path)):
-        return path.read_bytes()
+def _check_bundle(path: Path) -> None:
+    """Raises LineageError: what was named, and is no bundle, would be passed over in silence later."""
+    data = read_named(path, "the release bundle")
+    try:
+        parse_bundle(data)
+    except TrustError as error:
+        raise LineageError(f"this is not a release bundle: {error.what}", where=str(path)) from error
 
 
 def open_directory(place: str | None, trust: Path | None, *, audited: bool = False) -> View | None:

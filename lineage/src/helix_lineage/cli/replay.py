@@ -12,10 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from helix_lineage.cli import options
 from helix_lineage.errors import LineageError, PredictionNotFound, ReplayError
+from helix_lineage.formats.named import read_named
+from helix_lineage.formats.typed import decode
 from helix_lineage.replay import ReplayExecutor, ReplayPlan, ReplayPlanner, Verdict
 from helix_lineage.replay.verdict import DIFFERS, NOT_REPLAYED, OTHER_CLASS, SAME, UNDECIDED, WITHIN, unplanned
 
 REGISTRY = "127.0.0.1:5070"
+_INPUT_BYTES = 2**30
 
 
 def replay(
@@ -69,12 +72,13 @@ def replay(
     """
     if bool(predictions) == everything:
         raise LineageError("name predictions, or say --all, not both")
+    typed = None if given is None else _typed(given)
     planner = ReplayPlanner(options.open_log(log), options.sources(trust, store, release))
     lost: list[ReplayPlan | Verdict] = []
     names = predictions or planner.all(
         lambda shard, error: lost.append(unplanned(shard, f"the shard cannot be read: {error}"))
     )
-    planned = [*(_plan(planner, name, seed, given) for name in names), *lost]
+    planned = [*(_plan(planner, name, seed, typed) for name in names), *lost]
     executor = ReplayExecutor(images or _images(), registry, repository, timeout, tolerance, cpu)
     results = iter(_run(executor, [plan for plan in planned if isinstance(plan, ReplayPlan)], quiet=as_json))
     verdicts = [plan if isinstance(plan, Verdict) else next(results) for plan in planned]
@@ -101,7 +105,7 @@ def _run(executor: ReplayExecutor, plans: list[ReplayPlan], *, quiet: bool) -> l
         return executor.replay(plans, lambda _: bar.advance(task))
 
 
-def _plan(planner: ReplayPlanner, name: str, seed: int | None, given: Path | None) -> ReplayPlan | Verdict:
+def _plan(planner: ReplayPlanner, name: str, seed: int | None, typed: bytes | None) -> ReplayPlan | Verdict:
     """What to run; or, where one prediction cannot be replayed, that verdict: the others still can."""
     try:
         plan = planner.plan(name)
@@ -110,15 +114,26 @@ def _plan(planner: ReplayPlanner, name: str, seed: int | None, given: Path | Non
     except LineageError as error:
         return unplanned(name, str(error))
     try:
-        return _swap(plan, seed, given)
+        plan = plan if typed is None else plan.with_input(typed)
+        return plan if seed is None else plan.with_seed(seed)
     except ReplayError as error:
         return unplanned(name, str(error))
 
 
 def _swap(plan: ReplayPlan, seed: int | None, given: Path | None) -> ReplayPlan:
     if given is not None:
-        plan = plan.with_input(options.read(given, "input"))
+        plan = plan.with_input(_typed(given))
     return plan if seed is None else plan.with_seed(seed)
+
+
+def _typed(path: Path) -> bytes:
+    """The typed input in a file. Raises LineageError."""
+    data = read_named(path, "the input", limit=_INPUT_BYTES)
+    try:
+        decode(data)
+    except LineageError as error:
+        raise LineageError(f"this is not a typed input: {error.what}", where=str(path)) from error
+    return data
 
 
 def _images() -> Path:

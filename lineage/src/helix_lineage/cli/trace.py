@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from helix_lineage.cli import options
-from helix_lineage.errors import LineageError, ShardError, TrustError, explaining
+from helix_lineage.errors import ShardError, TrustError
 from helix_lineage.evidence.trace import ARTIFACTS, CHAIN, Trace, TracedFile, artifacts, trace as trace_prediction
+from helix_lineage.formats.named import write_named
 from helix_lineage.page import gather, page
 from helix_lineage.records.chain import Record
 from helix_lineage.shard.header import parse_prediction_id
@@ -54,7 +55,7 @@ def trace(
     opened, known = options.open_log(log), options.sources(trust, store, release)
     view = options.open_directory(options.directory_of(directory, log), trust)
     if html is not None:
-        _write(html, page(gather(opened, prediction, known, view)))
+        write_named(html, page(gather(opened, prediction, known, view)), "the page")
     try:
         found = trace_prediction(opened, prediction, known, view)
     except (ShardError, TrustError) as error:
@@ -88,11 +89,6 @@ def _refuse(prediction: str, error: ShardError | TrustError, *, as_json: bool) -
     else:
         options.console().print(f"[red]does not hold:[/red] {escape(str(error))}")
     raise typer.Exit(options.FOUND) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    with explaining(LineageError, "the page cannot be written", where=str(path)):
-        path.write_bytes(data)
 
 
 def tree(found: Trace) -> Tree:

@@ -10,11 +10,16 @@ import typer
 from helix_lineage.cli import options
 from helix_lineage.errors import TrustError
 from helix_lineage.evidence.receipt import PredictionReceipt
+from helix_lineage.formats.named import read_named
+
+_OUTPUT_BYTES = 2**30
 
 
 def verify_receipt(
     prediction: Annotated[str, typer.Argument(metavar="ID", help="The prediction's id, as the server gave it.")],
-    receipt: Annotated[Path, typer.Argument(metavar="FILE", help="What /v2/helix/receipts/ID answered.")],
+    receipt: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What /v2/helix/receipts/ID answered; - is standard input.")
+    ],
     *,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="The typed output that it must open.")] = None,
     release: Annotated[Path | None, typer.Option(metavar="FILE", help="The release bundle that it must name.")] = None,
@@ -32,12 +37,12 @@ def verify_receipt(
     """
     problem = None
     try:
-        given = PredictionReceipt.parse(options.read(receipt))
+        given = PredictionReceipt.parse(read_named(receipt, "the receipt"))
         proven = given.verify(prediction)
         if output is not None:
-            given.check_output(options.read(output), proven)
+            given.check_output(read_named(output, "the output", limit=_OUTPUT_BYTES), proven)
         if release is not None:
-            given.check_release(options.read(release))
+            given.check_release(read_named(release, "the release bundle"))
     except TrustError as error:
         problem = str(error)
     if as_json:

@@ -12,11 +12,11 @@ from helix_lineage.attestations.release import verify_release as verify
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.cli import options
 from helix_lineage.errors import RecordError, TrustError
-from helix_lineage.evidence.releases import read_bundle
+from helix_lineage.formats.named import read_named
 
 
 def verify_release(
-    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="release.sigstore.json")],
+    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="release.sigstore.json; - is standard input.")],
     *,
     image: Annotated[str | None, typer.Option(metavar="DIGEST", help="The image that must be the release's.")] = None,
     trust: options.TrustOption = None,
@@ -43,7 +43,7 @@ def verify_release(
 
 def _problem(bundle: Path, trust: Trust, image: str | None) -> str | None:
     """What does not hold, as of now."""
-    data = read_bundle(bundle)
+    data = read_named(bundle, "the bundle")
     try:
         verify(data, trust, image=image, at=datetime.now(UTC))
     except (TrustError, RecordError) as error:

@@ -20,7 +20,7 @@ from helix_lineage.directory import bundles, entries, rules
 from helix_lineage.directory.admission import Bounds, Limiter
 from helix_lineage.directory.receipt import ROLE, DirectoryReceipt, ShardState
 from helix_lineage.directory.storage import DirectoryLog
-from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, StatementMissing
+from helix_lineage.errors import DirectoryAway, DirectoryError, DirectoryRefusal, StatementMissing, reason
 from helix_lineage.formats import untrusted
 from helix_lineage.tlog.checkpoint import DIRECTORY_ORIGIN
 
@@ -30,11 +30,12 @@ _KEY_BYTES = 64 * 1024
 def load_key(path: Path) -> Ed25519PrivateKey:
     """The directory's key, a PEM file that only its owner can read. Raises DirectoryError."""
     try:
+        data = untrusted.read(path, limit=_KEY_BYTES, follow=True)
         if path.stat().st_mode & 0o077:
             raise DirectoryError("others can read the directory's key", where=str(path), fix=f"chmod 600 {path}")
-        key = load_pem_private_key(untrusted.read(path, limit=_KEY_BYTES, follow=True), None)
+        key = load_pem_private_key(data, None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        what = f"cannot read the directory's key: {error}"
+        what = f"cannot read the directory's key: {error.strerror if isinstance(error, OSError) else error}"
         raise DirectoryError(what, where=str(path), fix="helix keys init") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise DirectoryError("the directory's key is not an Ed25519 key", where=str(path))
@@ -129,7 +130,9 @@ class Directory:
     def _remember(self) -> None:
         """Every entry of the log, with its bundle. Raises DirectoryError, StatementMissing naming every one."""
         lost: list[StatementMissing] = []
-        for entry in self._log.entries():
+        held = list(self._log.entries())
+        self._log.settle(held)
+        for entry in held:
             _, body = entries.decode(entry)
             try:
                 bundle = self._log.statements(body.digest) if isinstance(body, entries.StatementEntry) else None
@@ -143,7 +146,7 @@ class Directory:
         try:
             self._log.publish()
         except OSError as error:
-            raise DirectoryAway(f"cannot write the tiles: {error}") from error
+            raise DirectoryAway(f"cannot write the tiles: {reason(error)}") from error
         consistency = self._log.prove_consistency(seen) if seen else []
         return DirectoryReceipt(
             index,

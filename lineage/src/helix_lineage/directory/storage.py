@@ -10,14 +10,15 @@ then nothing is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from helix_lineage.directory.entries import MAX_BUNDLE_BYTES, digest_of
-from helix_lineage.errors import DirectoryAway, DirectoryError, ShardError, StatementMissing, TrustError
+from helix_lineage.directory.entries import MAX_BUNDLE_BYTES, StatementEntry, decode, digest_of
+from helix_lineage.errors import DirectoryAway, DirectoryError, ShardError, StatementMissing, TrustError, reason
 from helix_lineage.formats import untrusted
 from helix_lineage.tlog import checkpoint, journal, merkle
 from helix_lineage.tlog.checkpoint import Checkpoint, raw_public_key, sign
@@ -28,6 +29,7 @@ from helix_lineage.tlog.disk import (
     make_folder,
     remove_file,
     remove_tree,
+    rename_file,
     replace_file,
     sync_folder,
 )
@@ -39,11 +41,17 @@ from helix_lineage.tlog.layout import (
     TILE_WIDTH,
     ShardFolder,
 )
+from helix_lineage.tlog.tile_files import reach
 from helix_lineage.tlog.tile_writer import TileWriter
 from helix_lineage.tlog.tiles import decode_bundle, subtree_of
 
 STATEMENTS = "statement"
 """The folder of the signed bundles, each named by its digest."""
+CUT = "the folder was rolled back, damaged, or copied while the directory ran"
+"""What it means when more lies beside a journal than its entries made."""
+_NEW = ".new"
+"""Ends the name of a bundle until its entry is synced."""
+_STATEMENT = re.compile(r"[0-9a-f]{64}")
 _BEGINNING = 512
 """A journal without a checkpoint is not longer than this when it was only begun."""
 
@@ -77,7 +85,7 @@ class DirectoryLog:
             except BlockingIOError as error:
                 raise DirectoryError("another process runs this directory", where=str(root)) from error
             except (OSError, ShardError) as error:
-                raise DirectoryError(f"cannot open the directory's log: {error}", where=str(root)) from error
+                raise DirectoryError(f"cannot open the directory's log: {reason(error)}", where=str(root)) from error
             undo.pop_all()
         return log
 
@@ -97,10 +105,12 @@ class DirectoryLog:
             raise DirectoryAway(f"the log takes no more entries: {self._broken}", where=str(self.root))
         try:
             if bundle is not None:
-                replace_file(self._statement(digest_of(bundle)), bundle, durable=True)
+                replace_file(self._new_statement(digest_of(bundle)), bundle, durable=True)
             self._write([entry])
+            if bundle is not None:
+                self._settle(digest_of(bundle))
         except OSError as error:
-            raise DirectoryAway(f"cannot write the log: {error}", where=str(self.root)) from error
+            raise DirectoryAway(f"cannot write the log: {reason(error)}", where=str(self.root)) from error
         return self.size - 1
 
     def publish(self) -> None:
@@ -114,7 +124,7 @@ class DirectoryLog:
         try:
             return decode_bundle(self.tile("entries", number))[row]
         except (OSError, ShardError, IndexError) as error:
-            raise DirectoryAway(f"cannot read entry {index}: {error}", where=str(self.root)) from error
+            raise DirectoryAway(f"cannot read entry {index}: {reason(error)}", where=str(self.root)) from error
 
     def prove_inclusion(self, index: int) -> list[bytes]:
         """Audit path of an entry under the newest checkpoint. Raises DirectoryAway."""
@@ -145,6 +155,23 @@ class DirectoryLog:
             ) from error
         except OSError as error:
             raise DirectoryAway(f"cannot read a statement: {error.strerror}", where=str(path)) from error
+
+    def settle(self, entries: Iterable[bytes]) -> None:
+        """Give the bundles of these entries, which are all, their names; forget those that were never acknowledged.
+
+        Raises DirectoryError when a bundle has its name and no entry: that was there once.
+        """
+        named = named_statements(entries)
+        if orphans := statement_digests(self.root) - named:
+            what = f"no entry of the journal names {len(orphans)} of the bundles that lie here: {CUT}"
+            where = f"{self.root}/{STATEMENTS}/{min(orphans).hex()}"
+            raise DirectoryError(what, where=where, fix="restore the newest copy of the folder")
+        for path in (self.root / STATEMENTS).glob(f"*{_NEW}"):
+            digest = path.name.removesuffix(_NEW)
+            if _STATEMENT.fullmatch(digest) and bytes.fromhex(digest) in named:
+                self._settle(bytes.fromhex(digest))
+            else:
+                remove_file(path)
 
     def entries(self) -> Iterator[bytes]:
         """Every entry, in order. Raises DirectoryAway."""
@@ -191,17 +218,25 @@ class DirectoryLog:
             self._journal.sync()
         except OSError as error:
             # After a failed sync nobody knows what the disk holds: nothing more may be promised.
-            self._broken = f"cannot sync the journal: {error}"
+            self._broken = f"cannot sync the journal: {reason(error)}"
             raise
         self._frontier, self._note = frontier, note
         for entry, leaf in zip(entries, leaves, strict=True):
             self._tiles.add(entry, leaf)
 
+    def _settle(self, digest: bytes) -> None:
+        """Give a bundle, whose entry is synced, its name. Raises OSError, and nothing more is promised."""
+        try:
+            rename_file(self._new_statement(digest), self._statement(digest))
+        except OSError as error:
+            self._broken = f"cannot name a statement's bundle: {reason(error)}"
+            raise
+
     def _cut(self, size: int) -> None:
         try:
             self._journal.cut(size)
         except OSError as error:
-            self._broken = f"cannot cut the journal back: {error}"
+            self._broken = f"cannot cut the journal back: {reason(error)}"
             raise
 
     def _signed(self, frontier: merkle.Frontier) -> bytes:
@@ -215,12 +250,37 @@ class DirectoryLog:
             try:
                 return self.tile(str(level), index)[: 32 * width]
             except OSError as error:
-                raise DirectoryAway(f"cannot read a tile: {error}", where=str(self.root)) from error
+                raise DirectoryAway(f"cannot read a tile: {reason(error)}", where=str(self.root)) from error
 
         return subtree_of(self.size, read)
 
     def _statement(self, digest: bytes) -> Path:
         return self.root / STATEMENTS / digest.hex()
+
+    def _new_statement(self, digest: bytes) -> Path:
+        return self.root / STATEMENTS / f"{digest.hex()}{_NEW}"
+
+
+def named_statements(entries: Iterable[bytes]) -> set[bytes]:
+    """The digests of the bundles that entries name; of an entry that cannot be read, none."""
+    found = set[bytes]()
+    for entry in entries:
+        try:
+            _, body = decode(entry)
+        except DirectoryError:
+            continue
+        if isinstance(body, StatementEntry):
+            found.add(body.digest)
+    return found
+
+
+def statement_digests(root: Path) -> set[bytes]:
+    """The digests of the bundles that have their name in a directory's folder: each had its entry before."""
+    try:
+        names = [path.name for path in (root / STATEMENTS).iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    return {bytes.fromhex(name) for name in names if _STATEMENT.fullmatch(name)}
 
 
 def _recover(folder: ShardFolder, origin: str, key: Ed25519PrivateKey) -> list[bytes] | None:
@@ -243,6 +303,9 @@ def _recover(folder: ShardFolder, origin: str, key: Ed25519PrivateKey) -> list[b
         raise DirectoryError("the journal's entries are not those of its last checkpoint", where=where)
     if published > last.size:
         what = f"the journal ends at {last.size} entries, but {published} were published: rolled back, or damaged"
+        raise DirectoryError(what, where=where, fix="restore the newest copy of the folder")
+    if (shown := reach(folder)) > last.size:
+        what = f"the journal ends at {last.size} entries, but tiles of {shown} lie here: {CUT}"
         raise DirectoryError(what, where=where, fix="restore the newest copy of the folder")
     if found.length > found.intact:
         replace_file(folder.torn, data[found.intact :], durable=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helix_lineage.errors import CanonicalError, StoreError, explaining
+from helix_lineage.errors import CanonicalError, StoreError, explaining, reason
 from helix_lineage.formats import untrusted
 from helix_lineage.formats.canonical import Json, check_digest, digest_bytes, dumps
 from helix_lineage.records.chain import Artifact, Record, parse
@@ -47,7 +47,7 @@ class RecordStore:
             with untrusted.opened(path, limit=_MAX_BLOB_BYTES, follow=True) as (fd, _):
                 digest, size = self._put(iter(lambda: os.read(fd, _CHUNK), b""))
         except OSError as error:
-            raise StoreError(f"cannot read the file: {error}", where=str(path)) from error
+            raise StoreError(f"cannot read the file: {reason(error)}", where=str(path)) from error
         return Artifact(name, digest, size)
 
     def has(self, digest: str) -> bool:
@@ -95,7 +95,7 @@ class RecordStore:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise StoreError(f"cannot write an observation: {error}", where=digest) from error
+            raise StoreError(f"cannot write an observation: {reason(error)}", where=digest) from error
 
     def observations(self, digest: str) -> list[dict[str, Any]]:
         """What was seen of a record or blob, in order; a line that a crash tore is left out."""
@@ -153,7 +153,7 @@ class RecordStore:
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot write the store: {error}", where=str(self.root)) from error
+            raise StoreError(f"cannot write the store: {reason(error)}", where=str(self.root)) from error
         return "sha256:" + hashed.hexdigest(), size
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from helix_lineage import process
-from helix_lineage.errors import CanonicalError, ReplayError, explaining
+from helix_lineage.errors import CanonicalError, ReplayError, explaining, reason
 from helix_lineage.formats import untrusted
 from helix_lineage.formats.canonical import check_digest, digest_bytes, loads
 from helix_lineage.replay.verdict import OutputDifference
@@ -60,7 +60,7 @@ def obtain(digest: str, repository: str, registry: str, images: Path) -> Unpacke
                 (Path(work) / "image").rename(folder)
             except OSError as error:
                 if not folder.is_dir():  # else another process was faster
-                    raise ReplayError(f"cannot keep the image: {error}", where=str(folder)) from error
+                    raise ReplayError(f"cannot keep the image: {reason(error)}", where=str(folder)) from error
     return _open(folder, digest)
 
 

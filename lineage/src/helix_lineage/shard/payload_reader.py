@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from helix_lineage.errors import ShardError, explaining
+from helix_lineage.errors import ShardError, explaining, reason
 from helix_lineage.formats import untrusted
 from helix_lineage.shard import payload
 from helix_lineage.tlog.disk import overwrite
@@ -137,7 +137,7 @@ class PayloadReader:
         try:
             found = self._continued(number, until, done, sequences, offsets)
         except (OSError, ValueError) as error:
-            raise ShardError(f"cannot read the payload: {error}", where=self._folder.id) from error
+            raise ShardError(f"cannot read the payload: {reason(error)}", where=self._folder.id) from error
         self._outputs[number] = found
         return found[1:]
 
@@ -177,7 +177,7 @@ def erase(folder: ShardFolder, sequence: int, *, link: bool = False) -> None:
         for item in places:
             overwrite(folder.segment(item.segment), item.record.erased(salt=link).to_bytes(), item.offset)
     except OSError as error:
-        raise ShardError(f"cannot erase the payload: {error}", where=folder.id) from error
+        raise ShardError(f"cannot erase the payload: {reason(error)}", where=folder.id) from error
 
 
 def _salt(record: payload.PayloadRecord) -> bytes | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from helix_lineage.errors import ShardError
+from helix_lineage.errors import ShardError, reason
 from helix_lineage.shard import payload
 from helix_lineage.shard.entries import commitment, commitment_to
 from helix_lineage.tlog.disk import AppendFile, make_folder, remove_file, sync_folder
@@ -110,7 +110,7 @@ class PayloadWriter:
             try:
                 self.undo(mark)
             except OSError as worse:
-                raise ShardError(f"cannot cut the payload back: {worse}", where=self._folder.id) from error
+                raise ShardError(f"cannot cut the payload back: {reason(worse)}", where=self._folder.id) from error
             raise
         return mark
 
@@ -183,7 +183,7 @@ class PayloadWriter:
         try:
             self.trim()  # only the last segment may have zeros at its end
         except OSError as error:
-            raise ShardError(f"cannot end the segment: {error}", where=self._folder.id) from error
+            raise ShardError(f"cannot end the segment: {reason(error)}", where=self._folder.id) from error
         make_folder(self._folder.payload)
         path = self._folder.segment(self._number + 1)
         remove_file(path)  # what a refused group left; nothing acknowledged lies in a number not yet taken

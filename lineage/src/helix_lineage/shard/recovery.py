@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helix_lineage.errors import LineageError, ShardError, TrustError
+from helix_lineage.errors import LineageError, ShardError, TrustError, reason
 from helix_lineage.formats import untrusted
 from helix_lineage.shard import entries
 from helix_lineage.shard.entries import VERSION, PredictionEntry, version_and_kind
@@ -37,6 +37,7 @@ from helix_lineage.tlog.layout import (
     ShardFolder,
     is_shard_id,
 )
+from helix_lineage.tlog.tile_files import reach
 from helix_lineage.tlog.tile_writer import TileWriter
 from helix_lineage.tlog.tiles import decode_bundle, of_size
 
@@ -76,7 +77,7 @@ def recover_others(
             found = _lock_and_recover(folder, now, record)
         except OSError as error:
             if not untrusted.is_planted(error):
-                raise ShardError(f"cannot recover the shard: {error}", where=str(path)) from error
+                raise ShardError(f"cannot recover the shard: {reason(error)}", where=str(path)) from error
             found = Recovery(folder.id, None, f"{error.filename}: {error.strerror}")
         if found is not None:
             if found.entry is None:
@@ -146,6 +147,8 @@ def _check(folder: ShardFolder, found: journal.Journal) -> checkpoint.Checkpoint
     published = _published(folder, origin, header.public_key)
     if published > last.size:
         raise ShardError(f"the journal is intact up to entry {last.size}, but {published} entries were published")
+    if (shown := reach(folder)) > last.size:
+        raise ShardError(f"the journal is intact up to entry {last.size}, but tiles of {shown} entries lie here")
     return last
 
 
@@ -214,7 +217,7 @@ def _paths(log_dir: Path) -> list[Path]:
     try:
         return sorted(log_dir.iterdir())
     except OSError as error:
-        raise ShardError(f"cannot list the shards: {error}", where=str(log_dir)) from error
+        raise ShardError(f"cannot list the shards: {reason(error)}", where=str(log_dir)) from error
 
 
 def _remove_unpublished(folder: ShardFolder) -> None:

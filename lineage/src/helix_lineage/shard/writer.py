@@ -25,7 +25,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from helix_lineage.errors import ShardError
+from helix_lineage.errors import ShardError, reason
 from helix_lineage.shard.entries import MAX_ENTRY_BYTES, Close
 from helix_lineage.shard.header import ShardHeader, prediction_id, shard_id
 from helix_lineage.shard.payload_writer import PayloadWriter, PreparedOutput, SegmentPosition
@@ -113,7 +113,7 @@ class ShardWriter:
         try:
             writer = cls._open(log_dir, key, entry, (release, promotion), now)
         except OSError as error:
-            raise ShardError(f"cannot open a shard: {error}", where=str(log_dir)) from error
+            raise ShardError(f"cannot open a shard: {reason(error)}", where=str(log_dir)) from error
         writer._thread.start()
         try:
             writer.recovered = tuple(recover_others(log_dir, writer.shard_id, now, writer._tell))
@@ -210,7 +210,7 @@ class ShardWriter:
             self._journal.close()
             self._lock.release()
         except OSError as error:
-            raise ShardError(f"cannot close the shard: {error}", where=self.shard_id) from error
+            raise ShardError(f"cannot close the shard: {reason(error)}", where=self.shard_id) from error
         if self._broken:
             raise ShardError(f"the shard ended without a close entry: {self._broken}", where=self.shard_id)
 
@@ -296,19 +296,19 @@ class ShardWriter:
         try:
             mark = self._payload.write(items) if items else None
         except OSError as error:
-            raise ShardError(f"cannot write the payload: {error}", where=self.shard_id) from error
+            raise ShardError(f"cannot write the payload: {reason(error)}", where=self.shard_id) from error
         except ShardError as error:
             raise self._break(error.what) from error
         try:
             self._sync(self._payload.sync)
         except OSError as error:
-            raise self._break(f"cannot sync the payload: {error}") from error
+            raise self._break(f"cannot sync the payload: {reason(error)}") from error
         try:
             self._append_prepared(group)
         except OSError as error:
             if mark is not None:
                 self._undo_payload(mark)
-            raise ShardError(f"cannot write the journal: {error}", where=self.shard_id) from error
+            raise ShardError(f"cannot write the journal: {reason(error)}", where=self.shard_id) from error
         except ShardError:
             raise
         except Exception as error:
@@ -333,13 +333,13 @@ class ShardWriter:
             try:
                 self._journal.cut(before)
             except OSError as error:
-                raise self._break(f"cannot cut the journal back: {error}") from error
+                raise self._break(f"cannot cut the journal back: {reason(error)}") from error
             raise
         try:
             self._sync(self._journal.sync)
         except OSError as error:
             # After a failed sync nobody knows what the disk holds: nothing more may be promised.
-            raise self._break(f"cannot sync the journal: {error}") from error
+            raise self._break(f"cannot sync the journal: {reason(error)}") from error
         self._frontier, self._note = frontier, note
         for pending in group:
             for entry, leaf in zip(pending.entries, pending.leaves, strict=True):
@@ -354,7 +354,7 @@ class ShardWriter:
         try:
             self._payload.undo(mark)
         except OSError as error:
-            raise self._break(f"cannot cut the payload back: {error}") from error
+            raise self._break(f"cannot cut the payload back: {reason(error)}") from error
 
     def _break(self, why: str) -> ShardError:
         """Accept nothing more; whoever waits is told."""

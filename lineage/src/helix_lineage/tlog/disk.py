@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from helix_lineage.errors import ShardError
+from helix_lineage.errors import ShardError, reason
 from helix_lineage.formats import untrusted
 from helix_lineage.tlog.layout import TEMPORARY
 
@@ -228,8 +228,13 @@ def make_folder(path: Path) -> None:
         try:
             os.rmdir(path)  # else the next attempt would find it, and believe in its name
         except OSError:
-            raise ShardError(f"a folder may not outlive a power cut: {error}", where=str(path)) from error
+            raise ShardError(f"a folder may not outlive a power cut: {reason(error)}", where=str(path)) from error
         raise
+
+
+def rename_file(path: Path, to: Path) -> None:
+    """Give a file another name; a power cut may bring the old one back. Raises OSError."""
+    os.replace(path, to)
 
 
 def rename_folder(path: Path, to: Path) -> None:

@@ -19,7 +19,7 @@ import re
 import time
 from pathlib import Path
 
-from helix_lineage.errors import LineageError, PredictionNotFound, ShardError
+from helix_lineage.errors import LineageError, PredictionNotFound, ShardError, reason
 from helix_lineage.evidence.receipt import make
 from helix_lineage.shard.header import parse_prediction_id
 from helix_lineage.shard.reader import Log
@@ -60,7 +60,7 @@ def receipt(log: Path, prediction: str) -> bytes:
             "no such prediction here", where="prediction_id", fix="ask the server that holds its shard"
         ) from error
     except (LineageError, OSError) as error:  # whatever is wrong with the log's files: a key of a release, too
-        raise NotReadyError(f"the shard cannot be read: {error}", where="log", fix="audit this log") from error
+        raise NotReadyError(f"the shard cannot be read: {reason(error)}", where="log", fix="audit this log") from error
 
 
 def _await_published(log: Log, shard: str, sequence: int) -> None:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from helix_lineage.errors import LineageError
+from helix_lineage.errors import LineageError, reason
 from helix_lineage.shard import Prediction, ShardHeader, ShardWriter
 from helix_lineage.tlog.layout import ShardFolder
 from helixserve.errors import HelixServeError, UnrecordedError
@@ -129,7 +129,7 @@ class Recorder:
             withheld = "the answer could not be recorded, so it is withheld"
             refused = UnrecordedError(withheld, where="log", fix="retry at another replica")
             if writer is self._writer:  # else it told of a shard that was replaced meanwhile
-                self.failure = UnrecordedError(f"the last answer could not be recorded: {error}", where="log")
+                self.failure = UnrecordedError(f"the last answer could not be recorded: {reason(error)}", where="log")
             raise refused from error
 
     def mend(self) -> None:
@@ -142,7 +142,7 @@ class Recorder:
             except HelixServeError as error:
                 self.failure = error
             except (LineageError, OSError) as error:
-                self.failure = UnrecordedError(f"cannot record: {error}", where="log")
+                self.failure = UnrecordedError(f"cannot record: {reason(error)}", where="log")
             except Exception as error:  # whatever `admit` did wrong: it is tried again, and never thought admitted
                 logger.exception("a shard cannot be opened")
                 self.failure = UnrecordedError(f"cannot record: {error}", where="log")

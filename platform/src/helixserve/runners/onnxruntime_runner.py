@@ -6,8 +6,13 @@ chooses layouts by the machine at hand. Sessions come from bytes that the caller
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+# Read when the library is loaded. Without it ONNX Runtime (from 1.29 on) sends events about each process, session and
+# model to its makers, and keeps an identifier of this machine on the disk (its Privacy.md).
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
 

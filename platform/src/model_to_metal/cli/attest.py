@@ -35,6 +35,8 @@ def attest(
 
         helix attest sha256:… --layout /tmp/image --json
     """
+    if layout is not None and not layout.is_dir():
+        raise AttestError("there is no folder with an OCI layout", where=str(layout))
     state = State.find()
     store = RecordStore(state.store)
     record = store.get_record(release)

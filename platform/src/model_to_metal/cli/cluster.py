@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from helix_lineage.formats.named import read_named
 from helix_lineage.paths import State
 from model_to_metal.cli._options import AsJson
 from model_to_metal.cluster import build, facts, forward, lifecycle, prerequisites, status
@@ -55,6 +56,7 @@ def up(
     """
     state, layout = State.find(), _layout(name)
     if existing is not None:
+        read_named(existing, "the kubeconfig")  # kubectl would wait for a pipe, and read a device without end
         _print(status.adopt(layout, existing), as_json)
         return
     prerequisites.check(state)

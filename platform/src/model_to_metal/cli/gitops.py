@@ -6,12 +6,14 @@ import json
 
 import typer
 
+from helix_lineage.formats.untrusted import read
 from helix_lineage.paths import State
 from model_to_metal.cli._options import AsJson, report
 from model_to_metal.gitops import layout, succession
 from model_to_metal.gitops.manifests import ManifestFault
 from model_to_metal.gitops.render import Renderer, check_all
 from model_to_metal.gitops.repository import Repository
+from model_to_metal.gitops.tree_rules import MAX_FILE_BYTES
 from model_to_metal.host.checkout import Checkout
 
 app = typer.Typer(name="gitops", help="What the cluster runs: gitops/argocd.", no_args_is_help=True)
@@ -32,16 +34,25 @@ def check(as_json: AsJson = False) -> None:
     """
     checkout = Checkout.find()
     renderer = Renderer.ready(State.find(), report)
-    paths = checkout.files(layout.ROOT)
-    # A link, or another repository's folder, would show kustomize one thing here and Argo CD another there.
-    odd = [path for path in paths if (checkout.root / path).is_symlink() or not (checkout.root / path).is_file()]
-    files = {path: (checkout.root / path).read_bytes() for path in paths if path not in odd}
+    files, faults = _read(checkout)
     repository = Repository(checkout.root)
     # What was promoted last is in the history, whatever the working tree says now.
-    faults = [ManifestFault(path, "no-links", "this is not a regular file", "commit the file itself") for path in odd]
     faults += check_all(renderer, files) + succession.check(repository, repository.commit_of("HEAD"), files)
     total = f"{len(faults)} faults" if faults else f"{layout.ROOT} renders, and no rule is broken"
     said = {"passed": not faults, "faults": [fault.to_json() for fault in faults]}
     typer.echo(json.dumps(said) if as_json else "\n".join([*map(str, faults), total]))
     if faults:
         raise typer.Exit(1)
+
+
+def _read(checkout: Checkout) -> tuple[dict[str, bytes], list[ManifestFault]]:
+    """The files of the working tree (path → bytes), and faults of what is none."""
+    files, odd = dict[str, bytes](), list[ManifestFault]()
+    for path in checkout.files(layout.ROOT):
+        try:
+            files[path] = read(checkout.root / path, limit=MAX_FILE_BYTES)
+        except OSError as error:
+            # A link, or another repository's folder, would show kustomize one thing here and Argo CD another there.
+            why = f"this is not a regular file that may be: {error.strerror}"
+            odd.append(ManifestFault(path, "no-links", why, "commit the file itself"))
+    return files, odd

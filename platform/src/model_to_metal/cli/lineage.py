@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Container
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +12,15 @@ from typing import Annotated
 
 import typer
 
+from helix_lineage.attestations.release import VerifiedRelease
 from helix_lineage.attestations.trust import Trust
 from helix_lineage.cli.main import app as lineage
 from helix_lineage.directory.client import DirectoryClient
+from helix_lineage.directory.rules import DirectoryState
+from helix_lineage.directory.source import open_source
+from helix_lineage.directory.view import load
 from helix_lineage.errors import RecordError
+from helix_lineage.formats.named import check_writable, write_named
 from helix_lineage.paths import State
 from model_to_metal.cli._options import AsJson, report
 from model_to_metal.host import tools
@@ -57,6 +63,8 @@ def revoke(
 
         helix lineage revoke key sha256:… --since 2026-05-01T00:00:00Z --reason "the laptop was stolen" --json
     """
+    if keep is not None:
+        check_writable(keep, "the revocation")
     state = State.find()
     root, when = Trust.load(state.trust), _time(since)
     cosign = tools.ensure("cosign", state, report)
@@ -71,13 +79,19 @@ def revoke(
         return CosignSigner(cosign, who).statement(payload)
 
     with ExitStack() as stack:
-        client = DirectoryClient(directory or stack.enter_context(local.running(state)), root)
+        url = directory or stack.enter_context(local.running(state))
+        client = DirectoryClient(url, root)
         stack.callback(client.close)
         done = revoking.revoke(client, root, sign, kind=kind, target=target, since=when, reason=reason)
+        source = open_source(url)
+        stack.callback(source.close)
+        known = _is_known(load(source, root, datetime.now(UTC), audited=True).book, root, kind, target)
     if keep is not None:
-        keep.write_bytes(done.bundle)
-    said = {"revocation": done.revocation.to_json(), "directory": done.origin, "index": done.index}
+        write_named(keep, done.bundle, "the revocation")
+    said = {"revocation": done.revocation.to_json(), "known": known, "directory": done.origin, "index": done.index}
     text = f"revoked: the {kind} {target}, as of {when.isoformat()}\nentry {done.index} of {done.origin}"
+    if not known:
+        text += f"\nnote: no {kind} of that digest is known there; check it, and revoke the one that was meant"
     typer.echo(json.dumps(said) if as_json else text)
 
 
@@ -90,7 +104,24 @@ def _time(text: str | None) -> datetime:
         raise RecordError(f"not a time as in 2026-01-31T00:00:00Z: {text!r}", where="--since") from error
     if found.tzinfo is None:
         raise RecordError(f"the time has no zone (write Z): {text!r}", where="--since")
-    return found
+    try:
+        return found.astimezone(UTC)
+    except OverflowError as error:
+        raise RecordError(f"not a time of the years 1 to 9999: {text!r}", where="--since") from error
+
+
+def _is_known(book: DirectoryState, trust: Trust, kind: str, target: str) -> bool:
+    """Does the directory (of a key: the trust root) know the thing? A misspelt digest revokes nothing that there is."""
+    images = {
+        known.verified.release.parameters["image"]
+        for known in book.releases.values()
+        if isinstance(known.verified, VerifiedRelease)
+    }
+    known: Container[object] = {
+        "release": book.releases, "promotion": book.promotions, "image": images,
+        "key": {key.key_id for key in trust.keys},
+    }[kind]  # fmt: skip
+    return target in known
 
 
 @app.callback()

@@ -11,11 +11,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -101,6 +102,9 @@ cluster.register(app)
 
 def main() -> None:
     """Run the command line; errors become a message and an exit status, never a traceback."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
     try:
         app()
     except HelixError as error:
@@ -113,6 +117,11 @@ def main() -> None:
         fault = PipelineError(f"a fault in helix itself: {type(error).__name__}: {error}", where=keep(error))
         report(fault, as_json="--json" in sys.argv)
         sys.exit(CANNOT)
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    """Leave every context, so that no scratch folder and no process of ours stays behind."""
+    raise SystemExit(128 + number)
 
 
 def as_typed(fix: str | None) -> str | None:

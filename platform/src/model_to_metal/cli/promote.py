@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from helix_lineage.errors import explaining
+from helix_lineage.formats.named import read_named
 from helix_lineage.paths import State
 from model_to_metal.cli import _options, _promotion
 from model_to_metal.errors import GitopsError
@@ -46,25 +46,27 @@ def promote(
 
         helix promote MODEL --to staging --check
     """
+    named = None if release is None else read_named(release, "the release to promote")
     with _promotion.opened(onto, key=key, trust=trust, check=check) as opened:
-        bundle = _bundle(opened, model, environment, release, image)
+        bundle = _bundle(opened, model, environment, named, image)
         done = promoting.promote(opened, bundle, model, environment)
     _promotion.show(done, environment, model, onto, as_json=as_json)
 
 
 def _bundle(
-    opened: promoting.PromotionContext, model: str, environment: str, release: Path | None, image: str | None
+    opened: promoting.PromotionContext, model: str, environment: str, named: bytes | None, image: str | None
 ) -> bytes:
     """The release that is meant."""
     if image is not None:
         return promoting.carried(opened, model, image)
+    if named is not None:
+        return named
     after = opened.policy(environment).after
-    if release is None and after is not None:
+    if after is not None:
         found = opened.folder(after, model).get(layout.RELEASE)
         if found is not None:
             return found
-    path = release or State.find().releases / layout.name(model) / attest.FILES[provenance.RELEASE]
-    with explaining(
-        GitopsError, "there is no signed release to promote", where=str(path), fix=f"helix run release {model}"
-    ):
-        return path.read_bytes()
+    path = State.find().releases / layout.name(model) / attest.FILES[provenance.RELEASE]
+    if not path.is_file():
+        raise GitopsError("there is no signed release to promote", where=str(path), fix=f"helix run release {model}")
+    return read_named(path, "the signed release to promote")

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
+from helix_lineage.errors import printable
 from helix_lineage.formats.canonical import Json
 from model_to_metal.errors import GitopsError
 
@@ -40,10 +43,39 @@ class ManifestFault:
 
     def to_json(self) -> dict[str, Json]:
         """As `--json` prints it."""
-        return {"rule": self.rule, "where": self.where, "message": self.message, "fix": self.fix}
+        told = {"rule": self.rule, "where": self.where, "message": self.message, "fix": self.fix}
+        return {name: printable(text) for name, text in told.items()}
 
     def __str__(self) -> str:
-        return f"{self.rule}  {self.where}  {self.message}; fix: {self.fix}"
+        return printable(f"{self.rule}  {self.where}  {self.message}; fix: {self.fix}", keep="\n\t")
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML that every reader takes for the same, and that is no larger in memory than in the file."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "anchor", None) is not None:
+            raise ComposerError(None, None, "anchors and aliases are not used here", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for at, key in enumerate(keys) if key in keys[:at]), None)
+        if twice is not None or "<<" in keys:
+            what = "<< is not used here" if twice is None else f"the key {twice!r} stands there twice"
+            raise ConstructorError(None, None, what, node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load(text: bytes) -> list[Any]:
+    """The documents of a YAML stream without aliases, merges or repeated keys. Raises ValueError."""
+    try:
+        return list(yaml.load_all(text, Loader=_Plain))
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("it nests too deep") from error
 
 
 Rule = Callable[[Sequence[Manifest]], Iterator[ManifestFault]]
@@ -58,8 +90,8 @@ def faults(rules: Iterable[Rule], manifests: Iterable[Manifest]) -> list[Manifes
 def parse(text: bytes, *, where: str) -> list[Manifest]:
     """The manifests of a YAML stream. Raises GitopsError."""
     try:
-        found = [item for item in yaml.safe_load_all(text) if item is not None]
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        found = [item for item in load(text) if item is not None]
+    except ValueError as error:
         raise GitopsError(f"not YAML: {error}", where=where) from error
     for item in found:
         named = isinstance(item, dict) and isinstance(item.get("kind"), str)

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from helix_lineage.errors import CanonicalError
 from helix_lineage.formats.canonical import check_digest
+from helix_lineage.formats.untrusted import parse_json
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops.layout import DENIED, name
 
@@ -110,8 +111,8 @@ def _denial(value: Any) -> Denial:
 
 def _object(data: bytes, fields: set[str], where: str) -> dict[str, Any]:
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(data)
+    except ValueError as error:
         raise GitopsError(f"not JSON: {error}", where=where) from error
     if not isinstance(value, dict) or set(value) != fields or value["version"] != 1:
         raise GitopsError(f"expected version 1 with exactly the fields {sorted(fields)}", where=where)

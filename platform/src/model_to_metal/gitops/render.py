@@ -103,6 +103,8 @@ def check_all(renderer: Renderer, files: Files) -> list[ManifestFault]:
 def check_argo(renderer: Renderer, files: Files) -> list[ManifestFault]:
     """Faults of Argo CD's objects and of the policies."""
     with _written(files) as root:
+        if f"{ROOT}/root.yaml" not in files:
+            raise GitopsError("the file that Argo CD starts from is missing", where=f"{ROOT}/root.yaml")
         argo = renderer.build(root, APPS) + parse(files[f"{ROOT}/root.yaml"], where="root.yaml")
         return sorted(argo_rules.check(argo) + renderer.conform(argo + renderer.build(root, POLICIES)))
 

@@ -7,6 +7,7 @@ time only, so that the same content gives the same commit.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,15 +49,20 @@ class Repository:
         return self._attempt("cat-file", "blob", f"{commit}:{path}")
 
     def files(self, commit: str, folder: str) -> dict[str, bytes]:
-        """Path → bytes of every file below a folder in that commit."""
-        listed = self._git("ls-tree", "-r", "-z", "--name-only", commit, "--", f"{folder}/")
-        names = [name for name in listed.decode().split("\0") if name]
-        return {name: self._git("cat-file", "blob", f"{commit}:{name}") for name in names}
+        """Path → bytes of every file below a folder in that commit. Raises GitopsError for a link or a submodule."""
+        found = {}
+        for row in os.fsdecode(self._git("ls-tree", "-r", "-z", commit, "--", f"{folder}/")).split("\0"):
+            kind, _, name = row.partition("\t")
+            if name and not kind.startswith("100"):  # a link, or another repository
+                raise GitopsError(f"commit {commit[:12]} holds something else than a file there", where=name)
+            if name:
+                found[name] = self._git("cat-file", "blob", kind.split()[2])
+        return found
 
     def folders(self, commit: str, folder: str) -> list[str]:
         """Names of the folders right below a folder in that commit."""
         listed = self._git("ls-tree", "-d", "-z", "--name-only", commit, "--", f"{folder}/")
-        return sorted(name.rpartition("/")[2] for name in listed.decode().split("\0") if name)
+        return sorted(name.rpartition("/")[2] for name in os.fsdecode(listed).split("\0") if name)
 
     def history(self, commit: str, path: str) -> list[str]:
         """Commits up to `commit` that changed the path, newest first."""
@@ -77,7 +83,7 @@ class Repository:
     def changed(self, commit: str) -> list[str]:
         """Paths that differ between the commit and its first parent."""
         listed = self._git("diff-tree", "-r", "-z", "--no-renames", "--name-only", f"{commit}^", commit)
-        return sorted(name for name in listed.decode().split("\0") if name)
+        return sorted(name for name in os.fsdecode(listed).split("\0") if name)
 
     def commit(self, parent: str, changes: Mapping[str, bytes | None], message: str, when: datetime) -> str:
         """Make a commit on `parent` with these files (None: removed); gives its id. No branch moves."""

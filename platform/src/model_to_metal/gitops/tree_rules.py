@@ -6,21 +6,24 @@ Argo CD takes more than kustomizations: a folder of plain YAML, `kustomization.y
 - `known-files`: an environment holds its policy, `_common` and one folder a model; a model's folder holds
   exactly the three files that `helix promote` writes;
 - `written-by-promote`: these three, byte for byte, and about the very model and environment;
-- `one-kustomization`: no second spelling of `kustomization.yaml`, and no `.argocd-*` file anywhere;
+- `one-kustomization`: no second spelling of `kustomization.yaml`, no Helm chart, and no
+  `.argocd-*` or `.git*` file anywhere;
+- `one-meaning`: names of plain characters, no file beyond a mebibyte or two, YAML without aliases and repeated keys,
+  JSON without repeated keys: nothing that two readers may take for two things, or that grows when it is read;
 - `nothing-remote`: a kustomization has known fields only, and takes files of this folder only.
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
+from helix_lineage.formats.untrusted import parse_json
 from model_to_metal.errors import GitopsError
 from model_to_metal.gitops import layout, overlay
-from model_to_metal.gitops.manifests import ManifestFault, get, items
+from model_to_metal.gitops.manifests import ManifestFault, get, items, load
 from model_to_metal.gitops.policy import Policy
 from model_to_metal.registry import artifacts
 
@@ -30,6 +33,11 @@ SAMPLE = "sample"
 _COMMON = "_common"
 _FILES = frozenset({layout.KUSTOMIZATION, layout.RELEASE, layout.PROMOTION})
 _SPELLINGS = frozenset({"kustomization.yml", "kustomization"})
+_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*")
+MAX_FILE_BYTES = 2 * 2**20
+"""Of any file; the largest, a release with all of its records, has some 100 KB."""
+_LOCAL = re.compile(r"(\.{1,2}/)*[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+"""A path that no tool takes for a URL. kustomize asks the network first for what looks like one."""
 _FIELDS = frozenset(
     {
         "apiVersion", "kind", "namePrefix", "namespace", "labels", "images", "patches", "resources", "components",
@@ -43,7 +51,7 @@ Files = Mapping[str, bytes]
 
 def check(files: Files) -> list[ManifestFault]:
     """Every fault of what lies under `gitops/argocd` (path → bytes), sorted."""
-    found = [fault for path in files for fault in _name(path)]
+    found = [fault for path, data in files.items() for fault in (*_name(path), *_meaning(path, data))]
     for path in files:
         if path.rpartition("/")[2] == layout.KUSTOMIZATION:
             found += _kustomization(files, path)
@@ -132,14 +140,38 @@ def _name(path: str) -> Iterator[ManifestFault]:
         )
     if name.startswith(".argocd-"):
         yield ManifestFault(path, "one-kustomization", "Argo CD overrides parameters from this file", "remove it")
+    if name.lower() == "chart.yaml":
+        yield ManifestFault(path, "one-kustomization", "Argo CD takes this folder for a Helm chart", "remove it")
+    if name.startswith(".git"):
+        yield ManifestFault(
+            path, "one-kustomization", "Git changes or hides files on their way to Argo CD by this", "remove it"
+        )
+    if not all(_NAME.fullmatch(part) for part in path.split("/")):
+        yield ManifestFault(path, "one-meaning", "a name of other characters than A-Z a-z 0-9 . _ -", "rename it")
+
+
+def _meaning(path: str, data: bytes) -> Iterator[ManifestFault]:
+    """Faults of what a file holds, whoever reads it."""
+    if len(data) > MAX_FILE_BYTES:
+        yield ManifestFault(path, "one-meaning", f"it has {len(data)} bytes, more than {MAX_FILE_BYTES}", "remove it")
+        return
+    try:
+        if path.endswith((".yaml", ".yml")):
+            load(data)
+        elif path.endswith(".json"):
+            parse_json(data)
+    except ValueError as error:
+        yield ManifestFault(
+            path, "one-meaning", f"not plain {path.rpartition('.')[2].upper()}: {error}", "write it anew"
+        )
 
 
 def _kustomization(files: Files, path: str) -> Iterator[ManifestFault]:
     """Faults of what a kustomization takes: what is fetched or run at sync time is not what was reviewed."""
     try:
-        value = yaml.safe_load(files[path])
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        yield ManifestFault(path, "nothing-remote", f"not YAML: {error}", "write it anew")
+        (value,) = load(files[path])
+    except ValueError as error:
+        yield ManifestFault(path, "nothing-remote", f"not one YAML document: {error}", "write it anew")
         return
     if not isinstance(value, dict):
         yield ManifestFault(path, "nothing-remote", "not a kustomization", "write it anew")
@@ -166,9 +198,15 @@ def _taken(value: Mapping[str, Any]) -> Iterator[Any]:
                 yield str(item).rpartition("=")[2]
 
 
+def _looks_like_a_host(item: str) -> bool:
+    """As `github.com/somebody/base` does: kustomize clones that, whatever folder of the name lies here."""
+    first, slash, _ = item.partition("/")
+    return bool(slash) and "." in first.strip(".")
+
+
 def _is_here(files: Files, path: str, item: Any) -> bool:
     """Is it a file, or a folder with a kustomization, of this very tree?"""
-    if not isinstance(item, str) or not item:
+    if not isinstance(item, str) or not _LOCAL.fullmatch(item) or _looks_like_a_host(item):
         return False
     place = posixpath.normpath(posixpath.join(posixpath.dirname(path), item))
     return place.startswith(f"{layout.ROOT}/") and (place in files or f"{place}/{layout.KUSTOMIZATION}" in files)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from helix_lineage.errors import CanonicalError
+from helix_lineage.errors import CanonicalError, reason
 from helix_lineage.formats.canonical import check_digest, file_digest
 from model_to_metal.errors import ImageError
 
@@ -20,7 +20,7 @@ def manifest_digest(layout: Path) -> str:
         (only,) = manifests
         return check_digest(only["digest"])
     except (OSError, ValueError, KeyError, TypeError, CanonicalError) as error:
-        raise ImageError(f"no OCI layout with exactly one image: {error}", where=str(layout)) from error
+        raise ImageError(f"no OCI layout with exactly one image: {reason(error)}", where=str(layout)) from error
 
 
 def read_blob(layout: Path, digest: str) -> bytes:

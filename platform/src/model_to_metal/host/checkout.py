@@ -6,11 +6,13 @@ State (`helix_lineage.paths.State`) may lie elsewhere: the demo's clone shares i
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helix_lineage.errors import reason
 from model_to_metal.errors import CheckoutError, ContractError
 from model_to_metal.host import process
 
@@ -49,7 +51,7 @@ class Checkout:
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ContractError(f"model.toml cannot be read: {error}", where=str(path)) from error
+            raise ContractError(f"model.toml cannot be read: {reason(error)}", where=str(path)) from error
 
     def commit(self) -> str:
         """The commit id (40 hex) of HEAD. Raises CheckoutError before the first commit."""
@@ -70,11 +72,11 @@ class Checkout:
     def changes(self) -> list[str]:
         """Files that differ from HEAD or are neither tracked nor ignored; empty when the tree is clean."""
         out = process.run(["git", "status", "--porcelain=v1", "-z"], cwd=self.root)
-        return [entry[3:] for entry in out.decode().split("\0") if entry]
+        return [entry[3:] for entry in os.fsdecode(out).split("\0") if entry]
 
     def files(self, folder: str) -> list[str]:
-        """Paths (relative to the root, sorted) under `folder` that Git tracks or would track."""
+        """Paths (relative to the root, sorted) under `folder` that Git tracks or would track, links to nothing too."""
         argv = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", folder]
-        listed = process.run(argv, cwd=self.root).decode().split("\0")
+        listed = os.fsdecode(process.run(argv, cwd=self.root)).split("\0")
         # A tracked file that was deleted in the working tree is still listed.
-        return sorted({name for name in listed if name and (self.root / name).exists()})
+        return sorted({name for name in listed if name and os.path.lexists(self.root / name)})

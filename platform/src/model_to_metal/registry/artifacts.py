@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from helix_lineage.errors import RecordError
 from helix_lineage.formats.canonical import Json, digest_bytes, dumps
-from helix_lineage.formats.untrusted import parse_json
+from helix_lineage.formats.untrusted import MAX_BUNDLE_BYTES, parse_json, read
 from helix_lineage.paths import State
 from helix_lineage.records.chain import Record, parse
 from model_to_metal.errors import RegistryError
@@ -82,8 +82,8 @@ def push_layout(client: Client, name: str, layout: Path, digest: str) -> Image:
     """
     blobs = layout / "blobs" / "sha256"
     try:
-        data = (blobs / digest.removeprefix("sha256:")).read_bytes()
-        manifest = json.loads(data)
+        data = read(blobs / digest.removeprefix("sha256:"), limit=MAX_BUNDLE_BYTES)
+        manifest = parse_json(data)
         for part in (manifest["config"], *manifest["layers"]):
             path = blobs / part["digest"].removeprefix("sha256:")
             if client.put_blob(name, path) != part["digest"]:

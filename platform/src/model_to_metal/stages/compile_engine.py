@@ -11,6 +11,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
+from helix_lineage.errors import reason
 from helix_lineage.formats.canonical import Json
 from helix_lineage.records.chain import CompiledEngine
 from model_to_metal.errors import ContractError, StageError
@@ -44,7 +45,7 @@ def _target(model: Path) -> str:
     try:
         name = tomllib.loads((model / "model.toml").read_text(encoding="utf-8"))["target"]["name"]
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise ContractError(f"model.toml has no [target] name: {error}", where=where) from error
+        raise ContractError(f"model.toml has no [target] name: {reason(error)}", where=where) from error
     if not isinstance(name, str) or name not in TARGETS:
         raise ContractError(f"no target is called {name!r}", where=where, fix=f"use one of {', '.join(TARGETS)}")
     return name

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from helix_lineage.errors import reason
 from helix_lineage.formats.canonical import Json, file_digest
 from helix_lineage.records.chain import DataCommit
 from model_to_metal.errors import StageError
@@ -91,7 +92,7 @@ def _outs(lock: Path) -> dict[str, str]:
         stages: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
         outs = {str(out["path"]): str(out["md5"]) for stage in stages.values() for out in stage.get("outs", [])}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise StageError(f"dvc.lock cannot be read: {error}", where=str(lock)) from error
+        raise StageError(f"dvc.lock cannot be read: {reason(error)}", where=str(lock)) from error
     if astray := sorted(path for path in outs if not path.startswith(DATA) or ".." in path):
         raise StageError(
             f"outputs of dvc.yaml lie under {DATA}, and these do not: {', '.join(astray)}", where=str(lock)

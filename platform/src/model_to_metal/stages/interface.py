@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, cast
 
+from helix_lineage.errors import reason
 from helix_lineage.formats.canonical import Json, file_digest
 from helix_lineage.records.chain import Artifact, Record
 from model_to_metal.errors import ContractError, StageError
@@ -217,7 +218,7 @@ def hook(model: Path, name: str) -> Callable[..., object]:
     try:
         spec = tomllib.loads((model / "model.toml").read_text(encoding="utf-8"))["stages"][name]
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ContractError(f"model.toml cannot be read: {error}", where=where) from error
+        raise ContractError(f"model.toml cannot be read: {reason(error)}", where=where) from error
     except (KeyError, TypeError) as error:
         raise ContractError(f"model.toml has no [stages] {name} = 'module:function'", where=where) from error
     module, _, function = str(spec).partition(":")

@@ -28,9 +28,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from helix_lineage.attestations.trust import Trust, key_id_of
 from helix_lineage.errors import TrustError
+from helix_lineage.formats.named import read_named
 from model_to_metal.errors import KeysError
 
 ROLE = "cache"
+KEY_BYTES = 2**16
+"""Of a key's file, whoever's it is."""
 LAPTOP, PULL_REQUEST, RELEASE = DOMAINS = ("laptop", "pull-request", "release")
 """Who records stages: a person's machine, the runner of a pull request, the release builder."""
 
@@ -54,7 +57,7 @@ class CacheSigner:
         if secret.stat().st_mode & 0o077:
             raise KeysError("others can read the cache key", where=str(secret), fix=f"chmod 600 {secret}")
         try:
-            key = load_pem_private_key(secret.read_bytes(), _passphrase())
+            key = load_pem_private_key(read_named(secret, "the cache key", limit=KEY_BYTES), _passphrase())
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise KeysError(f"the cache key cannot be read (COSIGN_PASSWORD?): {error}", where=str(secret)) from error
         if not isinstance(key, Ed25519PrivateKey):

@@ -32,6 +32,8 @@ from helix_lineage.attestations.trust import ECDSA, ED25519, Trust
 from helix_lineage.directory import admission
 from helix_lineage.errors import TrustError
 from helix_lineage.formats.canonical import Json, digest_bytes
+from helix_lineage.formats.named import read_named
+from helix_lineage.formats.untrusted import MAX_BUNDLE_BYTES, read
 from helix_lineage.paths import State
 from model_to_metal.errors import KeysError, ToolError
 from model_to_metal.host import tools
@@ -90,7 +92,9 @@ def make(state: State, *, domain: str = cache_keys.LAPTOP, now: datetime | None 
         _make_pair(state, role)
     added = tuple(role for role in (*ROLES, *OTHERS) if role not in named)
     if added:
-        root = json.loads(state.trust.read_bytes()) if state.trust.exists() else {"version": 1, "keys": []}
+        root = {"version": 1, "keys": []}
+        if state.trust.exists():
+            root = json.loads(read(state.trust, limit=MAX_BUNDLE_BYTES, follow=True))
         for role in added:
             builder = domain if role == CACHE else BUILDER
             pem = _files(state, role)[1].read_bytes()
@@ -113,7 +117,10 @@ def registrant(state: State) -> tuple[Path, Path]:
             token.hardlink_to(half)
         half.unlink()
     mine = admission.line(BUILDER, admission.read_token(token))
-    rows = [f"{row}\n" for row in known.read_text().splitlines()] if known.exists() else []
+    rows: list[str] = []
+    if known.exists():
+        admission.Registrants.load(known)
+        rows = [f"{row}\n" for row in known.read_text("ascii").splitlines()]
     if mine not in rows:
         others = [row for row in rows if row.split()[:1] != [BUILDER]]
         _write(known, "".join([*others, mine]).encode(), 0o644)
@@ -158,7 +165,7 @@ def signer(state: State, *, role: str = ROLE, now: datetime | None = None) -> Si
         raise KeysError(f"there is no {role}'s key", where=str(secret), fix="helix keys init")
     if secret.stat().st_mode & 0o077:
         raise KeysError(f"others can read the {role}'s key", where=str(secret), fix=f"chmod 600 {secret}")
-    key_id = describe(public.read_bytes())[1]
+    key_id = describe(read_named(public, f"the {role}'s public key", limit=cache_keys.KEY_BYTES))[1]
     for key in _root(state).keys_for(role, now or datetime.now(UTC)):
         if key.key_id == key_id:
             return SigningKey(str(secret), key_id, key.builder)
@@ -177,6 +184,8 @@ def cache_signer(state: State, *, now: datetime | None = None) -> cache_keys.Cac
 
 def elsewhere(reference: str, cosign: Path, root: Trust, *, role: str, now: datetime) -> SigningKey:
     """A key that cosign reaches (a KMS, a token, a file). Raises KeysError when it is not trusted for the role."""
+    if os.path.lexists(reference):  # else it is a KMS's address, and cosign says what is wrong with it
+        read_named(Path(reference), f"the {role}'s key", limit=cache_keys.KEY_BYTES)
     try:
         pem = run([cosign, "public-key", "--key", reference], env=SigningKey(reference, "", "").environment())
     except ToolError as error:

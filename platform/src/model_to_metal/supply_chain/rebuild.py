@@ -21,7 +21,7 @@ from helix_lineage.evidence.releases import read_bundle
 from helix_lineage.formats.canonical import Json
 from helix_lineage.paths import RELEASE_FILE, State
 from helix_lineage.replay.images import check_layout
-from model_to_metal.errors import CheckoutError, ImageError, ToolError
+from model_to_metal.errors import AttestError, CheckoutError, ImageError, ToolError
 from model_to_metal.hermetic import diff, image, nix
 from model_to_metal.hermetic.diff import DifferenceReport, Layer
 from model_to_metal.hermetic.layout import manifest_digest
@@ -82,7 +82,11 @@ def find(commit: str, bundles: Sequence[Path], trust: Trust, at: datetime) -> Re
     """The signed release of the commit among the bundles. Raises CheckoutError, or what does not verify."""
     for path in bundles:
         data = read_bundle(path)
-        if claimed_release(data).parameters["commit"] == commit:
+        try:
+            claimed = claimed_release(data).parameters["commit"]
+        except LineageError as error:
+            raise AttestError(f"this is not a release bundle: {error.what}", where=str(path)) from error
+        if claimed == commit:
             found = verify_release(data, trust, image=None, at=at).release.parameters
             return ReleasedImage(str(found["model"]), commit, str(found["image"]))
     raise CheckoutError(
