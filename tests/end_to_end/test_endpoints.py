@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import string
 from typing import Any
 
 import httpx
@@ -18,6 +19,17 @@ from tests.waiting import LONGEST_S, until
 
 UBIQUITIN = (ROOT / "models/proteinmpnn/golden/1ubi.pdb").read_text()
 
+
+def copies(structure: str) -> str:
+    """The structure as chains A to Z, 40 Å apart: of ubiquitin 1,976 residues, nearly as many as the model takes."""
+    atoms = [line for line in structure.splitlines() if line.startswith("ATOM")]
+    return "\n".join(
+        f"{atom[:21]}{chain}{atom[22:30]}{float(atom[30:38]) + 40 * at:8.3f}{atom[38:]}"
+        for at, chain in enumerate(string.ascii_uppercase)
+        for atom in atoms
+    )
+
+
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "design": ("design", {"structure": UBIQUITIN, "num_sequences": 2, "seed": 7}),
     "design with options": (
@@ -25,6 +37,8 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"structure": UBIQUITIN, "seed": 0, "temperature": 0.3, "fixed_positions": ["A:1", "A:48"], "omit": "CX"},
     ),
     "score": ("score", {"structure": UBIQUITIN, "seed": 7}),
+    "design of as many residues as may be": ("design", {"structure": copies(UBIQUITIN), "seed": 7}),
+    "score of as many residues as may be": ("score", {"structure": copies(UBIQUITIN), "seed": 7}),
 }
 
 
