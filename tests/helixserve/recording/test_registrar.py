@@ -296,9 +296,11 @@ def test_a_directory_that_goes_back_is_complained_of_and_serving_goes_on(tmp_pat
     port = free_port()
     with running(office, port) as process, registered(office, tmp_path / "log", process.url) as (registrar, writer):
         process.kill()
-        # Put back to nothing: it looks whole to itself.
+        # Put back to nothing, tiles and bundles too: it looks whole to itself.
         for name in ("journal", "checkpoint"):
             (office.folder / name).unlink()
+        for name in ("tile", "statement"):
+            shutil.rmtree(office.folder / name)
         with running(office, port):
             writer.append(request())
             until(lambda: "rolled back" in (registrar.problem or ""), "a complaint")
