@@ -79,7 +79,7 @@ test-slow: setup-tests fetch  ## Tests on the built, signed and running image
 test-long: setup-tests fetch  ## Tests that take longer than `make test` may
 	$(PYTEST) -m "long and not torch" tests
 
-test-cluster: setup-cluster  ## Tests on a real Kubernetes that they start (root; the first time its programs are built)
+test-cluster: setup-cluster fetch  ## Tests on a real Kubernetes that they start (root; the first time its programs are built)
 	$(BIN)/helix cluster build
 	$(PYTEST) -m cluster tests
 

@@ -15,6 +15,7 @@ from typing import Any
 from helix_lineage.paths import State
 from model_to_metal.cluster import facts, images
 from model_to_metal.cluster.layout import BuildFolder, Layout
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 HELIX = Path(sys.executable).with_name("helix")
@@ -75,6 +76,20 @@ class Running:
             yield
         finally:
             subprocess.run([*signal, "-CONT", str(pid)], check=True)
+
+    def kill(self, component: str) -> None:
+        """Kill a component of the node, and wait until it runs again."""
+        before = json.loads(self.layout.progress.read_text())[component]
+        node = facts.read(self.layout).node_pid
+        signal = ["nsenter", f"--target={node}", "--pid", "--mount", "kill", "-KILL"]
+        # The node numbers its processes itself.
+        subprocess.run([*signal, str(before["pid"])], check=True)
+
+        def again() -> bool:
+            row = json.loads(self.layout.progress.read_text())[component]
+            return bool(row["state"] == "ready" and row["pid"] != before["pid"] and row["starts"] > before["starts"])
+
+        until(again, f"{component} runs again")
 
     def image(self, name: str) -> str:
         """One of the images that Helix composed, by digest."""

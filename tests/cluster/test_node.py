@@ -141,14 +141,15 @@ def test_a_push_to_the_git_server_needs_the_token(cluster: Running, tmp_path: ob
     settings = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "/bin/true"}
 
     def push(to: str) -> int:
-        command = [*git, "push", "--quiet", to, "main"]
+        # A branch of its own: other tests push another history to the same repository.
+        command = [*git, "push", "--quiet", to, "main:by-token"]
         return subprocess.run(command, env=settings, check=False, capture_output=True, timeout=60).returncode
 
     assert push(url) != 0
     assert push(url.replace("http://", f"http://test:{'0' * 64}@")) != 0
     assert push(url.replace("http://", f"http://test:{token}@")) == 0
-    read = subprocess.run(["git", "ls-remote", url, "main"], check=True, capture_output=True, text=True).stdout
-    assert read.endswith("refs/heads/main\n")
+    read = subprocess.run(["git", "ls-remote", url, "by-token"], check=True, capture_output=True, text=True).stdout
+    assert read.endswith("refs/heads/by-token\n")
 
 
 def test_each_components_account_reads_its_own_credentials_only(cluster: Running) -> None:

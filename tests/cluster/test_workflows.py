@@ -21,12 +21,19 @@ def workflow(cluster: Running, name: str, *arguments: str) -> dict[str, Any]:
     main = {"name": "main", "steps": [[{"name": part, "template": part}] for part in ("first", "second")]}
     return {
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"entrypoint": "main", "serviceAccountName": "pipeline", "templates": [main, first, second]},
+        "spec": {
+            "entrypoint": "main", "serviceAccountName": "pipeline", "templates": [main, first, second],
+            "automountServiceAccountToken": False, "executor": {"serviceAccountName": "pipeline"},
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        },
     }  # fmt: skip
 
 
 def _container(cluster: Running, *arguments: str) -> dict[str, Any]:
-    return {"image": cluster.image("probe"), "command": ["/bin/probe"], "args": list(arguments)}
+    context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {
+        "image": cluster.image("probe"), "command": ["/bin/probe"], "args": list(arguments), "securityContext": context,
+    }  # fmt: skip
 
 
 def ended(cluster: Running, value: dict[str, Any]) -> dict[str, Any]:
@@ -58,6 +65,14 @@ def test_a_step_that_fails_fails_the_workflow(cluster: Running) -> None:
     status = ended(cluster, workflow(cluster, "bad", "lookup", "nobody.default.svc.cluster.local"))
     assert status["phase"] == "Failed"
     assert "exit code 1" in json.dumps(status["nodes"])
+
+
+def test_a_step_that_could_gain_rights_is_refused(cluster: Running) -> None:
+    value = workflow(cluster, "greedy", "lookup", "git.helix-system.svc.cluster.local")
+    del value["spec"]["templates"][1]["container"]["securityContext"]
+    status = ended(cluster, value)
+    assert status["phase"] in ("Failed", "Error")
+    assert "violates PodSecurity" in json.dumps(status)
 
 
 def test_the_controller_reads_no_secret_of_another_namespace(cluster: Running) -> None:

@@ -17,6 +17,7 @@ PipelineError
 │   └── ImageDiffers      it was built again, and is not the same
 ├── KeysError         a signing key is absent, or making one would overwrite another
 ├── RegistryError     the registry does not answer, refuses, or holds other bytes than asked for
+│   └── RegistryAway      it does not answer, or not now: the same request may succeed later
 ├── AttestError       a release cannot be signed
 ├── GitopsError       what the cluster runs (gitops/argocd) cannot be read, rendered or written
 │   └── PromotionRefused  a release may not run in an environment, and the reasons why
@@ -138,6 +139,10 @@ class ToolError(PipelineError):
 
 class RegistryError(PipelineError):
     """The registry does not answer, refuses, or holds other bytes than asked for."""
+
+
+class RegistryAway(RegistryError):
+    """The registry does not answer, or not now: the same request may succeed later."""
 
 
 class KeysError(PipelineError):

@@ -66,3 +66,16 @@ names = st.text(st.characters(codec="utf-8", categories=("L", "N")), min_size=1,
 ))  # fmt: skip
 def test_a_component_travels_as_json(component: Component) -> None:
     assert load(dump([component])) == [component]
+
+
+def test_a_controller_starts_when_its_kinds_are_served_not_when_they_were_sent(components: list[Component]) -> None:
+    """Kyverno was once asked before its own kinds were there: it ended, and the start took longer than it may."""
+    by_name = {one.name: one for one in components}
+    sent = {one.name for one in components if one.name.endswith("-crds")}
+    assert len(sent) > 2
+    for name in sent:
+        waits = by_name[f"{name}-served"]
+        assert waits.needs == (name,)
+        assert "--for=condition=Established" in waits.argv
+        users = [one.name for one in components if name in one.needs]
+        assert users == [waits.name]

@@ -8,7 +8,6 @@ import pytest
 
 from helix_lineage.formats.canonical import dumps, file_digest
 from helix_lineage.records.chain import RECORD_TYPES, DataCommit, Record, RegressionVerdict, TrainedWeights, parse
-from helix_lineage.records.store import RecordStore
 from model_to_metal.errors import ContractError, StageError
 from model_to_metal.stages import interface
 from model_to_metal.stages.arguments import pair
@@ -57,24 +56,6 @@ def test_in_a_sandbox_it_also_takes_records_and_gives_one(toy: Path, data: Path,
     assert isinstance(record, TrainedWeights)
     assert record.parents == {"data": parent.digest}
     assert record.output("factor.safetensors").size == 1
-
-
-def test_in_a_pod_records_and_files_come_from_the_store_and_go_there(toy: Path, data: Path, tmp_path: Path) -> None:
-    store = RecordStore(tmp_path / "store")
-    outputs = (store.put_file(data / "weights/factor.txt", "weights/factor.txt"),)
-    parent = DataCommit(parameters={"model": "toy", "dvc_lock": DIGEST, "files": []}, outputs=outputs)
-    store.put_record(parent)
-    one = {"parameters": {"model": "toy", "source": DIGEST, "environment": DIGEST}}
-    plan = store.put_bytes(dumps({"stages": {"import": one, "export": {}}}))
-    done = run(
-        "import", "--model", toy, "--parent", f"data={parent.digest}", "--plan", plan,
-        "--store", tmp_path / "store", "--output", tmp_path / "out", "--digest", tmp_path / "digest",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    record = store.get_record((tmp_path / "digest").read_text())
-    assert record.parents == {"data": parent.digest}
-    assert store.read_bytes(record.output("factor.safetensors").digest) == b"2"
-    assert store.fsck() == []
 
 
 def regress(toy: Path, data: Path, tmp_path: Path, factor: str) -> tuple[subprocess.CompletedProcess[str], Record]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ import yaml
 from helix_lineage.formats.canonical import digest_bytes
 from model_to_metal.pipeline import derivations
 from model_to_metal.stages import interface
-from model_to_metal.stages.arguments import parser
-from model_to_metal.workflows.release import STEPS, release, rendered, write
+from model_to_metal.workflows.command import COMMAND, parser
+from model_to_metal.workflows.release import ACCOUNT, SIGNER, SIGNING_SECRET, STEPS, release, rendered, write
 from tests.model_to_metal.project import ROOT
 
 RENDERED = ROOT / "gitops" / "argocd" / "workflows"
@@ -36,9 +37,16 @@ def test_the_name_ends_in_a_hash_of_the_content() -> None:
     assert release(steps=STEPS[:-1]).to_yaml() != release().to_yaml()
 
 
-def test_there_are_containers_and_parameters_only(document: dict[str, Any]) -> None:
+def containers(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [template for template in document["spec"]["templates"] if "container" in template]
+
+
+def test_what_decides_what_a_step_gives_is_a_container_and_parameters(document: dict[str, Any]) -> None:
+    pod = {"activeDeadlineSeconds", "retryStrategy", "serviceAccountName", "volumes"}
     for template in document["spec"]["templates"]:
-        assert set(template) - {"name"} in ({"container", "inputs", "outputs"}, {"container", "outputs"}, {"dag"})
+        assert set(template) - {"name"} - pod in (
+            {"container", "inputs", "outputs"}, {"container", "outputs"}, {"dag"},
+        )  # fmt: skip
     assert "{{=" not in rendered()[1]
 
 
@@ -47,21 +55,44 @@ def test_every_image_is_the_workflows_parameter(document: dict[str, Any]) -> Non
     assert images == {"{{workflow.parameters.image}}"}
 
 
-def test_no_container_may_gain_rights(document: dict[str, Any]) -> None:
-    for template in document["spec"]["templates"]:
-        if "container" in template:
-            context = template["container"]["securityContext"]
-            assert context["runAsNonRoot"] is True
-            assert context["allowPrivilegeEscalation"] is False
-            assert context["capabilities"] == {"drop": ["ALL"]}
+def test_no_pod_has_rights_a_token_or_a_disk_of_others(document: dict[str, Any]) -> None:
+    spec = document["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for template in containers(document):
+        context = template["container"]["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        kinds = {kind for volume in [*spec["volumes"], *template["volumes"]] for kind in volume if kind != "name"}
+        assert kinds == {"emptyDir", "secret"}
+        assert {"requests", "limits"} <= set(template["container"]["resources"])
+        assert template["activeDeadlineSeconds"] > 0
+
+
+def test_the_key_is_in_the_pod_that_signs_alone_and_so_is_its_account(document: dict[str, Any]) -> None:
+    holders = {t["name"] for t in containers(document) if SIGNING_SECRET in str(t["volumes"])}
+    assert holders == {step.stage for step in STEPS if step.signs}
+    assert holders == {name for name in interface.stages() if interface.spec(name).runs is interface.Runs.SIGNER}
+    for template in containers(document):
+        assert template["serviceAccountName"] == (SIGNER if template["name"] in holders else ACCOUNT)
+
+
+def test_a_step_is_tried_again_where_the_cluster_failed_and_not_where_the_stage_did(document: dict[str, Any]) -> None:
+    for template in containers(document):
+        expression = template["retryStrategy"]["expression"]
+        assert set(re.findall(r'"(\w+)"', expression)) == {"Error", "69", "137", "143"}
+        assert template["retryStrategy"]["limit"] <= 3
 
 
 def test_every_stage_has_one_step_and_its_arguments_are_the_commands() -> None:
     assert sorted(step.stage for step in STEPS) == list(interface.stages())
     for template in release().build().spec.templates:
         if template.container is not None:
-            arguments = parser().parse_args(template.container.args)
-            assert arguments.name == template.name
+            assert tuple(template.container.command) == COMMAND
+            assert parser().parse_args(template.container.args).name == template.name
 
 
 def test_parents_are_those_of_the_record_that_the_stage_gives() -> None:

@@ -14,22 +14,26 @@ import typer
 
 from helix_lineage.formats.named import read_named
 from helix_lineage.paths import State
+from model_to_metal.cli import _on_cluster
 from model_to_metal.cli._options import AsJson
 from model_to_metal.cluster import build, facts, forward, lifecycle, prerequisites, status
 from model_to_metal.cluster.errors import ClusterError, NotRunning
 from model_to_metal.cluster.layout import DEFAULT_NAME, BuildFolder, Layout
 from model_to_metal.cluster.network import API_PORT, GIT_PORT, REGISTRY_PORT
+from model_to_metal.errors import KeysError
+from model_to_metal.pipeline.argo import cluster_keys
+from model_to_metal.supply_chain import keys as signing
 
 Name = Annotated[str, typer.Option("--name", help="Which cluster of this checkout.")]
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 def register(app: typer.Typer) -> None:
-    """Mount `helix cluster up`, `status`, `logs`, `kubeconfig`, `build` and `down`."""
+    """Mount `helix cluster up`, `status`, `logs`, `kubeconfig`, `ui`, `keys`, `build` and `down`."""
     group = typer.Typer(
         help="A real Kubernetes on this machine (root, Linux), in namespaces of its own.", no_args_is_help=True
     )
-    for command in (up, show, logs, kubeconfig, ui, make, down):
+    for command in (up, show, logs, kubeconfig, ui, keys, make, down):
         group.command({show: "status", make: "build"}.get(command, command.__name__))(command)
     app.add_typer(group, name="cluster")
 
@@ -142,6 +146,36 @@ def ui(name: Name = DEFAULT_NAME, as_json: AsJson = False) -> None:
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(forward.serve(targets, report))
+
+
+def keys(
+    builder: Annotated[
+        str, typer.Option(metavar="|".join(signing.BUILDERS), help="Whom the cluster releases as.")
+    ] = "cluster",
+    replace: Annotated[bool, typer.Option("--replace", help="Also where the cluster has keys of its own.")] = False,
+    name: Name = DEFAULT_NAME,
+    as_json: AsJson = False,
+) -> None:
+    """Give the cluster's pipeline keys of its own; their private halves exist there alone.
+
+    What it releases from then on is its own, and not this laptop's: production environments take it. This
+    checkout's trust root names the new keys.
+
+    Examples:
+
+        helix cluster keys
+
+        helix cluster keys --builder cluster --json
+    """
+    if builder not in signing.BUILDERS:
+        raise KeysError(f"no builder is called {builder!r}; there are: {', '.join(signing.BUILDERS)}")
+    state = State.find()
+    api, _, _ = _on_cluster.reach(state, _layout(name))
+    if not replace and (known := cluster_keys.builder(api, state)):
+        raise KeysError(f"the cluster has keys of its own, and releases as {known}", fix="helix cluster keys --replace")
+    key_id = cluster_keys.make(api, state, builder)
+    said = {"builder": builder, "key_id": key_id, "trust": str(state.trust)}
+    typer.echo(json.dumps(said) if as_json else f"the cluster releases as {builder}, with the key {key_id}")
 
 
 def make(

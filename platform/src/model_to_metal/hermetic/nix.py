@@ -49,6 +49,8 @@ auto-optimise-store = true
 """No cache to ask (each call would wait for it), no build users, no build outside a sandbox; equal files once."""
 
 Progress = Callable[[str], None]
+Table = Mapping[str, Mapping[str, Any]]
+"""What `nix show-derivation --recursive` prints: `.drv` → its fields."""
 
 
 def silent(_: str) -> None:
@@ -120,8 +122,7 @@ class NixStore:
 
     def derivations(self, installable: str) -> dict[str, Derivation]:
         """Every step that `FLAKE#ATTRIBUTE` takes, by `.drv`, each after those that it needs."""
-        options = ["--recursive", "--no-write-lock-file"]
-        table = json.loads(self._run(["nix", "show-derivation", *options, installable]))
+        table = self.described(installable)
         found = {path: _derivation(path, fields) for path, fields in table.items()}
         ordered: dict[str, Derivation] = {}
 
@@ -134,6 +135,11 @@ class NixStore:
         for path in sorted(found):
             visit(path)
         return ordered
+
+    def described(self, installable: str) -> Table:
+        """Every step that `FLAKE#ATTRIBUTE` takes, as Nix prints it. Its sources are in the store afterwards."""
+        command = ["nix", "show-derivation", "--recursive", "--no-write-lock-file", installable]
+        return dict(json.loads(self._run(command)))
 
     def source_inputs(self, derivation: str) -> list[str]:
         """The source trees (not scripts, not results of other steps) that a step was given, by store path."""

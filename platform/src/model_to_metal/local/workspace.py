@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from helix_lineage.paths import State
 from helix_lineage.records.chain import Record
 from helix_lineage.records.store import RecordStore
-from model_to_metal.errors import KeysError
 from model_to_metal.host.checkout import Checkout
 from model_to_metal.pipeline.engine import Engine, ProgressListener, StageRun
 from model_to_metal.pipeline.local_executor import LocalExecutor
@@ -54,14 +53,13 @@ class Workspace:
             executor,
             cache_signer=self._cache_signer(),
             before_release=self._may_release,
+            builder=lambda: keys.signer(self.state).builder,
             listener=listener,
         )
 
     def _may_release(self) -> None:
         """Raises KeysError before anything is built, where the release could not be signed in the end."""
-        builder = keys.signer(self.state).builder
-        if builder != keys.BUILDER:
-            raise KeysError(f"releases made here name the builder {keys.BUILDER!r}, but the key is {builder}'s")
+        keys.signer(self.state)
         keys.cache_signer(self.state)
 
     def _cache_signer(self) -> CacheSigner | None:

@@ -86,7 +86,7 @@ class Cache:
 
     def find(self, key: Key, accepted: Sequence[str], at: datetime) -> Lookup:
         """The entry under `key`, if it is signed by one of the domains accepted."""
-        path = self._path(key)
+        path = self.path(key)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -109,9 +109,10 @@ class Cache:
         self._root.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=self._root, prefix=".new-", delete=False) as file:
             file.write(dumps({**said, "key_id": self._cache_signer.key_id, "signature": signature}))
-        Path(file.name).replace(self._path(key))
+        Path(file.name).replace(self.path(key))
 
-    def _path(self, key: Key) -> Path:
+    def path(self, key: Key) -> Path:
+        """The file that holds the entry under `key`."""
         return self._root / f"{key.stage}-{key.digest.removeprefix('sha256:')}.json"
 
 

@@ -28,16 +28,16 @@ from model_to_metal.pipeline import precheck
 from model_to_metal.pipeline.cache import Cache, Entry
 from model_to_metal.pipeline.plan import ReleasePlan, StagePlan, release_plan
 from model_to_metal.stages import interface as stages
-from model_to_metal.stages.arguments import pair, parser
+from model_to_metal.stages.arguments import pair
 from model_to_metal.stages.interface import Gate, StageSpec
+from model_to_metal.supply_chain import keys
 from model_to_metal.supply_chain.cache_keys import CacheSigner
+from model_to_metal.workflows.command import COMMAND, parser
 from model_to_metal.workflows.release import STEPS, Step, release
 from model_to_metal.workflows.walk import StageCall, walk
 
-COMMAND = ("python3.11", "-m", "model_to_metal.stages")
-
-IMAGE = "none: stages run in sandboxes here"
-"""The workflow's argument `image`, which only a cluster uses."""
+_HERE = "none: stages run in sandboxes here"
+"""The workflow's arguments that only a cluster uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +130,21 @@ class Engine:
         *,
         cache_signer: CacheSigner | None = None,
         before_release: Callable[[], object] = lambda: None,
+        builder: Callable[[], str] = lambda: keys.BUILDER,
         listener: ProgressListener | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Without a `cache_signer` nothing is remembered; `before_release` refuses one that could not be signed."""
+        """Without a `cache_signer` nothing is remembered.
+
+        `before_release` refuses a release that could not be signed in the end, `builder` says who would sign it.
+        """
         self._checkout = checkout
         self._executor = executor
         self._listener = listener
         self._clock = clock
         self._store = RecordStore(state.store)
         self._before_release = before_release
+        self._builder = builder
         self._cache_signer = cache_signer
         self._accepted: tuple[str, ...] = ()
         self._cache = Cache(state.cache, cache_signer)
@@ -151,32 +156,43 @@ class Engine:
         Raises GateRefused when a verdict is no (its record is kept), NotReproducible when a
         stage gave other bytes, DirtyTree when attest is asked for on a dirty tree.
         """
-        self._checkout.model(model)
         wanted = set(until) or {step.stage for step in STEPS}
-        if releasing := any(stages.spec(name).runs is stages.Runs.SIGNER for name in wanted & set(stages.stages())):
-            self.refuse_dirty()
-            self._before_release()
-        self._accepted = self._cache_signer.accepted(releasing=releasing) if self._cache_signer else ()
-        commit = self._commit(needed=releasing)
-        if verdict := precheck.refusal(self._checkout, self._store, model):
-            raise _refused("guard", verdict, model)
-        steps = _needed(wanted)
-        plan = release_plan(self._checkout, model, [step.stage for step in steps], commit)
+        commit = self.admit(model, wanted)
+        self._accepted = self._cache_signer.accepted(releasing=_releasing(wanted)) if self._cache_signer else ()
+        steps = needed(wanted)
+        builder = self._builder() if _releasing(wanted) else keys.BUILDER
+        plan = release_plan(self._checkout, model, [step.stage for step in steps], commit, builder=builder)
         for blob in plan.blobs:
             self._store.put_bytes(blob)
         outcomes: dict[str, Outcome] = {}
         template = release(steps=steps)
-        arguments = {"model": model, "plan": self._store.put_bytes(plan.to_bytes()), "image": IMAGE}
+        arguments = {"model": model, "plan": self._store.put_bytes(plan.to_bytes())}
+        arguments |= {"image": _HERE, "registry": _HERE}
 
         def one(call: StageCall) -> dict[str, str]:
             outcome = self._stage(call, model, plan, commit, again)
             outcomes[call.task] = outcome
             if outcome.record.parameters.get("passed", True) is not True:
                 raise _refused(call.task, outcome.record, model)
-            return {"record": outcome.record.digest}
+            return {"record": outcome.record.digest, "status": "rebuilt" if outcome.rebuilt else "recorded"}
 
         walk(template, arguments, one)
         return outcomes
+
+    def admit(self, model: str, wanted: set[str]) -> str | None:
+        """What is known before anything is made: gives the commit, or None for a tree that differs from it.
+
+        Raises CheckoutError for an unknown model, DirtyTree or KeysError where a release is wanted and can't be
+        made, and GateRefused where the source alone is refused (the verdict is recorded).
+        """
+        self._checkout.model(model)
+        if releasing := _releasing(wanted):
+            self.refuse_dirty()
+            self._before_release()
+        commit = self._commit(needed=releasing)
+        if verdict := precheck.refusal(self._checkout, self._store, model):
+            raise _refused("guard", verdict, model)
+        return commit
 
     def refuse_dirty(self) -> None:
         """Raises DirtyTree when the working tree differs from the commit."""
@@ -294,7 +310,12 @@ class Engine:
         return self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _needed(wanted: set[str]) -> list[Step]:
+def _releasing(wanted: set[str]) -> bool:
+    """Do those stages end in a signed release?"""
+    return any(stages.spec(name).runs is stages.Runs.SIGNER for name in wanted & set(stages.stages()))
+
+
+def needed(wanted: set[str]) -> list[Step]:
     """The workflow's steps up to and with those wanted."""
     if unknown := sorted(wanted - {step.stage for step in STEPS}):
         raise WorkflowError(f"the workflow has no stage {', '.join(unknown)}")

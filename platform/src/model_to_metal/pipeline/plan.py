@@ -69,12 +69,14 @@ class ReleasePlan:
         return dumps({"stages": {name: stage.plan.to_json() for name, stage in self.stages.items()}})
 
 
-def release_plan(checkout: Checkout, model: str, stages: Iterable[str], commit: str | None = None) -> ReleasePlan:
-    """Plan those stages of a release of `model`; attest needs the commit.
+def release_plan(
+    checkout: Checkout, model: str, stages: Iterable[str], commit: str | None = None, *, builder: str = keys.BUILDER
+) -> ReleasePlan:
+    """Plan those stages of a release of `model`; attest needs the commit, and who signs.
 
     Raises ContractError for what is not locked, or not named in `model.toml`.
     """
-    planner = _Planner(checkout, model, commit)
+    planner = _Planner(checkout, model, commit, builder)
     plans = {name: planner.stage(name) for name in stages}
     return ReleasePlan(plans, tuple(dict.fromkeys(planner.blobs)))
 
@@ -82,10 +84,11 @@ def release_plan(checkout: Checkout, model: str, stages: Iterable[str], commit: 
 class _Planner:
     """Hashes sources once, and remembers what it named by digest."""
 
-    def __init__(self, checkout: Checkout, model: str, commit: str | None) -> None:
+    def __init__(self, checkout: Checkout, model: str, commit: str | None, builder: str) -> None:
         self._checkout = checkout
         self._model = model
         self._commit = commit
+        self._builder = builder
         self._where = f"models/{model}/model.toml"
         self._contract = checkout.contract(model)
         self._tree = closure.tree(checkout, model)
@@ -126,7 +129,7 @@ class _Planner:
             "environment": lambda: environment.digest,
             "locks": self._locks,
             "commit": lambda: self._commit,
-            "builder": lambda: keys.BUILDER,
+            "builder": lambda: self._builder,
         }
         return StageSettings(
             {name: known[name]() for name in spec.parameters},

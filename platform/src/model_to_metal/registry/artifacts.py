@@ -85,6 +85,9 @@ def push_layout(client: Client, name: str, layout: Path, digest: str) -> Image:
         data = read(blobs / digest.removeprefix("sha256:"), limit=MAX_BUNDLE_BYTES)
         manifest = parse_json(data)
         for part in (manifest["config"], *manifest["layers"]):
+            # What the registry has is not read again: layers may be gigabytes.
+            if client.has_blob(name, part["digest"]):
+                continue
             path = blobs / part["digest"].removeprefix("sha256:")
             if client.put_blob(name, path) != part["digest"]:
                 raise RegistryError("a blob of the layout does not match its digest", where=str(path))
@@ -101,7 +104,7 @@ def push_record(client: Client, record: Record) -> str:
     client.put_blob(RECORDS, b"{}")
     client.put_blob(RECORDS, data)
     layer = {"mediaType": RECORD_TYPE, "digest": record.digest, "size": len(data)}
-    client.put_manifest(RECORDS, _artifact(RECORD_TYPE, [layer]), tag=record.digest.replace(":", "-"))
+    client.put_manifest(RECORDS, artifact(RECORD_TYPE, [layer]), tag=record.digest.replace(":", "-"))
     return record.digest
 
 
@@ -127,7 +130,7 @@ def attach_records(client: Client, image: Image, records: Iterable[Record], evid
     layers = [{"mediaType": kind, "digest": client.put_blob(name, data), "size": len(data)} for kind, data in contents]
     layers.sort(key=lambda layer: (layer["mediaType"], layer["digest"]))
     about = {"mediaType": MANIFEST, "digest": image.digest, "size": len(subject)}
-    return client.put_manifest(name, _artifact(RECORD_SET_TYPE, layers, subject=about))
+    return client.put_manifest(name, artifact(RECORD_SET_TYPE, layers, subject=about))
 
 
 def attached_records(client: Client, image: Image) -> tuple[dict[str, Record], dict[str, bytes]]:
@@ -171,16 +174,26 @@ def attach_blob(client: Client, image: Image, kind: str, data: bytes, annotation
     client.put_blob(image.repository, b"{}")
     layer = {"mediaType": kind, "digest": client.put_blob(image.repository, data), "size": len(data)}
     about = {"mediaType": MANIFEST, "digest": image.digest, "size": len(subject)}
-    return client.put_manifest(image.repository, _artifact(kind, [layer], subject=about, annotations=annotations))
+    return client.put_manifest(image.repository, artifact(kind, [layer], subject=about, annotations=annotations))
 
 
-def _artifact(
+def layer(manifest: bytes, kind: str) -> str:
+    """The digest of an artifact's one blob of a media type. Raises RegistryError when it is no such artifact."""
+    try:
+        (found,) = [row["digest"] for row in json.loads(manifest)["layers"] if row["mediaType"] == kind]
+        return str(found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RegistryError(f"the manifest is no artifact with one {kind}: {error!r}") from error
+
+
+def artifact(
     kind: str,
     layers: list[dict[str, Any]],
     *,
     subject: Mapping[str, Json] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> bytes:
+    """The manifest of an OCI artifact. Pure: the same content gives the same bytes."""
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": kind, "config": EMPTY, "layers": layers}
     if subject:
         manifest["subject"] = subject

@@ -24,7 +24,7 @@ import httpx
 from helix_lineage.errors import CanonicalError
 from helix_lineage.formats.canonical import Json, check_digest, digest_bytes
 from helix_lineage.formats.untrusted import file_digest
-from model_to_metal.errors import RegistryError
+from model_to_metal.errors import RegistryAway, RegistryError
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -125,6 +125,23 @@ class Client:
             raise RegistryError("the registry's blob does not match its digest", where=digest)
         return data
 
+    def save_blob(self, repository: str, digest: str, path: Path) -> None:
+        """Write a blob of any size to `path`, which is there only when the bytes are those of the digest."""
+        half, seen = path.with_name(f".{path.name}.part"), hashlib.sha256()
+        try:
+            with self._open(f"/v2/{repository}/blobs/{digest}") as answer, half.open("wb") as file:
+                if answer.status_code == httpx.codes.NOT_FOUND:
+                    raise RegistryError("the blob is absent from the registry", where=digest)
+                self._done(answer, digest)
+                for chunk in answer.iter_raw(_CHUNK):
+                    seen.update(chunk)
+                    file.write(chunk)
+            if f"sha256:{seen.hexdigest()}" != digest:
+                raise RegistryError("the registry's blob does not match its digest", where=digest)
+            half.replace(path)
+        finally:
+            half.unlink(missing_ok=True)
+
     def check_blob(self, repository: str, digest: str, size: int) -> None:
         """Read a blob of any size and hash it. Raises RegistryError when absent or not the one named."""
         seen, count = hashlib.sha256(), 0
@@ -202,11 +219,12 @@ class Client:
     def _done(self, answer: httpx.Response, where: str) -> httpx.Response:
         if not answer.is_success:
             answer.read()
-            raise RegistryError(f"the registry answered {answer.status_code}: {answer.text[:300].strip()}", where=where)
+            kind = RegistryAway if answer.is_server_error else RegistryError
+            raise kind(f"the registry answered {answer.status_code}: {answer.text[:300].strip()}", where=where)
         return answer
 
-    def _unreachable(self, error: httpx.HTTPError) -> RegistryError:
-        return RegistryError(f"no answer from the registry: {error}", where=self.address, fix="helix registry serve")
+    def _unreachable(self, error: httpx.HTTPError) -> RegistryAway:
+        return RegistryAway(f"no answer from the registry: {error}", where=self.address, fix="helix registry serve")
 
 
 def is_private(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""The arguments of `python -m model_to_metal.stages`, which the local engine reads, too."""
+"""The arguments of `python -m model_to_metal.stages`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options; the local engine reads a workflow's arguments with it."""
+    """The command's options."""
     made = argparse.ArgumentParser(prog="python -m model_to_metal.stages", description="Run one stage of the pipeline.")
     made.add_argument("name", choices=list(stages()))
     made.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="the model's folder")
     made.add_argument("--input", action="append", default=[], metavar="ROLE=FOLDER")
-    made.add_argument("--parent", action="append", default=[], metavar="ROLE=FILE|DIGEST", help="a parent's record")
-    made.add_argument("--plan", metavar="FILE|DIGEST", help="what is settled: canonical JSON")
+    made.add_argument("--parent", action="append", default=[], metavar="ROLE=FILE", help="a parent's record")
+    made.add_argument("--plan", type=Path, metavar="FILE", help="what is settled: canonical JSON")
     made.add_argument("--parameters", type=Path, metavar="FILE", help="the plan's parameters alone: canonical JSON")
-    made.add_argument("--store", type=Path, metavar="FOLDER", help="where records and files lie")
     made.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="absent or empty")
     made.add_argument("--record", type=Path, metavar="FILE", help="where the record goes")
-    made.add_argument("--digest", type=Path, metavar="FILE", help="where the record's digest goes")
     return made

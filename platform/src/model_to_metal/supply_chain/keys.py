@@ -3,7 +3,7 @@
 `make` has cosign generate a key pair a role (and makes those of the stage cache and the directory itself) into
 `.helix/keys/` (folder 0700, keys 0600) and writes `trust.json`, which verifiers take. A folder
 that lacks a role gains it; what is there is left alone. The builder id of these keys is
-`laptop`, so that production can refuse what they sign; the cache key's is the machine's trust
+`laptop` unless another is named, so that production can refuse what they sign; the cache key's is the machine's trust
 domain. The private keys are encrypted with the passphrase in `COSIGN_PASSWORD`, or with the
 empty one when that is not set: then only the files' mode protects them, which is enough for
 development and for nothing else. Production names a KMS key instead of a file.
@@ -51,7 +51,9 @@ DIRECTORY = "directory"
 OTHERS = (CACHE, DIRECTORY)
 """The roles whose keys are Ed25519, and sign without cosign."""
 BUILDER = cache_keys.LAPTOP
-"""Who builds here, and what the trust root says about keys made here; production environments refuse it."""
+"""What the trust root says about keys made here, unless another builder is named."""
+BUILDERS = (BUILDER, "cluster", "github")
+"""Who may release: a person's machine, the pipeline on a cluster, a hosted runner."""
 VALID = timedelta(days=365)
 _MEND = "mv .helix/keys .helix/keys.old && helix keys init"
 
@@ -72,11 +74,13 @@ class SigningKey:
         return {"COSIGN_PASSWORD": os.environ.get("COSIGN_PASSWORD", ""), "COSIGN_YES": "true"}
 
 
-def make(state: State, *, domain: str = cache_keys.LAPTOP, now: datetime | None = None) -> tuple[str, ...]:
+def make(
+    state: State, *, domain: str = cache_keys.LAPTOP, builder: str = BUILDER, now: datetime | None = None
+) -> tuple[str, ...]:
     """Make the keys that are missing, and the trust root that names them; gives the roles that were added.
 
-    `domain` is the cache key's, where that is made. Raises KeysError rather than overwrite a key,
-    or when the trust root names another one.
+    `domain` is the cache key's, `builder` the others', where those are made. Raises KeysError rather than
+    overwrite a key, or when the trust root names another one.
     """
     since = now or datetime.now(UTC)
     named = _named(state)
@@ -96,9 +100,9 @@ def make(state: State, *, domain: str = cache_keys.LAPTOP, now: datetime | None 
         if state.trust.exists():
             root = json.loads(read(state.trust, limit=MAX_BUNDLE_BYTES, follow=True))
         for role in added:
-            builder = domain if role == CACHE else BUILDER
             pem = _files(state, role)[1].read_bytes()
-            root["keys"] += trust(pem, since=since, role=role, builder=builder)["keys"]
+            whose = domain if role == CACHE else builder
+            root["keys"] += trust(pem, since=since, role=role, builder=whose)["keys"]
         _write(state.trust, json.dumps(root, indent=2).encode() + b"\n", 0o644)
     registrant(state)
     return added

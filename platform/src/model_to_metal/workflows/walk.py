@@ -17,6 +17,8 @@ from model_to_metal.errors import WorkflowError
 _REFERENCE = re.compile(r"\{\{([^{}]*)\}\}")
 _TASK_FIELDS = {"name", "template", "depends", "arguments"}
 _TEMPLATE_FIELDS = {"name", "container", "inputs", "outputs"}
+_POD_FIELDS = {"active_deadline_seconds", "retry_strategy", "service_account_name", "volumes"}
+"""How a pod runs, and how often it is tried: no part of what the container gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def _dependencies(task: Any) -> list[str]:
 def _check(template: Any, task: Any) -> None:
     if template is None or template.container is None:
         raise WorkflowError("a task's template is a container", where=task.name)
-    for thing, known in ((task, _TASK_FIELDS), (template, _TEMPLATE_FIELDS)):
+    for thing, known in ((task, _TASK_FIELDS), (template, _TEMPLATE_FIELDS | _POD_FIELDS)):
         used = {name for name, value in thing.model_dump(exclude_none=True).items() if value not in ([], {})}
         if unknown := sorted(used - known):
             raise WorkflowError(f"the local engine does not know {', '.join(unknown)}", where=task.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model_to_metal.cluster.components.interface import ACCOUNTS, BIN, Cluster, apply, kubeconfig
+from model_to_metal.cluster.components.interface import ACCOUNTS, BIN, Cluster, apply, definitions, kubeconfig
 from model_to_metal.cluster.layout import NODE_HOME
 from model_to_metal.cluster.node.component import Component
 
@@ -15,7 +15,7 @@ def components(cluster: Cluster) -> list[Component]:
     node = cluster.addresses.node
     nobody = f"system:serviceaccount:{NAMESPACE}:nobody"
     return [
-        apply("kyverno-crds", needs=("kube-apiserver",), manifests=(BIN / "kyverno-crds",)),
+        *definitions("kyverno-crds", "kyverno-crds", needs=("kube-apiserver",)),
         apply("kyverno-rights", needs=("kube-apiserver",)),
         Component(
             "kyverno",
@@ -28,7 +28,7 @@ def components(cluster: Cluster) -> list[Component]:
                 "--controllerRuntimeMetricsAddress=127.0.0.1:8090", "--leaderElectionRetryPeriod=1s",
                 f"--backgroundServiceAccountName={nobody}", f"--reportsServiceAccountName={nobody}", "--v=2",
             ),
-            needs=("kyverno-crds", "kyverno-rights"),
+            needs=("kyverno-crds-served", "kyverno-rights"),
             ready=f"tcp://{node}:{_PORT}",
             account=ACCOUNTS["kyverno"],
             environment={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model_to_metal.cluster.components.interface import ACCOUNTS, BIN, PKI, Cluster, apply, kubeconfig
+from model_to_metal.cluster.components.interface import ACCOUNTS, BIN, PKI, Cluster, apply, definitions, kubeconfig
 from model_to_metal.cluster.layout import NODE_HOME
 from model_to_metal.cluster.node.component import Component
 
@@ -19,7 +19,7 @@ def components(cluster: Cluster) -> list[Component]:
     shared = {"ARGOCD_FAKE_IN_CLUSTER": "true", "REDIS_PASSWORD": cluster.redis_password}
     repository = {**shared, **_repository_environment()}
     return [
-        apply("argocd-crds", needs=("kube-apiserver",), manifests=(BIN / "argo-cd-crds",)),
+        *definitions("argocd-crds", "argo-cd-crds", needs=("kube-apiserver",)),
         apply("argocd", needs=("kube-apiserver",)),
         Component(
             "redis",
@@ -45,7 +45,7 @@ def components(cluster: Cluster) -> list[Component]:
                 "--app-resync=5", "--app-resync-jitter=0", "--status-processors=4", "--operation-processors=2",
                 "--kubectl-parallelism-limit=2",
             ],
-            needs=("argocd-repo-server", "argocd-crds"),
+            needs=("argocd-repo-server", "argocd-crds-served"),
             ready="http://127.0.0.1:8082/healthz",
             environment=shared,
         ),
@@ -55,7 +55,7 @@ def components(cluster: Cluster) -> list[Component]:
                 "--metrics-addr=127.0.0.1:8085", "--probe-addr=127.0.0.1:8086", "--webhook-addr=127.0.0.1:7000",
                 f"--argocd-repo-server={_REPOSITORY}", "--repo-server-plaintext",
             ],
-            needs=("argocd-repo-server", "argocd-crds"),
+            needs=("argocd-repo-server", "argocd-crds-served"),
             ready="tcp://127.0.0.1:8085",
             environment=shared,
         ),

@@ -100,6 +100,18 @@ def apply(name: str, *, needs: tuple[str, ...], manifests: tuple[Path, ...] = ()
     return Component(name, tuple(argv), needs, once=True, account=ACCOUNTS["admin"])
 
 
+def definitions(name: str, folder: str, *, needs: tuple[str, ...]) -> list[Component]:
+    """Components that apply a folder of CustomResourceDefinitions and wait until the API server serves their kinds.
+
+    The second is called `<name>-served`. A controller that starts before that ends, or misses what is there.
+    """
+    served = [*_kubectl(f"{name}-served"), "wait", "--for=condition=Established", "customresourcedefinition", "--all"]
+    return [
+        apply(name, needs=needs, manifests=(BIN / folder,)),
+        Component(f"{name}-served", (*served, "--timeout=60s"), (name,), once=True, account=ACCOUNTS["admin"]),
+    ]
+
+
 def wait(name: str, namespace: str, what: str, condition: str, *, needs: tuple[str, ...]) -> Component:
     """A component that is done when an object of the cluster has a condition."""
     argv = [*_kubectl(name), f"--namespace={namespace}", "wait", f"--for=condition={condition}", what, "--timeout=60s"]

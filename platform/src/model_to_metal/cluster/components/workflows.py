@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model_to_metal.cluster.components.interface import ACCOUNTS, BIN, Cluster, apply, kubeconfig
+from model_to_metal.cluster.components.interface import ACCOUNTS, BIN, Cluster, apply, definitions, kubeconfig
 from model_to_metal.cluster.node.component import Component
 
 NAMESPACE = "argo"
@@ -13,7 +13,7 @@ def components(cluster: Cluster) -> list[Component]:
     """Definitions, rights, controller."""
     name = "workflow-controller"
     return [
-        apply("workflow-crds", needs=("kube-apiserver",), manifests=(BIN / "argo-workflows-crds",)),
+        *definitions("workflow-crds", "argo-workflows-crds", needs=("kube-apiserver",)),
         apply("workflows", needs=("kube-apiserver",)),
         Component(
             name,
@@ -23,7 +23,7 @@ def components(cluster: Cluster) -> list[Component]:
                 "--loglevel=info", "--log-format=json", "--workflow-workers=4", "--pod-cleanup-workers=2",
                 "--qps=50", "--burst=100",
             ),
-            needs=("workflow-crds", "workflows", "dns"),
+            needs=("workflow-crds-served", "workflows", "dns"),
             ready="http://127.0.0.1:6060/healthz",
             account=ACCOUNTS[name],
             environment={
