@@ -59,7 +59,7 @@ def _gate(command: str, refusal: errors.PipelineError) -> Scenario:
         engine = SimpleNamespace(run=gives(answer))
         store = SimpleNamespace(get_record=lambda _digest: record)
         local = SimpleNamespace(engine=lambda *_: engine, store=store)
-        monkeypatch.setattr(_pipeline.Local, "find", lambda: local)
+        monkeypatch.setattr(_pipeline.Workspace, "find", lambda: local)
         return [command, "toy"]
 
     return prepare

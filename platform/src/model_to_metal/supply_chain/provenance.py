@@ -1,7 +1,7 @@
 """What is said about an image: SLSA provenance v1, in-toto test-result v0.1, and the release itself.
 
 Pure functions. They take the release, the records of its chain and the *evidence*: the files
-that records name by digest (locks, and the lists of sources that `sources.Sources` writes).
+that records name by digest (locks, and the lists of sources that `closure.Sources` writes).
 They give predicates and statements as JSON values. A verifier calls the same functions on
 what the registry holds and compares, so whatever cannot be re-derived cannot be attested.
 """
@@ -111,7 +111,7 @@ def locks(record: Record, evidence: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def listed(sources: bytes, *, where: str) -> dict[str, str]:
-    """Path → digest, of a list of sources (`sources.Sources.to_bytes`). Raises AttestError."""
+    """Path → digest, of a list of sources (`closure.Sources.to_bytes`). Raises AttestError."""
     try:
         files = json.loads(sources)["files"]
         return {str(path): str(digest) for path, digest in files.items()}
