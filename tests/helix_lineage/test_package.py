@@ -70,7 +70,7 @@ def test_modules_and_functions_stay_small() -> None:
 
 def test_public_names_are_pinned() -> None:
     assert shard.__all__ == ["Prediction", "ShardHeader", "ShardWriter"]
-    assert replay.__all__ == ["Difference", "Executor", "Plan", "Planner", "Verdict", "plan"]
+    assert replay.__all__ == ["OutputDifference", "ReplayExecutor", "ReplayPlan", "ReplayPlanner", "Verdict", "plan"]
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if ">>> " in path.read_text()], ids=lambda path: path.stem)

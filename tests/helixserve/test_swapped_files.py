@@ -211,7 +211,7 @@ def test_code_swapped_for_the_moment_of_its_import_is_refused(place: Place, code
 @pytest.mark.usefixtures("watched")
 def test_a_pipe_in_a_modules_place_is_refused_and_not_waited_for(code: tuple[Path, Path]) -> None:
     fifo(code[0])
-    with pytest.raises(NotReadyError, match="no regular file"):
+    with pytest.raises(NotReadyError, match="not a regular file"):
         imported(code[0])
 
 
@@ -336,7 +336,7 @@ def test_a_reader_that_waits_for_a_pipe_is_caught(place: Place, monkeypatch: pyt
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "model/../model/model.toml", "", ".", "a//b"])
 def test_a_list_of_files_that_climbs_out_is_refused(place: Place, name: str) -> None:
     line = {"path": name, "digest": digest_bytes(b""), "size": 0, "mode": 420}
-    with pytest.raises(NotReadyError, match="no path inside the image"):
+    with pytest.raises(NotReadyError, match="not a path inside the image"):
         manifest.ImageFiles(support.dumps({"version": 1, "files": [line]}), place.root)
 
 

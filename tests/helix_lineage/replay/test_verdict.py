@@ -80,7 +80,7 @@ def test_the_first_differing_element_is_named() -> None:
     assert first_difference(encode(one[:1]), encode(one)) == "tensor 'z' is only in the replayed output"
     other = Tensor("z", "BYTES", (2,), (b"a", b"b"))
     assert first_difference(encode(one[1:]), encode([other])) == "tensor 'z' was BYTES [1], now BYTES [2]"
-    assert "no typed value" in first_difference(b"junk", encode(one))
+    assert "not a typed value" in first_difference(b"junk", encode(one))
 
 
 @given(values, values)
