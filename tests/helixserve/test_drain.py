@@ -18,7 +18,7 @@ from tests.helixserve.support import Place, Serving, serving
 from tests.waiting import LONGEST_S, until
 
 CLIENTS = 4
-"""A endpoint."""
+"""An endpoint."""
 DELAY_S = 0.02
 
 

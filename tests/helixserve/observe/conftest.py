@@ -138,4 +138,4 @@ def ask_every_endpoint(made: Asked) -> None:
 
 COUNTS = {"json": 2, "json-stream": 2, "oip-http": 1, "grpc": 1, "grpc-stream": 2}
 REFUSED = 5
-"""Requests above that a endpoint or the gate refused; the unknown path is nobody's."""
+"""Requests above that an endpoint or the gate refused; the unknown path is nobody's."""

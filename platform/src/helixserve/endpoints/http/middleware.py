@@ -34,7 +34,7 @@ REQUEST_ID: ContextVar[bytes] = ContextVar("helix_request_id")
 """The 16 bytes that name the request being served; the server always draws them."""
 
 CALL: ContextVar[Call] = ContextVar("helix_call")
-"""What is seen of the request being served; a endpoint that takes it names itself there."""
+"""What is seen of the request being served; an endpoint that takes it names itself there."""
 
 _DRAIN = 8
 """How many times the limit is read and thrown away, so that a client has sent all before it reads the refusal."""
@@ -48,7 +48,7 @@ class RequestMiddleware:
         limit: largest body, in bytes.
         budget: what the bodies of all requests together may take; unbounded when missing.
         began: told of each request before it is served.
-        ended: told of each request that a endpoint took, or that was refused here, when it has ended.
+        ended: told of each request that an endpoint took, or that was refused here, when it has ended.
     """
 
     def __init__(
