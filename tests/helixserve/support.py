@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -302,8 +301,7 @@ class Serving:
     http_port: int
     grpc_port: int
     output: Path
-    scratch: Path
-    """Where its temporary files are."""
+    scratch: Path  # where its temporary files are
 
     @property
     def url(self) -> str:
@@ -344,8 +342,7 @@ class Serving:
 
     def stop(self, timeout: float = LONGEST_S) -> int:
         """TERM, then wait; the exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         return self.process.wait(timeout)
 
 
