@@ -99,7 +99,7 @@ def test_a_statement_names_the_image_by_digest() -> None:
 
 def test_evidence_that_is_no_list_of_sources_is_refused() -> None:
     for planted in (b"not json", b"[]", b'{"files": 1}'):
-        with pytest.raises(AttestError, match="no list of sources"):
+        with pytest.raises(AttestError, match="not a list of sources"):
             provenance.listed(planted, where="x")
 
 
