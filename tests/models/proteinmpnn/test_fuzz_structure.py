@@ -281,7 +281,7 @@ def test_a_letter_cut_in_two_is_refused() -> None:
 
 @pytest.mark.parametrize("number", ["2147483648", "-2147483649", "4294967297", "9" * 5000])
 def test_a_residue_number_that_would_wrap_around_is_refused(number: str) -> None:
-    with pytest.raises(InvalidInputError, match="no residue number"):
+    with pytest.raises(InvalidInputError, match="not a residue number"):
         read(cif(1, f"ATOM 9 N N . ALA A 1 1 2 3 {number}\n"), "mmcif")
     assert len(read(cif(1, "ATOM 9 N N . ALA A 1 1 2 3 2\n"), "mmcif")) == 2
 
