@@ -162,7 +162,8 @@ def test_the_traceback_of_our_own_fault_is_kept_in_a_file(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_is_told_to_end_leaves_no_scratch_folder(tmp_path: Path, number: signal.Signals) -> None:
     code = """
-import sys, tempfile, time
+import signal, sys, tempfile, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, whatever the tests were started by
 from model_to_metal.cli import main
 def app():
     with tempfile.TemporaryDirectory(prefix="helix-data-"):
