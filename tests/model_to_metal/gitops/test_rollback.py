@@ -101,7 +101,7 @@ def test_what_was_edited_by_hand_can_be_rolled_back_too(world: World) -> None:
         layout.KUSTOMIZATION, layout.PROMOTION, layout.RELEASE,
     }  # fmt: skip
     world.write(f"{place}/{layout.RELEASE}", "{}")
-    with pytest.raises(GitopsError, match="no release bundle"):
+    with pytest.raises(GitopsError, match="not a release bundle"):
         rollback(world.context(), MODEL, "staging", reason="tampered")
 
 
