@@ -17,9 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from helix_lineage.errors import CanonicalError, TrustError
 from helix_lineage.formats.canonical import Json, check_digest, digest_bytes, dumps, loads
+from helix_lineage.records.chain import Record
+from model_to_metal.stages.interface import StageSettings
 from model_to_metal.supply_chain.cache_keys import CacheSigner
 
 VERSION = 1
@@ -27,6 +30,30 @@ CONTEXT = b"helix.example/cache-entry/v1\n"
 """Stands before what is signed, so that no signature of a cache key means anything elsewhere."""
 
 _FIELDS = {"version", "key", "record", "time", "domain", "key_id", "signature"}
+
+
+class Planned(Protocol):
+    """What a key needs of a stage's plan."""
+
+    @property
+    def plan(self) -> StageSettings:
+        """What is settled about the stage."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """Digest of its import closure."""
+        ...
+
+    @property
+    def environment(self) -> str:
+        """Digest of what its environment is made from."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Role → digest of sources that it reads besides."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +72,20 @@ class Key:
     """Role → digest of a source tree or lock that the stage reads besides its parents."""
     target: str | None = None
     machine_class: str | None = None
+
+    @classmethod
+    def of(cls, stage: str, planned: Planned, parents: Mapping[str, Record]) -> Key:
+        """The key of a planned stage, once its parents are known: the same here and on a cluster."""
+        return cls(
+            stage=stage,
+            code=planned.code,
+            environment=planned.environment,
+            parameters=planned.plan.parameters,
+            parents={role: record.digest for role, record in parents.items()},
+            inputs=planned.inputs,
+            target=planned.plan.target,
+            machine_class=planned.plan.machine_class,
+        )
 
     @property
     def digest(self) -> str:

@@ -44,16 +44,7 @@ class StagePlan:
 
     def key(self, parents: Mapping[str, Record]) -> Key:
         """The stage's cache key, once its parents are known."""
-        return Key(
-            stage=self.stage,
-            code=self.code,
-            environment=self.environment,
-            parameters=self.plan.parameters,
-            parents={role: record.digest for role, record in parents.items()},
-            inputs=self.inputs,
-            target=self.plan.target,
-            machine_class=self.plan.machine_class,
-        )
+        return Key.of(self.stage, self, parents)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,16 +52,7 @@ class StageOrder:
 
     def key(self, stage: str, parents: Mapping[str, Record]) -> Key:
         """The stage's cache key, the same that the local engine has."""
-        return Key(
-            stage=stage,
-            code=self.code,
-            environment=self.environment,
-            parameters=self.plan.parameters,
-            parents={role: record.digest for role, record in parents.items()},
-            inputs=self.inputs,
-            target=self.plan.target,
-            machine_class=self.plan.machine_class,
-        )
+        return Key.of(stage, self, parents)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in an order."""
